@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * ebb: change tracking and consistent images of live block devices.
+ *
+ * This header is the manual of the kernel interface.
+ *
+ * UNITS
+ *	Positions and lengths on a disk are in sectors of 512 bytes, whatever the
+ *	logical block size. Tracking works in blocks of EBB_BLOCK_SECTORS sectors;
+ *	ranges that the module reports are aligned to blocks, but for the last one
+ *	of a disk whose size is no multiple of a block. Times are nanoseconds.
+ *
+ * MODEL
+ *	A *disk* is a whole block device (never a partition) that is attached.
+ *	It belongs to one *group*, the unit of consistency (all disks of a
+ *	machine). A group is made by the first attach that names it and goes with
+ *	the last detach.
+ *
+ *	Every write to an attached disk marks the blocks it touches in the
+ *	*current* map, under the group's current *generation*.
+ *
+ *	A *pass* (EBB_CMD_PASS_BEGIN) takes the current maps of all disks of the
+ *	group at one instant, the *cut*, and starts a new generation with empty
+ *	maps. There are two kinds:
+ *	  EBB_PASS_FROZEN  The blocks of the pass are preserved before they are
+ *			   overwritten, and reading the image device gives them
+ *			   as of the cut.
+ *	  EBB_PASS_LIVE	   Nothing is preserved: the image device gives what is
+ *			   on the disk now. For bulk transfer before a frozen pass.
+ *	Either is readable once all writes of generations up to the cut have
+ *	landed (EBB_PASS_READY); until then it is EBB_PASS_DRAINING. A group has
+ *	at most one pass at a time.
+ *
+ *	Reading is done per block range: fetch ranges with EBB_CMD_PASS_MAP, read
+ *	them from the image device with O_DIRECT, then let go of them with
+ *	EBB_CMD_PASS_RELEASE. Only a release that succeeds vouches for what was
+ *	read: a block read is the block as of the cut if, and only if, the release
+ *	of its range *after* the read returns 0. A released range is no longer
+ *	preserved; its bits move to the *unconfirmed* map.
+ *
+ *	EBB_CMD_PASS_END ends a pass that has nothing left to release.
+ *	EBB_CMD_EPOCH_CONFIRM drops the unconfirmed maps: the target has closed the
+ *	epoch durably. EBB_CMD_EPOCH_ABANDON, the death or the silence of the
+ *	owner and a pass that is void put everything back: the pass's map and the
+ *	unconfirmed map are ORed into the current one. No bit is ever dropped by
+ *	anything but EBB_CMD_EPOCH_CONFIRM (and EBB_CMD_DISK_DETACH).
+ *	(A void pass alone puts back its own map; the unconfirmed map stays until it
+ *	is confirmed or abandoned, since live passes before it still count.)
+ *
+ *	A pass becomes EBB_PASS_VOID, with a reason, when a held write reached its
+ *	deadline, the preserve pool was full, a read to preserve a block failed,
+ *	a disk of the group went away or the owner died. Writers are never failed
+ *	and never held longer than the deadline. A void pass gives -ESTALE to
+ *	every command that names it, and an I/O error to reads of the image that
+ *	are not yet complete.
+ *
+ * GAPS
+ *	When a write may have gone unseen, or cannot be tracked, the disk is
+ *	flagged *resync required* with a reason (enum ebb_resync_reason) and stays
+ *	so until EBB_CMD_DISK_MARK_ALL has marked every block dirty. Tracking goes
+ *	on meanwhile. The map does not survive detach, unload or reboot in this
+ *	version: a fresh attach has EBB_RESYNC_NEW set and says so.
+ *
+ * ACCESS
+ *	Generic netlink family EBB_GENL_NAME. All commands need CAP_NET_ADMIN in
+ *	the initial user namespace (GENL_ADMIN_PERM). Errors are negative errno in
+ *	the netlink acknowledgement, with an extended acknowledgement message that
+ *	says what was wrong. All commands may sleep; none waits for the
+ *	application's I/O except EBB_CMD_DISK_DETACH, which waits until held and
+ *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS
+ *	carries EBB_CMD_EVENT.
+ *
+ *	The socket that sent EBB_CMD_PASS_BEGIN *owns* the pass: when it closes,
+ *	or no command of it has arrived for EBB_A_OWNER_TIMEOUT_MS, the pass is
+ *	void. Only the owner may release, end, confirm; anyone may abandon.
+ */
+#ifndef _UAPI_LINUX_EBB_H
+#define _UAPI_LINUX_EBB_H
+
+#include <linux/types.h>
+
+#define EBB_GENL_NAME		"ebb"
+#define EBB_GENL_VERSION	1
+#define EBB_GENL_EVENTS		"events"
+
+#define EBB_BLOCK_SECTORS	8	/* 4 KiB */
+#define EBB_ID_MAX		128	/* bytes of a stable id, with the NUL */
+#define EBB_NAME_MAX		32	/* bytes of a kernel device name, with the NUL */
+#define EBB_UUID_LEN		16
+
+/**
+ * enum ebb_cmd - commands
+ * Attributes that a command takes and returns stand beside it; [] is optional.
+ */
+enum ebb_cmd {
+	EBB_CMD_UNSPEC,
+	/*
+	 * What the module is. Returns VERSION_STRING, FEATURES, INCARNATION (a
+	 * random UUID of this load of the module), BLOCK_SECTORS, POOL_BYTES,
+	 * POOL_USED_BYTES, HOLD_DEADLINE_MS, OWNER_TIMEOUT_MS.
+	 */
+	EBB_CMD_INFO,
+	/*
+	 * Attach a live disk. Takes GROUP, DEV, STABLE_ID. Returns a DISK nest.
+	 * -EEXIST attached already, -EINVAL a partition or an id that is empty,
+	 * -EOPNOTSUPP what cannot be tracked (DAX, request-based multipath member,
+	 * zoned, an image device of ebb), -EIO the probe write was not seen,
+	 * -EBUSY the group has a pass, -ENODEV, -ENOMEM.
+	 */
+	EBB_CMD_DISK_ATTACH,
+	/*
+	 * Detach. Takes DISK_ID. A pass of the group becomes void first. Waits for
+	 * the disk's writes in flight (interruptible: -EINTR, still attached).
+	 */
+	EBB_CMD_DISK_DETACH,
+	/* Takes [DISK_ID]; a dump without it lists all. Returns DISK nests. */
+	EBB_CMD_DISK_GET,
+	/*
+	 * Mark every block of the disk dirty and clear its resync-required flag:
+	 * the caller undertakes to send all of it. Takes DISK_ID.
+	 */
+	EBB_CMD_DISK_MARK_ALL,
+	/* Mark ranges dirty. Takes DISK_ID, EXTENTS. */
+	EBB_CMD_DISK_MARK,
+	/*
+	 * Begin a pass over all disks of a group. Takes GROUP, PASS_KIND.
+	 * Returns a PASS nest. -EBUSY there is one already, -ENOENT no such group.
+	 */
+	EBB_CMD_PASS_BEGIN,
+	/* State of the group's pass. Takes GROUP, [PASS_ID]. Returns a PASS nest; -ENOENT. */
+	EBB_CMD_PASS_GET,
+	/*
+	 * Ranges of a pass not yet released, in ascending order, at most
+	 * EBB_EXTENTS_PER_REPLY, starting at SECTOR. Takes PASS_ID, DISK_ID, SECTOR.
+	 * Returns EXTENTS, and NEXT_SECTOR when there are more. -EAGAIN while
+	 * draining, -ESTALE when void.
+	 */
+	EBB_CMD_PASS_MAP,
+	/*
+	 * Let go of ranges (block aligned). Takes PASS_ID, DISK_ID, EXTENTS.
+	 * -ESTALE: void, nothing read for this pass may be used.
+	 */
+	EBB_CMD_PASS_RELEASE,
+	/* Takes PASS_ID. -EBUSY ranges are left to release. */
+	EBB_CMD_PASS_END,
+	/* Drop the unconfirmed maps of the group. Takes GROUP. -EBUSY during a pass. */
+	EBB_CMD_EPOCH_CONFIRM,
+	/* Void the pass if there is one; OR everything back. Takes GROUP. */
+	EBB_CMD_EPOCH_ABANDON,
+	/* Multicast only: EVENT_KIND with GROUP, and a DISK or PASS nest. */
+	EBB_CMD_EVENT,
+
+	__EBB_CMD_MAX
+};
+
+#define EBB_CMD_MAX		(__EBB_CMD_MAX - 1)
+#define EBB_EXTENTS_PER_REPLY	1024
+
+/**
+ * struct ebb_extent - a range of a disk
+ * @sector:	first sector
+ * @nr_sectors:	length; ranges longer than 2^31 sectors are split
+ * @flags:	EBB_EXTENT_*
+ */
+struct ebb_extent {
+	__u64 sector;
+	__u32 nr_sectors;
+	__u32 flags;
+};
+
+/* The whole range was discarded last: its content is indeterminate, send a discard. */
+#define EBB_EXTENT_DISCARDED	(1u << 0)
+
+/**
+ * enum ebb_attr - top level attributes
+ */
+enum ebb_attr {
+	EBB_A_UNSPEC,
+	EBB_A_PAD,
+	EBB_A_VERSION_STRING,	/* NUL-terminated string */
+	EBB_A_FEATURES,		/* u64, EBB_FEATURE_* */
+	EBB_A_INCARNATION,	/* EBB_UUID_LEN bytes */
+	EBB_A_BLOCK_SECTORS,	/* u32 */
+	EBB_A_POOL_BYTES,	/* u64, size of the preserve pool of a group */
+	EBB_A_POOL_USED_BYTES,	/* u64 */
+	EBB_A_HOLD_DEADLINE_MS,	/* u32 */
+	EBB_A_OWNER_TIMEOUT_MS,	/* u32 */
+	EBB_A_GROUP,		/* u32, chosen by the caller, not 0 */
+	EBB_A_DEV,		/* u64, major << 32 | minor */
+	EBB_A_DISK_ID,		/* u32, given by attach, never reused in an incarnation */
+	EBB_A_STABLE_ID,	/* NUL-terminated string, at most EBB_ID_MAX */
+	EBB_A_PASS_ID,		/* u64, never reused in an incarnation */
+	EBB_A_PASS_KIND,	/* u32, enum ebb_pass_kind */
+	EBB_A_SECTOR,		/* u64 */
+	EBB_A_NEXT_SECTOR,	/* u64 */
+	EBB_A_EXTENTS,		/* array of struct ebb_extent */
+	EBB_A_DISK,		/* nest, enum ebb_disk_attr */
+	EBB_A_PASS,		/* nest, enum ebb_pass_attr */
+	EBB_A_EVENT_KIND,	/* u32, enum ebb_event_kind */
+
+	__EBB_A_MAX
+};
+
+#define EBB_A_MAX	(__EBB_A_MAX - 1)
+
+/* EBB_A_FEATURES */
+#define EBB_FEATURE_SECOND_WITNESS	(1ull << 0)	/* block_rq_issue is watched */
+#define EBB_FEATURE_DISCARD_MASK	(1ull << 1)	/* EBB_EXTENT_DISCARDED is reported */
+
+/**
+ * enum ebb_disk_attr - inside EBB_A_DISK
+ * Counters begin at attach and never go back.
+ */
+enum ebb_disk_attr {
+	EBB_DISK_A_UNSPEC,
+	EBB_DISK_A_PAD,
+	EBB_DISK_A_ID,			/* u32 */
+	EBB_DISK_A_GROUP,		/* u32 */
+	EBB_DISK_A_DEV,			/* u64, as EBB_A_DEV */
+	EBB_DISK_A_NAME,		/* string, kernel name at attach, such as sda */
+	EBB_DISK_A_STABLE_ID,		/* string */
+	EBB_DISK_A_SECTORS,		/* u64, size at attach, followed on resize */
+	EBB_DISK_A_IMAGE_DEV,		/* u64, as EBB_A_DEV, of the image device */
+	EBB_DISK_A_STATE,		/* u32, enum ebb_disk_state */
+	EBB_DISK_A_RESYNC_REASONS,	/* u32, bits 1 << enum ebb_resync_reason; 0: none */
+	EBB_DISK_A_DIRTY_BLOCKS,	/* u64, in the current map */
+	EBB_DISK_A_UNCONFIRMED_BLOCKS,	/* u64 */
+	EBB_DISK_A_MAP_BYTES,		/* u64, memory of all maps of the disk */
+	EBB_DISK_A_COARSE_MARKS,	/* u64, marks that fell back to the coarse map */
+	EBB_DISK_A_WRITES,		/* u64, write bios seen (discards included) */
+	EBB_DISK_A_WRITTEN_SECTORS,	/* u64 */
+	EBB_DISK_A_DISCARDS,		/* u64 */
+	EBB_DISK_A_IN_FLIGHT,		/* u64, write bios not completed */
+	EBB_DISK_A_HELD,		/* u64, write bios ever held for preservation */
+	EBB_DISK_A_HELD_NS_TOTAL,	/* u64 */
+	EBB_DISK_A_HELD_NS_MAX,		/* u64 */
+	EBB_DISK_A_PRESERVED,		/* u64, blocks ever preserved */
+	EBB_DISK_A_WRITE_ERRORS,	/* u64, write bios that failed (their blocks stay dirty) */
+	EBB_DISK_A_UNTRACKED_REQUESTS,	/* u64, seen by the second witness only */
+
+	__EBB_DISK_A_MAX
+};
+
+#define EBB_DISK_A_MAX	(__EBB_DISK_A_MAX - 1)
+
+enum ebb_disk_state {
+	EBB_DISK_TRACKING = 0,
+	EBB_DISK_GONE = 1,		/* removed from the system; detach is all that is left */
+};
+
+/**
+ * enum ebb_resync_reason - why the map of a disk cannot be trusted
+ */
+enum ebb_resync_reason {
+	EBB_RESYNC_NEW = 0,		/* attached: what was written before is not known */
+	EBB_RESYNC_UNTRACKED_WRITE,	/* a write request held a bio that did not pass through us */
+	EBB_RESYNC_PASSTHROUGH,		/* SG_IO or alike, with a command that may write */
+	EBB_RESYNC_ZONED,		/* zone append, reset or alike */
+	EBB_RESYNC_INTEGRITY,		/* a bio with an integrity payload made by its sender */
+	EBB_RESYNC_ENCRYPTED,		/* a bio with inline encryption */
+	EBB_RESYNC_RESIZED,		/* the size changed */
+	EBB_RESYNC_GONE,		/* hot removed */
+	EBB_RESYNC_HOOK_LOST,		/* interception was found not to work */
+
+	__EBB_RESYNC_MAX
+};
+
+enum ebb_pass_kind {
+	EBB_PASS_FROZEN = 0,
+	EBB_PASS_LIVE = 1,
+};
+
+/**
+ * enum ebb_pass_attr - inside EBB_A_PASS
+ */
+enum ebb_pass_attr {
+	EBB_PASS_A_UNSPEC,
+	EBB_PASS_A_PAD,
+	EBB_PASS_A_ID,			/* u64 */
+	EBB_PASS_A_GROUP,		/* u32 */
+	EBB_PASS_A_KIND,		/* u32 */
+	EBB_PASS_A_STATE,		/* u32, enum ebb_pass_state */
+	EBB_PASS_A_VOID_REASON,		/* u32, enum ebb_void_reason */
+	EBB_PASS_A_GENERATION,		/* u64, the generation that the cut closed */
+	EBB_PASS_A_CUT_REALTIME_NS,	/* u64, CLOCK_REALTIME at the cut */
+	EBB_PASS_A_CUT_BOOTTIME_NS,	/* u64, CLOCK_BOOTTIME at the cut */
+	EBB_PASS_A_CUT_DURATION_NS,	/* u64, how long making the cut took */
+	EBB_PASS_A_BLOCKS,		/* u64, blocks in the pass at the cut, all disks */
+	EBB_PASS_A_BLOCKS_LEFT,		/* u64, not yet released */
+	EBB_PASS_A_PRESERVED,		/* u64, blocks preserved so far */
+	EBB_PASS_A_HELD,		/* u64, writes held so far */
+	EBB_PASS_A_HELD_NS_MAX,		/* u64 */
+	EBB_PASS_A_POOL_PEAK_BYTES,	/* u64 */
+
+	__EBB_PASS_A_MAX
+};
+
+#define EBB_PASS_A_MAX	(__EBB_PASS_A_MAX - 1)
+
+enum ebb_pass_state {
+	EBB_PASS_DRAINING = 0,
+	EBB_PASS_READY = 1,
+	EBB_PASS_VOID = 2,
+	EBB_PASS_ENDED = 3,
+};
+
+enum ebb_void_reason {
+	EBB_VOID_NONE = 0,
+	EBB_VOID_DEADLINE,	/* a held write reached its deadline */
+	EBB_VOID_POOL_FULL,
+	EBB_VOID_PRESERVE_ERROR,/* the old content could not be read */
+	EBB_VOID_DISK_GONE,
+	EBB_VOID_OWNER,		/* the owner closed its socket or was silent */
+	EBB_VOID_ABANDONED,
+	EBB_VOID_DETACHED,
+};
+
+enum ebb_event_kind {
+	EBB_EVENT_PASS = 0,	/* a pass became ready or void: PASS nest */
+	EBB_EVENT_DISK = 1,	/* state or resync reasons changed: DISK nest */
+};
+
+#endif /* _UAPI_LINUX_EBB_H */
