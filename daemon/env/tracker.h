@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tracking module as the source sees it: one group, the disks of one machine. Semantics are
+// those of include/uapi/linux/ebb.h, in bytes; E_STALE stands for a void pass.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "env/env.h"
+
+namespace ebb::env {
+
+using PassId = std::uint64_t;
+
+enum class PassKind { frozen, live };
+enum class PassState { draining, ready, voided, ended };
+
+struct PassInfo {
+    PassId id = 0;
+    PassKind kind = PassKind::frozen;
+    PassState state = PassState::draining;
+    std::string void_reason;  // empty unless voided
+    std::uint64_t generation = 0;
+    WallTime cut_time;
+    Duration cut_duration{0};
+    std::uint64_t blocks = 0;
+    std::uint64_t blocks_left = 0;
+    std::uint64_t preserved = 0;
+    std::uint64_t held = 0;
+    Duration held_max{0};
+};
+
+struct TrackedDisk {
+    std::string stable_id;
+    std::uint64_t size = 0;
+    std::uint64_t dirty_blocks = 0;
+    bool gone = false;
+    std::vector<std::string> resync_reasons;  // empty: the map can be trusted
+};
+
+struct PassMap {
+    std::vector<Extent> extents;  // ascending, not yet released
+    bool more = false;
+    std::uint64_t next_offset = 0;  // meaningful if more
+};
+
+class Tracker {
+public:
+    virtual ~Tracker() = default;
+    // Identity of the module's load: a change is a gap.
+    virtual void incarnation(Callback<Uuid> done) = 0;
+    // In DiskIndex order.
+    virtual void disks(Callback<std::vector<TrackedDisk>> done) = 0;
+    // Also clears the disk's resync-required state.
+    virtual void mark_all(DiskIndex disk, StatusCallback done) = 0;
+    virtual void mark(DiskIndex disk, std::span<const Extent> extents, StatusCallback done) = 0;
+    virtual void begin_pass(PassKind kind, Callback<PassInfo> done) = 0;
+    virtual void get_pass(PassId pass, Callback<PassInfo> done) = 0;
+    virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
+                          Callback<PassMap> done) = 0;
+    // From the image. What was read counts only if a later release of the range succeeds.
+    virtual void read(PassId pass, DiskIndex disk, std::uint64_t offset,
+                      std::span<std::byte> into, StatusCallback done) = 0;
+    virtual void release(PassId pass, DiskIndex disk, std::span<const Extent> extents,
+                         StatusCallback done) = 0;
+    virtual void end_pass(PassId pass, StatusCallback done) = 0;
+    virtual void confirm(StatusCallback done) = 0;
+    virtual void abandon(StatusCallback done) = 0;
+    // A pass became ready or void, or a disk changed its state: ask again.
+    virtual void on_event(std::move_only_function<void()> event) = 0;
+};
+
+}  // namespace ebb::env

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// A directory on the retention volume: append-only files and small replaced ones. Names are plain
+// file names. Durability as POSIX gives it and no better: a file's bytes are durable after `sync`
+// of the file, its name after `sync_directory`; unsynced bytes may be lost, torn or reordered.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "env/env.h"
+
+namespace ebb::env {
+
+struct VolumeFile {
+    std::string name;
+    std::uint64_t size = 0;
+};
+
+struct VolumeSpace {
+    std::uint64_t total = 0;
+    std::uint64_t available = 0;  // to us
+};
+
+class Volume {
+public:
+    virtual ~Volume() = default;
+    virtual void list(Callback<std::vector<VolumeFile>> done) = 0;
+    // E_EXISTS if there is one.
+    virtual void create(std::string name, StatusCallback done) = 0;
+    // Appends at the end. On an error (E_NO_SPACE, E_IO) the file may have grown by a part.
+    virtual void append(const std::string& name, std::span<const std::byte> from,
+                        StatusCallback done) = 0;
+    // Exactly into.size() bytes, E_IO when the file is shorter.
+    virtual void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+                      StatusCallback done) = 0;
+    virtual void truncate(const std::string& name, std::uint64_t size, StatusCallback done) = 0;
+    virtual void sync(const std::string& name, StatusCallback done) = 0;
+    virtual void sync_directory(StatusCallback done) = 0;
+    virtual void remove(const std::string& name, StatusCallback done) = 0;
+    // Replaces `to`, atomically.
+    virtual void rename(const std::string& from, const std::string& to, StatusCallback done) = 0;
+    virtual void space(Callback<VolumeSpace> done) = 0;
+};
+
+}  // namespace ebb::env
