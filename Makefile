@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every target is one command; `make help` lists them.
+
+TOP    := $(CURDIR)
+PREFIX ?= /usr
+DESTDIR ?=
+# Cores for compiling; the check steps share the machine by themselves.
+JOBS   ?= $(shell nproc)
+KREL   ?= $(shell uname -r)
+KDIR   ?= /lib/modules/$(KREL)/build
+export EBB_CACHE ?= $(TOP)/.cache
+
+CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
+
+.DEFAULT_GOAL := all
+.PHONY: all deps build kmod check check-unit check-sim check-gates check-kmod check-vm \
+	check-debug check-install demo bench hunt-sim fuzz install uninstall clean format help
+
+all: build kmod ## build ebbd, ebbctl and the module for the running kernel
+
+deps: ## install what building and testing needs
+	@scripts/install-deps.sh
+
+build: ## build ebbd, ebbctl and the tests
+	@EBB_JOBS=$(JOBS) scripts/build.sh
+
+kmod: ## build ebb.ko for the running kernel (KREL=, KDIR= choose another)
+	@scripts/kmod-build.sh "$(KDIR)"
+
+check: deps ## run everything: gates, unit tests, simulator, module and machine tests
+	@$(CHECK)
+
+check-unit: deps ## unit tests, plain and under the sanitizers
+	@$(CHECK) unit
+
+check-sim: deps ## simulator: 500 seeds, fault kinds and mutations
+	@$(CHECK) sim
+
+check-gates: deps ## formatting, lint, layer rules, documentation in step
+	@$(CHECK) gates
+
+check-kmod: deps ## module tests in virtual machines on every kernel
+	@$(CHECK) kmod
+
+check-vm: deps ## two-machine tests: power cuts, killed daemons, the command line
+	@$(CHECK) vm
+
+check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
+	@$(CHECK) debug
+
+check-install: deps ## make install, units, DKMS
+	@$(CHECK) install
+
+demo: deps ## one machine comes home, from protect to commit
+	@tests/vm/demo.sh
+
+bench: deps ## measure against performance targets and peers
+	@tests/bench/run.sh
+
+hunt-sim: deps build ## simulator with new seeds until stopped
+	@tests/sim/hunt.sh build
+
+fuzz: deps ## fuzz the decoders with libFuzzer until stopped (FUZZ_SECONDS= for each)
+	@tests/fuzz/run.sh
+
+install: ## install into $(DESTDIR)$(PREFIX)
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh install
+
+uninstall: ## remove what install put there
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh uninstall
+
+format: ## format the C++ sources in place
+	@scripts/gates/format.sh --fix
+
+clean: ## remove build products (the cache stays)
+	@rm -rf build
+	@if [ -f kmod/Makefile ]; then find kmod \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
+		-o -name '*.mod.c' -o -name '.*.cmd' -o -name modules.order -o -name Module.symvers \) -delete; fi
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

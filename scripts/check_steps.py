@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of `make check`, in the order in which they should start.
+
+weight  cores that the step keeps busy (a pair of emulated machines: 2)
+needs   steps that must have passed before
+tests   True where the step must say how many tests it ran
+limit   seconds after which a hanging step is killed; far above what a slow machine needs
+"""
+import os
+from dataclasses import dataclass
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Long work goes first, so that the end is not one long step alone.
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of `make check`."""
+
+    name: str
+    group: str
+    what: str
+    command: str
+    weight: int = 1
+    needs: tuple = ()
+    tests: bool = False
+    limit: int = 1800
+    when: str = ""  # path without which there is nothing to run yet
+
+
+def _ctest(build, extra=""):
+    return f"ctest --test-dir {build} --output-on-failure --no-tests=error -j ${{EBB_JOBS:-1}} {extra}"
+
+
+_ALL = [
+    Step("build", "build", "compile daemon, tool and tests", "scripts/build.sh", weight=2,
+         limit=3600),
+    Step("unit", "unit", "unit tests of every layer", _ctest("build", "-L unit"), weight=2,
+         needs=("build",), tests=True, when="tests/unit"),
+    Step("sim", "sim", "simulator, 500 seeds and all mutations", "tests/sim/run.sh build", weight=1,
+         needs=("build",), tests=True, limit=3600, when="tests/sim/run.sh"),
+]
+
+STEPS = [step for step in _ALL if not step.when or os.path.exists(os.path.join(TOP, step.when))]
