@@ -1,0 +1,144 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# kernel.sh fetch|path|release|headers|cc LABEL: Debian's kernels, unpacked and never installed.
+#
+#   LABEL 5.10 (bullseye)  6.1 (bookworm)  6.12 (bookworm-backports: gcc-12 builds modules for it)
+#         sid (whatever is newest, with a sid chroot for its compiler)
+#         debug (made by debug-kernel.sh: fetch calls it)
+#
+# $EBB_CACHE/kernels/LABEL/ holds afterwards
+#   release      the output of uname -r
+#   vmlinuz      the kernel
+#   lib/modules/RELEASE   modules, with depmod done: modprobe -d $EBB_CACHE/kernels/LABEL works
+#   headers      (a link to) the tree to give to make -C
+#   cc           the compiler for modules
+#   chroot/      sid only: where modules are built
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+
+suite_of() {
+    case $1 in
+        5.10) echo bullseye ;;
+        6.1) echo bookworm ;;
+        6.12) echo bookworm-backports ;;
+        sid) echo sid ;;
+        *) die "unknown kernel label '$1'" ;;
+    esac
+}
+
+first_dep() { # first_dep PACKAGE PATTERN: the first dependency of PACKAGE that matches
+    apt-cache depends --no-recommends --no-suggests "$1" |
+        awk -v p="$2" '/Depends:/ && $2 ~ p {print $2; exit}'
+}
+
+# A stub package depends, sometimes through another one, on the packages with the content.
+image_packages() {
+    local rel=$1
+    echo "linux-image-$rel"
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks \
+        --no-replaces --no-enhances "linux-image-$rel" |
+        awk '/Depends:/ {print $2}' | grep -E '^linux-(modules|binary|base)-[0-9]' | sort -u || true
+}
+
+unpack() { # unpack DIR PACKAGE...
+    local d=$1 deb
+    shift
+    mkdir -p "$d/debs"
+    (cd "$d/debs" && apt-get -qq download "$@" >&2)
+    for deb in "$d"/debs/*.deb; do dpkg -x "$deb" "$d"; done
+    rm -rf "$d/debs"
+}
+
+fetch_debian() {
+    local label=$1 d=$2 suite rel base kbuild
+    suite=$(suite_of "$label")
+    APT_CONFIG=$(apt_for "$suite")
+    export APT_CONFIG
+    if [ "$suite" = sid ]; then
+        sid_chroot "$d"
+        rel=$(cat "$d/release")
+        unpack "$d" $(image_packages "$rel")
+    else
+        rel=$(first_dep linux-image-amd64 '^linux-image-[0-9]')
+        [ -n "$rel" ] || die "no kernel image found in $suite"
+        rel=${rel#linux-image-}
+        base=${rel%-amd64}
+        kbuild=$(first_dep "linux-headers-$rel" '^linux-kbuild-')
+        unpack "$d" $(image_packages "$rel") "linux-headers-$rel" "linux-headers-$base-common" \
+            "$kbuild"
+        echo "$rel" >"$d/release"
+        echo gcc-12 >"$d/cc"
+        ln -sfn "usr/src/linux-headers-$rel" "$d/headers"
+        cp "$d/headers/Makefile" "$d/headers/Makefile.as-packaged"
+    fi
+    [ -e "$d/lib" ] || ln -s usr/lib "$d/lib"
+    local v
+    for v in "$d/boot/vmlinuz-$rel" "$d/usr/lib/modules/$rel/vmlinuz" "$d/lib/modules/$rel/vmlinuz"; do
+        [ -f "$v" ] && { ln -f "$v" "$d/vmlinuz"; break; }
+    done
+    [ -f "$d/vmlinuz" ] || die "no vmlinuz in the packages of $rel"
+    depmod -b "$d" "$rel"
+}
+
+# sid's headers go with sid's compiler, and both with sid's C library.
+sid_chroot() {
+    local d=$1 c=$1/chroot h
+    command -v mmdebstrap >/dev/null || die "mmdebstrap is missing"
+    APT_CONFIG= mmdebstrap --quiet --variant=essential --mode=root \
+        --aptopt='Acquire::Check-Valid-Until "false"' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --include=linux-headers-amd64,make,libc6-dev,libelf1t64 \
+        sid "$c" "$(cat "$EBB_CACHE/apt/sid/sources.list")" >&2
+    rm -rf "$c"/var/lib/apt/lists/* "$c"/var/cache/apt/*
+    h=$(echo "$c"/usr/src/linux-headers-*-amd64)
+    [ -d "$h" ] || die "no header tree in the sid chroot"
+    echo "${h##*/linux-headers-}" >"$d/release"
+    (cd "$c/usr/bin" && ls -d gcc-[0-9]* x86_64-linux-gnu-gcc-[0-9]* 2>/dev/null || true) |
+        sort -V | awk '/^(x86_64-linux-gnu-)?gcc-[0-9]+$/ {c = $0} END {print c}' >"$d/cc"
+    [ -s "$d/cc" ] || die "no compiler in the sid chroot"
+    ln -sfn "chroot${h#"$c"}" "$d/headers"
+}
+
+# The top Makefile of a packaged header tree names /usr/src; it has to name where the cache is now.
+relocate() {
+    local d=$1 h=$1/headers
+    [ -e "$h/Makefile.as-packaged" ] || return 0
+    [ "$(cat "$d/located-at" 2>/dev/null)" = "$d" ] && return 0
+    sed -e "s#\([= ]\)/usr/src/#\1$d/usr/src/#g" -e "s#^KBUILD_OUTPUT=/usr#KBUILD_OUTPUT=$d/usr#" \
+        "$h/Makefile.as-packaged" >"$h/Makefile"
+    echo "$d" >"$d/located-at"
+}
+
+fetch() {
+    local label=$1 d=$EBB_CACHE/kernels/$1 t
+    if [ "$label" = debug ]; then
+        "$LAB/debug-kernel.sh"
+        return
+    fi
+    suite_of "$label" >/dev/null
+    lab_lock "kernel-$label"
+    if [ ! -e "$d/complete" ]; then
+        t=$EBB_CACHE/kernels/.$label.new
+        rm -rf "$t" "$d"
+        mkdir -p "$t"
+        say "fetching kernel $label"
+        fetch_debian "$label" "$t"
+        : >"$t/complete"
+        mv "$t" "$d"
+        say "kernel $label is $(cat "$d/release")"
+    fi
+    relocate "$d"
+}
+
+[ $# = 2 ] || { sed -n '3,4p' "$0" >&2; exit 2; }
+dir=$EBB_CACHE/kernels/$2
+[ "$1" = fetch ] || [ -e "$dir/complete" ] || "$0" fetch "$2"
+case $1 in
+    fetch) fetch "$2" ;;
+    path) echo "$dir" ;;
+    release) cat "$dir/release" ;;
+    headers) (cd "$dir/headers" && pwd -P) ;;
+    cc) cat "$dir/cc" ;;
+    *) die "unknown command '$1'" ;;
+esac
