@@ -15,10 +15,26 @@ if [ -z "$cxx" ]; then
     cxx=$(command -v g++-12 || command -v g++)
 fi
 case ${1:-} in
-asan) dir=build/asan args=(-DEBB_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo) && shift ;;
-tsan) dir=build/tsan args=(-DEBB_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo) && shift ;;
-fuzz) dir=build/fuzz args=(-DEBB_FUZZ=ON -DEBB_SANITIZE=address,undefined) cc=clang-19 cxx=clang++-19 && shift ;;
-product) dir=build args=(-DEBB_TESTS=OFF) && shift ;;
+asan)
+    dir=build/asan
+    args=("-DEBB_SANITIZE=address,undefined")
+    shift
+    ;;
+tsan)
+    dir=build/tsan
+    args=(-DEBB_SANITIZE=thread)
+    shift
+    ;;
+fuzz)
+    dir=build/fuzz
+    args=(-DEBB_FUZZ=ON "-DEBB_SANITIZE=address,undefined")
+    cc=clang-19 cxx=clang++-19
+    shift
+    ;;
+product)
+    args=(-DEBB_TESTS=OFF)
+    shift
+    ;;
 esac
 launcher=()
 if command -v ccache >/dev/null; then

@@ -13,27 +13,27 @@ namespace ebb {
 // Stable codes: names never change their meaning and are never reused. `code_name` gives the
 // text form that users see, such as "E_STALE".
 enum class ErrorCode {
-    internal,          // E_INTERNAL: a bug; the message says where
-    invalid,           // E_INVALID: an argument or a document is malformed
-    not_found,         // E_NOT_FOUND
-    exists,            // E_EXISTS
-    busy,              // E_BUSY: try again later
-    stale,             // E_STALE: the cut, pass or session is void or superseded
-    io,                // E_IO: a disk, file or device failed
-    no_space,          // E_NO_SPACE
-    no_memory,         // E_NO_MEMORY
-    closed,            // E_CLOSED: the connection ended
-    timeout,           // E_TIMEOUT
-    protocol,          // E_PROTOCOL: the peer sent what the protocol does not allow
-    version,           // E_VERSION: no protocol or format version in common
-    digest,            // E_DIGEST: data does not match its digest
-    corrupt,           // E_CORRUPT: a format on disk is damaged
-    fenced,            // E_FENCED: this source was failed over from
-    denied,            // E_DENIED: not authenticated, or not allowed
-    refused,           // E_REFUSED: a precondition is not met; the message says which
-    cancelled,         // E_CANCELLED
-    resync_required,   // E_RESYNC_REQUIRED
-    unsupported,       // E_UNSUPPORTED
+    internal,         // E_INTERNAL: a bug; the message says where
+    invalid,          // E_INVALID: an argument or a document is malformed
+    not_found,        // E_NOT_FOUND
+    exists,           // E_EXISTS
+    busy,             // E_BUSY: try again later
+    stale,            // E_STALE: the cut, pass or session is void or superseded
+    io,               // E_IO: a disk, file or device failed
+    no_space,         // E_NO_SPACE
+    no_memory,        // E_NO_MEMORY
+    closed,           // E_CLOSED: the connection ended
+    timeout,          // E_TIMEOUT
+    protocol,         // E_PROTOCOL: the peer sent what the protocol does not allow
+    version,          // E_VERSION: no protocol or format version in common
+    digest,           // E_DIGEST: data does not match its digest
+    corrupt,          // E_CORRUPT: a format on disk is damaged
+    fenced,           // E_FENCED: this source was failed over from
+    denied,           // E_DENIED: not authenticated, or not allowed
+    refused,          // E_REFUSED: a precondition is not met; the message says which
+    cancelled,        // E_CANCELLED
+    resync_required,  // E_RESYNC_REQUIRED
+    unsupported,      // E_UNSUPPORTED
 };
 
 [[nodiscard]] std::string_view code_name(ErrorCode code);

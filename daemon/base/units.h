@@ -4,9 +4,9 @@
 
 #include <array>
 #include <chrono>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
-#include <compare>
 
 namespace ebb {
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the state machines in core/ see of the world. Real ones are in platform/, fakes in tests/sim.
+// What the state machines in core/ see of the world. Real ones are in platform/, fakes in
+// tests/sim.
 //
 // Threads: a core object and every environment object given to it belong to one executor. All
 // methods are called on it, all callbacks run on it, never from inside the call that asked for

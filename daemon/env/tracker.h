@@ -62,8 +62,8 @@ public:
     virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
                           Callback<PassMap> done) = 0;
     // From the image. What was read counts only if a later release of the range succeeds.
-    virtual void read(PassId pass, DiskIndex disk, std::uint64_t offset,
-                      std::span<std::byte> into, StatusCallback done) = 0;
+    virtual void read(PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+                      StatusCallback done) = 0;
     virtual void release(PassId pass, DiskIndex disk, std::span<const Extent> extents,
                          StatusCallback done) = 0;
     virtual void end_pass(PassId pass, StatusCallback done) = 0;

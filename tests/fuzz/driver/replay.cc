@@ -46,9 +46,7 @@ Input mutate(Input input, std::mt19937_64& random) {
             case 1:
                 if (!input.empty()) input[at] = static_cast<uint8_t>(random());
                 break;
-            case 2:
-                input.insert(input.begin() + at, static_cast<uint8_t>(random()));
-                break;
+            case 2: input.insert(input.begin() + at, static_cast<uint8_t>(random())); break;
             default:
                 if (!input.empty()) input.resize(at);
                 break;
