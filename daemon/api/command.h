@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arguments and values of the commands that the controller gives to agents, one struct per shape;
+// the table in docs/control-protocol.md says which command takes which. Sizes in bytes.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "api/agent.h"
+#include "api/json.h"
+
+namespace ebb::api {
+
+namespace command {
+inline constexpr const char* source_protect = "source.protect";
+inline constexpr const char* source_checkpoint = "source.checkpoint";
+inline constexpr const char* source_interval = "source.interval";
+inline constexpr const char* source_stop = "source.stop";
+inline constexpr const char* source_fence = "source.fence";
+inline constexpr const char* source_shutdown = "source.shutdown";
+inline constexpr const char* target_prepare = "target.prepare";
+inline constexpr const char* target_points = "target.points";
+inline constexpr const char* target_failover = "target.failover";
+inline constexpr const char* target_resume = "target.resume";
+inline constexpr const char* target_commit = "target.commit";
+inline constexpr const char* target_disable = "target.disable";
+inline constexpr const char* target_rescan = "target.rescan";
+inline constexpr const char* target_forget = "target.forget";
+}  // namespace command
+
+struct SourceDiskChoice {
+    std::uint32_t index = 0;
+    std::string stable_id;
+    std::uint64_t size = 0;
+};
+
+struct TargetAddress {
+    std::string host;
+    std::uint16_t port = 9443;
+    std::string name;  // common name that its certificate must carry
+};
+
+struct SourceProtectArgs {
+    std::string protection;
+    std::uint64_t session = 0;
+    std::vector<SourceDiskChoice> disks;
+    TargetAddress target;
+    std::uint64_t interval_ms = 5000;  // 0: cuts on demand only
+    bool full = false;                 // every block is sent, whatever the map says
+};
+
+struct CheckpointArgs {
+    std::string protection;
+    std::string name;     // empty: none
+    std::string export_;  // "export": directory on the source; empty: no copy
+};
+
+struct CheckpointValue {
+    std::uint64_t epoch = 0;
+    std::int64_t cut_time_ns = 0;
+};
+
+struct IntervalArgs {
+    std::string protection;
+    std::uint64_t interval_ms = 5000;
+};
+
+struct ProtectionArgs {
+    std::string protection;
+};
+
+struct FenceArgs {
+    std::string protection;
+    std::uint64_t session = 0;
+};
+
+struct TargetDiskChoice {
+    std::uint32_t index = 0;
+    std::string source_id;
+    std::string target_id;
+    std::uint64_t size = 0;  // of the source's disk
+};
+
+struct TargetPrepareArgs {
+    std::string protection;
+    std::string machine;
+    std::uint64_t session = 0;
+    std::string source_name;  // common name that the source's certificate must carry
+    std::string retention;    // path of the volume
+    bool overwrite = false;
+    std::vector<TargetDiskChoice> disks;
+};
+
+struct TargetFailoverArgs {
+    std::string protection;
+    std::uint64_t session = 0;  // the new one: older ones are fenced
+    std::string point = "latest";
+};
+
+struct FailoverValue {
+    Point point;
+    std::uint64_t rolled_back_bytes = 0;
+};
+
+struct PointsValue {
+    std::vector<Point> points;
+};
+
+struct DiskIdsArgs {
+    std::vector<std::string> disks;  // stable ids
+};
+
+// E_INVALID for names and numbers that decode but mean nothing.
+[[nodiscard]] Status check(const SourceProtectArgs& args);
+[[nodiscard]] Status check(const CheckpointArgs& args);
+[[nodiscard]] Status check(const IntervalArgs& args);
+[[nodiscard]] Status check(const ProtectionArgs& args);
+[[nodiscard]] Status check(const FenceArgs& args);
+[[nodiscard]] Status check(const TargetPrepareArgs& args);
+[[nodiscard]] Status check(const TargetFailoverArgs& args);
+[[nodiscard]] Status check(const DiskIdsArgs& args);
+
+// decode and check in one.
+template <class T>
+[[nodiscard]] Result<T> decode_args(const Json& args) {
+    auto value = decode<T>(args);
+    if (!value) return value;
+    if (auto ok = check(*value); !ok) return std::unexpected(ok.error());
+    return value;
+}
+
+template <class V>
+void describe(V& visit, SourceDiskChoice& d) {
+    visit("index", d.index);
+    visit("stable_id", d.stable_id);
+    visit("size", d.size);
+}
+
+template <class V>
+void describe(V& visit, TargetAddress& a) {
+    visit("host", a.host);
+    visit("port", a.port);
+    visit("name", a.name);
+}
+
+template <class V>
+void describe(V& visit, SourceProtectArgs& a) {
+    visit("protection", a.protection);
+    visit("session", a.session);
+    visit("disks", a.disks);
+    visit("target", a.target);
+    visit.optional("interval_ms", a.interval_ms);
+    visit.optional("full", a.full);
+}
+
+template <class V>
+void describe(V& visit, CheckpointArgs& a) {
+    visit("protection", a.protection);
+    visit.optional("name", a.name);
+    visit.optional("export", a.export_);
+}
+
+template <class V>
+void describe(V& visit, CheckpointValue& v) {
+    visit("epoch", v.epoch);
+    visit("cut_time_ns", v.cut_time_ns);
+}
+
+template <class V>
+void describe(V& visit, IntervalArgs& a) {
+    visit("protection", a.protection);
+    visit("interval_ms", a.interval_ms);
+}
+
+template <class V>
+void describe(V& visit, ProtectionArgs& a) {
+    visit("protection", a.protection);
+}
+
+template <class V>
+void describe(V& visit, FenceArgs& a) {
+    visit("protection", a.protection);
+    visit("session", a.session);
+}
+
+template <class V>
+void describe(V& visit, TargetDiskChoice& d) {
+    visit("index", d.index);
+    visit("source_id", d.source_id);
+    visit("target_id", d.target_id);
+    visit("size", d.size);
+}
+
+template <class V>
+void describe(V& visit, TargetPrepareArgs& a) {
+    visit("protection", a.protection);
+    visit("machine", a.machine);
+    visit("session", a.session);
+    visit("source_name", a.source_name);
+    visit("retention", a.retention);
+    visit.optional("overwrite", a.overwrite);
+    visit("disks", a.disks);
+}
+
+template <class V>
+void describe(V& visit, TargetFailoverArgs& a) {
+    visit("protection", a.protection);
+    visit("session", a.session);
+    visit.optional("point", a.point);
+}
+
+template <class V>
+void describe(V& visit, FailoverValue& v) {
+    visit("point", v.point);
+    visit.optional("rolled_back_bytes", v.rolled_back_bytes);
+}
+
+template <class V>
+void describe(V& visit, PointsValue& v) {
+    visit("points", v.points);
+}
+
+template <class V>
+void describe(V& visit, DiskIdsArgs& a) {
+    visit("disks", a.disks);
+}
+
+}  // namespace ebb::api
