@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "env/env.h"
 
@@ -23,7 +24,9 @@ public:
     virtual void write_zeroes(std::uint64_t offset, std::uint64_t length, StatusCallback done) = 0;
     // Content indeterminate afterwards; a disk without discard leaves it as it is and succeeds.
     virtual void discard(std::uint64_t offset, std::uint64_t length, StatusCallback done) = 0;
-    virtual void flush(StatusCallback done) = 0;
+    // `site` names the place in core that needs this order (a literal, for traces and for the
+    // simulator, which proves of each that it is needed).
+    virtual void flush(std::string_view site, StatusCallback done) = 0;
 };
 
 }  // namespace ebb::env

@@ -57,19 +57,24 @@ public:
     // Also clears the disk's resync-required state.
     virtual void mark_all(DiskIndex disk, StatusCallback done) = 0;
     virtual void mark(DiskIndex disk, std::span<const Extent> extents, StatusCallback done) = 0;
-    virtual void begin_pass(PassKind kind, Callback<PassInfo> done) = 0;
+    // `whole`: every block is preserved until end_pass, dirty or not, so that the image can be
+    // copied as of the cut (EBB_PASS_F_WHOLE); frozen passes only.
+    virtual void begin_pass(PassKind kind, bool whole, Callback<PassInfo> done) = 0;
     virtual void get_pass(PassId pass, Callback<PassInfo> done) = 0;
     virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
                           Callback<PassMap> done) = 0;
     // From the image. What was read counts only if a later release of the range succeeds.
     virtual void read(PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
                       StatusCallback done) = 0;
+    // All of `extents` or an error. Ranges released already, or not in the pass, do no harm.
     virtual void release(PassId pass, DiskIndex disk, std::span<const Extent> extents,
                          StatusCallback done) = 0;
+    // E_BUSY while ranges are left to release.
     virtual void end_pass(PassId pass, StatusCallback done) = 0;
     virtual void confirm(StatusCallback done) = 0;
     virtual void abandon(StatusCallback done) = 0;
-    // A pass became ready or void, or a disk changed its state: ask again.
+    // Replaces the handler; may run spuriously. A pass became ready or void, or a disk changed its
+    // state: ask again.
     virtual void on_event(std::move_only_function<void()> event) = 0;
 };
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "env/env.h"
@@ -35,9 +36,11 @@ public:
     // Exactly into.size() bytes, E_IO when the file is shorter.
     virtual void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                       StatusCallback done) = 0;
+    // Ordered after nothing but an earlier sync of the file.
     virtual void truncate(const std::string& name, std::uint64_t size, StatusCallback done) = 0;
-    virtual void sync(const std::string& name, StatusCallback done) = 0;
-    virtual void sync_directory(StatusCallback done) = 0;
+    // `site`: as in Disk::flush.
+    virtual void sync(const std::string& name, std::string_view site, StatusCallback done) = 0;
+    virtual void sync_directory(std::string_view site, StatusCallback done) = 0;
     virtual void remove(const std::string& name, StatusCallback done) = 0;
     // Replaces `to`, atomically.
     virtual void rename(const std::string& from, const std::string& to, StatusCallback done) = 0;

@@ -14,7 +14,7 @@ LAYERS = {
     "daemon/env": (("base",), ()),
     "daemon/core": (("base", "format", "env"), ()),
     "daemon/api": (("base",), ("nlohmann/",)),
-    "daemon/platform": (("env", "base"), None),
+    "daemon/platform": (("env", "format", "base"), None),
     "daemon/provider": (("platform", "env", "base"), None),
     "daemon/service": (("base", "format", "env", "core", "api", "platform", "provider"), None),
     "ctl": (("api", "base"), None),

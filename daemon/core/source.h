@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source of one protection: takes what the tracker marked and brings it to the target in
+// epochs, over whatever connection it can get. Survives every break of the connection and every
+// void pass by itself; ends only by stop(), or by being fenced.
+//
+// Threads: as env/env.h. Callbacks given here run on the executor, never from inside the call.
+// The object may not be destroyed from inside one of its callbacks.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/net.h"
+#include "env/tracker.h"
+
+namespace ebb::core {
+
+struct SourceDisk {
+    std::string stable_id;
+    std::uint64_t size = 0;  // bytes
+};
+
+struct SourceConfig {
+    Uuid protection;
+    std::uint64_t session = 0;                    // fencing number given by the controller
+    std::vector<SourceDisk> disks;                // in DiskIndex order, the same as the tracker's
+    bool full = false;                            // begin with everything, whatever the map says
+    Duration interval = std::chrono::seconds(5);  // of cuts; zero: on demand only
+    std::uint32_t extent_bytes = 1 << 20;         // largest extent, a multiple of block_bytes
+    std::uint64_t window_bytes = 64 << 20;        // sent and not acknowledged
+    std::uint32_t reads_in_flight = 16;
+    // More dirty than this at the time of a cut: live passes come first.
+    std::uint64_t frozen_limit_bytes = 256ULL << 20;
+    std::uint32_t live_passes_max = 8;  // in a row, then a frozen one whatever its size
+    int compression = 1;                // zstd level; 0: off
+    Duration silence_limit = std::chrono::seconds(30);  // without a frame: connection given up
+    Duration retry_min = std::chrono::milliseconds(200);
+    Duration retry_max = std::chrono::seconds(10);
+    Duration heartbeat = std::chrono::seconds(1);  // of the owner to the tracker during a pass
+};
+
+enum class SourceState {
+    stopped,
+    connecting,
+    initial_sync,  // the target has no recovery point yet, or everything is sent anew after a gap
+    replicating,
+    fenced,  // refused for ever: this machine was failed over from
+    error,   // `error` says what; keeps trying
+};
+
+struct SourceStatus {
+    SourceState state = SourceState::stopped;
+    bool connected = false;
+    bool pass_open = false;
+    env::PassKind pass_kind = env::PassKind::live;
+    std::uint64_t pass_bytes_total = 0;
+    std::uint64_t pass_bytes_done = 0;     // acknowledged
+    std::uint64_t bytes_acknowledged = 0;  // since start, uncompressed
+    std::uint64_t bytes_wire = 0;          // since start, payload as sent
+    std::uint64_t open_epoch = 0;          // 0: none
+    std::uint64_t closed_epoch = 0;        // newest known to be closed on the target; 0: none
+    WallTime last_cut;                     // of closed_epoch
+    std::uint64_t cuts_begun = 0;
+    std::uint64_t cuts_closed = 0;
+    std::uint64_t cuts_void = 0;
+    std::uint64_t reconnects = 0;
+    std::uint64_t digest_mismatches = 0;
+    std::uint64_t unreadable_bytes = 0;  // of the newest closed epoch
+    // Of the last frozen pass.
+    std::uint64_t held = 0;
+    Duration held_max{0};
+    std::uint64_t preserved = 0;
+    // Why everything is, or was last, sent anew; empty: never.
+    std::vector<std::string> resync_reasons;
+    Error error;  // meaningful if has_error
+    bool has_error = false;
+    std::string notice;  // what the target said it waits for, such as a full volume; else empty
+};
+
+struct CheckpointRequest {
+    std::string name;  // may be empty
+    // The whole image as of the cut stays readable for on_image.
+    bool whole = false;
+    // Called once the cut's data is at the target and before the pass ends; replication goes on
+    // when it calls `done`, with an error: the checkpoint fails with it, and so does the cut.
+    struct Image {
+        env::PassId pass = 0;
+        std::uint64_t epoch = 0;
+        WallTime cut_time;
+    };
+    std::move_only_function<void(Image, env::StatusCallback done)> on_image;  // may be empty
+};
+
+struct CheckpointResult {
+    std::uint64_t epoch = 0;
+    WallTime cut_time;
+};
+
+class Source {
+public:
+    // The environment must outlive the Source.
+    Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector, env::Clock& clock,
+           env::Random& random);
+    Source(const Source&) = delete;
+    Source& operator=(const Source&) = delete;
+    ~Source();
+
+    void start();
+    // Answers once the point is closed on the target: E_CANCELLED by stop(), E_FENCED. A cut that
+    // becomes void is taken again.
+    void checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done);
+    void set_interval(Duration interval);
+    // Closes the connection and abandons the pass; `done` once the tracker has put everything
+    // back. The Source cannot be started again.
+    void stop(env::StatusCallback done);
+    [[nodiscard]] SourceStatus status() const;
+
+private:
+    class Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace ebb::core

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target of one protection: applies epochs to the replica's disks so that at any instant,
+// whatever crashes, the newest closed epoch can be had. Keeps the undo journal of
+// docs/disk-format.md in `volume`, a directory of its own on the retention volume.
+//
+// Threads: as env/env.h. Callbacks given here run on the executor, never from inside the call.
+// The object may not be destroyed from inside one of its callbacks.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/disk.h"
+#include "env/net.h"
+#include "env/volume.h"
+
+namespace ebb::core {
+
+struct TargetDisk {
+    std::string source_id;   // stable id of the disk on the source
+    std::string target_id;   // stable id of the disk here: binds the journal to it
+    std::uint64_t size = 0;  // bytes of the source's disk; ours may be larger
+};
+
+struct TargetConfig {
+    Uuid protection;
+    std::vector<TargetDisk> disks;
+    std::uint64_t session = 0;  // a source with an older one is fenced
+    // Closings up to this wait in memory until they are whole.
+    std::uint64_t closing_budget_bytes = 128ULL << 20;
+    std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
+    std::uint64_t window_bytes = 64ULL << 20;  // granted to the source
+    std::uint64_t io_depth = 32;               // operations under way at once
+    // Points older than this are given up; the newest is always kept.
+    Duration retention_age = std::chrono::hours(24);
+    std::uint64_t retention_bytes = 0;           // of undo; 0: no limit of its own
+    std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume
+    Duration space_retry = std::chrono::seconds(5);
+    Duration silence_limit = std::chrono::seconds(30);
+};
+
+struct Point {
+    std::uint64_t epoch = 0;
+    std::string name;
+    WallTime cut_time;               // source's clock
+    WallTime closed_time;            // ours
+    std::uint64_t bytes = 0;         // of extents in the epoch
+    std::uint64_t undo_bytes = 0;    // to go back from it to the one before
+    std::vector<Extent> unreadable;  // as many as fit the record; `disk` is lost: see the journal
+    std::uint64_t unreadable_bytes = 0;
+};
+
+enum class TargetState {
+    closed,   // open() not called or not done
+    waiting,  // for a source
+    receiving,
+    no_space,     // paused: the volume is full of what may not be given up
+    failed_over,  // rolled back to a point, no source accepted
+    error,        // `error` says what; a disk or the volume failed, or the journal is damaged
+};
+
+struct TargetStatus {
+    TargetState state = TargetState::closed;
+    std::uint64_t session = 0;
+    std::uint64_t open_epoch = 0;  // 0: none
+    bool has_point = false;
+    Point newest;  // if has_point
+    std::uint64_t points = 0;
+    std::uint64_t retention_bytes = 0;
+    std::uint64_t rollback_bytes = 0;  // to write, if failed over now
+    std::uint64_t bytes_received = 0;  // since open(), uncompressed
+    Error error;
+    bool has_error = false;
+};
+
+struct FailoverResult {
+    Point point;
+    std::uint64_t rolled_back_bytes = 0;
+};
+
+// What a retention directory says about whom it belongs to: the mark by which a disk with data is
+// recognised as ours.
+struct Ownership {
+    Uuid protection;
+    std::vector<TargetDisk> disks;
+};
+
+class Target {
+public:
+    // The environment must outlive the Target; `disks` in DiskIndex order.
+    Target(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
+           env::Clock& clock);
+    Target(const Target&) = delete;
+    Target& operator=(const Target&) = delete;
+    ~Target();
+
+    // Recovers the journal, or makes it on an empty volume. E_REFUSED: it belongs to another
+    // protection or to other disks; E_CORRUPT.
+    void open(env::StatusCallback done);
+    // A connection of a source, authenticated as one that may speak for this protection. Takes
+    // the place of the one before. Not before open() is done.
+    void accept(std::shared_ptr<env::Connection> connection);
+    // Fences sources with a session older than `session`, rolls the open epoch back and keeps
+    // further ones out. May be called again. E_NOT_FOUND: there is no recovery point.
+    void failover(std::uint64_t session, env::Callback<FailoverResult> done);
+    // Back from failover to waiting for a source with at least the failover's session.
+    void resume(env::StatusCallback done);
+    // Oldest first.
+    [[nodiscard]] std::vector<Point> points() const;
+    // Gives up points by age and space now (it is also done at each close).
+    void trim(env::StatusCallback done);
+    // Ends the connection and lets what is under way finish; nothing may be called afterwards.
+    void close(env::StatusCallback done);
+    [[nodiscard]] TargetStatus status() const;
+
+    // E_NOT_FOUND: no journal there.
+    static void read_ownership(env::Volume& volume, env::Callback<Ownership> done);
+    // Deletes the journal: the points are gone, the disks stay as they are (commit, disable).
+    static void erase(env::Volume& volume, env::StatusCallback done);
+
+private:
+    class Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace ebb::core
