@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# short: yes
+# The commands' refusals, states and counters; no pass is entered by what must not enter it.
+load
+d=$(disk virtio0)
+fresh "$d"
+p=$(partition "$d")
+[ "$(ebbtest info | field block_sectors)" = 8 ] || fail "info"
+refused EINVAL ebbtest attach "$p" part 1
+refused EINVAL ebbtest attach "$d" "" 1
+refused ENODEV ebbtest get 999
+refused ENOENT ebbtest pass-begin frozen 7
+id=$(attach "$d" 1) || fail "attach"
+refused EEXIST ebbtest attach "$d" again 1
+image=$(image_of "$id")
+[ -b "$image" ] || fail "no image device"
+refused EOPNOTSUPP ebbtest attach "$image" img 1
+dd if=/dev/zero of="$image" bs=4096 count=1 oflag=direct 2>/dev/null && fail "the image was written to"
+# A fresh disk says that it knows nothing of its past.
+[ $(($(disk_get "$id" resync_reasons) & 1)) = 1 ] || fail "NEW is not set"
+expect "mark-all" ebbtest mark-all "$id"
+[ "$(disk_get "$id" resync_reasons)" = 0 ] || fail "still resync required"
+blocks=$(($(blockdev --getsz "$d") / 8))
+[ "$(disk_get "$id" dirty_blocks)" = "$blocks" ] || fail "not all blocks are dirty"
+rmmod ebb 2>/dev/null && fail "the module left with a disk attached"
+ebbtest script >"$W/s.out" 2>&1 <<SCRIPT
+pass-begin live 1
+pass-begin frozen 1
+attach $(disk virtio1) other 1
+confirm 1
+end 1
+abandon 1
+pass-begin frozen 1
+abandon 1
+SCRIPT
+say "$(tr '\n' ' ' <"$W/s.out")"
+[ "$(grep -c EBUSY "$W/s.out")" -ge 3 ] || fail "a second pass, an attach or a confirm during a pass"
+[ "$(disk_get "$id" dirty_blocks)" = "$blocks" ] || fail "abandon did not put everything back"

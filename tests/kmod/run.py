@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the module's tests (tests/kmod/cases/*.sh) in virtual machines with a real kernel.
+
+    tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--short] [--keep-going]
+
+Many cases share one boot; each loads and unloads the module itself, and the kernel's log must hold
+no complaint after it. A case that leaves the module loaded, or a complaint, costs the machine: the
+next one gets a new one. Lines of a case's head say what it needs:
+
+    # kernels: 6.1 6.12 sid debug      where it runs (default: all)
+    # short: yes                       belongs to the short share
+    # machine: NAME                    cases of one name share machines (default: "common")
+    # timeout: SECONDS                 (default 90; four times that under the debug kernel)
+"""
+import argparse
+import concurrent.futures
+import glob
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
+sys.path.insert(0, LAB)
+import console  # noqa: E402
+from vm import GuestError, Lab, LabError, QmpError  # noqa: E402
+
+CASES = os.path.join(TOP, "tests/kmod/cases")
+PRINT = threading.Lock()
+
+
+class Case:
+    """One file of cases/, with what its head says."""
+
+    def __init__(self, path):
+        self.name = os.path.basename(path)[:-3]
+        with open(path, encoding="utf-8") as file:
+            head = dict(re.findall(r"^# (kernels|short|machine|timeout): *(.*)$",
+                                   file.read(), re.M))
+        self.kernels = head.get("kernels", "6.1 6.12 sid debug").split()
+        self.short = head.get("short") == "yes"
+        self.machine = head.get("machine", "common")
+        self.timeout = int(head.get("timeout", "90"))
+
+
+class Machine:
+    """A guest with the disks that the cases know by name; booted when first needed."""
+
+    def __init__(self, options, number):
+        self.options = options
+        self.lab = Lab(f"kmod-{options.kernel}-{options.tag}{number}")
+        self.vm = self.lab.vm("kmod", kernel=options.kernel,
+                              mem=1536 if options.kernel != "debug" else 3072, smp=2,
+                              share=TOP, timeout=3600)
+        for index in range(2):
+            for bus, kind, size in (("lsi", 0xA0, "32M"), ("virtio-scsi", 0xB0, "64M")):
+                image = self.lab.image(f"{bus}{index}.raw", size)
+                self.vm.disk(image, bus, wwn=0x5000C29000000000 + kind + index)
+            image = self.lab.image(f"virtio{index}.raw", "64M")
+            self.vm.disk(image, "virtio", serial=f"virtio{index}")
+        self.vm.start()
+
+    def host_action(self, line):
+        """What a case asks of the host: "unplug virtio1" or "resize virtio1 BYTES"."""
+        what, name, *rest = line.split()
+        disk = next(d for d in self.vm.disks if d.serial == name or
+                    (d.wwn and name == f"scsi{d.wwn & 0xf}" and d.bus == "virtio-scsi"))
+        if what == "unplug":
+            self.vm.qmp.execute("device_del", id="dev-" + disk.node)
+        elif what == "resize":
+            self.vm.qmp.execute("block_resize", node_name=disk.node, size=int(rest[0]))
+
+    def run(self, case):
+        """(verdict, text): "passed", "failed" or "skipped"."""
+        mark = len(console.read(self.vm.console))
+        slow = self.options.kernel == "debug"
+        seen = bytearray()
+
+        def listen(data):
+            seen.extend(data)
+            while b"\n" in seen:
+                line, _, rest = bytes(seen).partition(b"\n")
+                seen[:] = rest
+                if line.startswith(b"HOST: "):
+                    threading.Thread(target=self.host_action, args=(line[6:].decode(),),
+                                     daemon=True).start()
+
+        command = (f"export CASE={case.name} SLOW={int(slow)} KO=/ebb/{self.options.ko}; "
+                   f". /ebb/tests/kmod/guest/lib.sh; . /ebb/tests/kmod/cases/{case.name}.sh")
+        try:
+            done = self.vm.run(f"exec bash -c '{command}'", case.timeout * (4 if slow else 1),
+                               check=False, on_output=listen)
+            text, status = done.output, done.status
+        except GuestError as error:
+            text, status = str(error), 125
+        time.sleep(0.1)
+        log = console.read(self.vm.console)[mark:]
+        if found := console.complaints(log):
+            return "failed", text + "\nkernel:\n" + console.excerpt(log, found[0])
+        if status == 0 or status == 77:
+            try:
+                self.vm.run("! grep -q '^ebb ' /proc/modules", 30)
+            except GuestError:
+                return "failed", text + "\nthe module is still loaded"
+        return {0: "passed", 77: "skipped"}.get(status, "failed"), text
+
+    def close(self):
+        self.lab.close()
+
+
+class Runner:
+    """The queue of cases and the machines that serve it."""
+
+    def __init__(self, options, cases):
+        self.options, self.waiting = options, list(cases)
+        self.lock = threading.Lock()
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0}
+
+    def take(self):
+        with self.lock:
+            return self.waiting.pop(0) if self.waiting else None
+
+    def report(self, case, verdict, seconds, text):
+        with PRINT:
+            self.counts[verdict] += 1
+            print(f"{self.options.kernel} {case.name:28} {verdict} {seconds:6.1f} s", flush=True)
+            folder = os.path.join(TOP, "build/logs")
+            os.makedirs(folder, exist_ok=True)
+            name = f"kmod-{self.options.kernel}-{self.options.tag}{case.name}.log"
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+            if verdict == "failed" or self.options.verbose:
+                print("    " + "\n    ".join(text.splitlines()[-60:]), flush=True)
+
+    def serve(self, number):
+        machine, used = None, 0
+        while (case := self.take()) is not None:
+            begun = time.monotonic()
+            try:
+                if machine is None:
+                    machine, used = Machine(self.options, f"{number}-{used}"), used + 1
+                    begun = time.monotonic()
+                verdict, text = machine.run(case)
+            except (LabError, QmpError, GuestError, OSError) as error:
+                verdict, text = "failed", f"machine: {error}"
+            self.report(case, verdict, time.monotonic() - begun, text)
+            if machine and (verdict == "failed" or case.machine == "own"):
+                machine.close()
+                machine = None
+        if machine:
+            machine.close()
+
+
+def parse():
+    parser = argparse.ArgumentParser(description="module tests in virtual machines")
+    parser.add_argument("--kernel", default="6.1", help="6.1, 6.12, sid or debug")
+    parser.add_argument("--only", action="append", default=[], help="names of cases")
+    parser.add_argument("--jobs", type=int, default=1, help="machines at once")
+    parser.add_argument("--short", action="store_true", help="the short share alone")
+    parser.add_argument("--ko", help="a module built already (path in the tree)")
+    parser.add_argument("--tag", default="", help="keeps folders and logs of runs apart")
+    parser.add_argument("--verbose", action="store_true", help="print what passing cases say")
+    parser.add_argument("--list", action="store_true")
+    return parser.parse_args()
+
+
+def build_module(options):
+    """Builds ebb.ko for the kernel; its path in the tree."""
+    out = os.path.join("build/kmod", options.kernel)
+    subprocess.run([os.path.join(LAB, "kmod.sh"), options.kernel, os.path.join(TOP, "kmod"),
+                    os.path.join(TOP, out)], check=True)
+    return os.path.join(out, "ebb.ko")
+
+
+def select(options):
+    cases = [Case(path) for path in sorted(glob.glob(os.path.join(CASES, "*.sh")))]
+    if options.only:
+        cases = [c for c in cases if c.name in options.only]
+    else:
+        cases = [c for c in cases if options.kernel in c.kernels]
+    if options.short:
+        cases = [c for c in cases if c.short]
+    # Machines of their own last: the common one is not thrown away in between. Long cases first.
+    return sorted(cases, key=lambda c: (c.machine == "own", -c.timeout))
+
+
+def main():
+    options = parse()
+    cases = select(options)
+    if options.list:
+        print("\n".join(c.name for c in cases))
+        return 0
+    if not cases:
+        print("run.py: no such case", file=sys.stderr)
+        return 2
+    options.ko = options.ko or build_module(options)
+    options.tag = options.tag and options.tag + "-"
+    runner = Runner(options, cases)
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for future in [pool.submit(runner.serve, n) for n in range(options.jobs)]:
+            future.result()
+    counts = runner.counts
+    if counts["skipped"]:
+        print(f"{counts['skipped']} skipped (the log says why)")
+    print(f"{counts['passed']} passed, {counts['failed']} failed")
+    return 1 if counts["failed"] or not counts["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
