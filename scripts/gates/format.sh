@@ -24,5 +24,5 @@ if [ "${#files[@]}" = 0 ]; then
     exit 2
 fi
 # Every file is judged, whatever comes out for the one before it.
-printf '%s\0' "${files[@]}" | xargs -0 -n 8 -P "$(nproc)" clang-format-19 "${mode[@]}"
+printf '%s\0' "${files[@]}" | xargs -0 -n 8 -P "$(nproc)" clang-format-19 "${mode[@]}" || exit 1
 echo "format: ${#files[@]} looked at"
