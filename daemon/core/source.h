@@ -68,6 +68,9 @@ struct SourceStatus {
     std::uint64_t cuts_void = 0;
     std::uint64_t reconnects = 0;
     std::uint64_t digest_mismatches = 0;
+    // Acknowledged extents of live passes that the target did not have any more: never, if its
+    // disks keep what they have flushed.
+    std::uint64_t live_acks_lost = 0;
     std::uint64_t unreadable_bytes = 0;  // of the newest closed epoch
     // Of the last frozen pass.
     std::uint64_t held = 0;

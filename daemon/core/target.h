@@ -44,11 +44,10 @@ struct TargetConfig {
 struct Point {
     std::uint64_t epoch = 0;
     std::string name;
-    WallTime cut_time;               // source's clock
-    WallTime closed_time;            // ours
-    std::uint64_t bytes = 0;         // of extents in the epoch
-    std::uint64_t undo_bytes = 0;    // to go back from it to the one before
-    std::vector<Extent> unreadable;  // as many as fit the record; `disk` is lost: see the journal
+    WallTime cut_time;             // source's clock
+    WallTime closed_time;          // ours
+    std::uint64_t bytes = 0;       // of extents in the epoch
+    std::uint64_t undo_bytes = 0;  // to go back from it to the one before
     std::uint64_t unreadable_bytes = 0;
 };
 
@@ -101,7 +100,8 @@ public:
     void open(env::StatusCallback done);
     // A connection of a source, authenticated as one that may speak for this protection. Takes
     // the place of the one before. Not before open() is done.
-    void accept(std::shared_ptr<env::Connection> connection);
+    // `first`: the frame that was read already to see whom it is for (HELLO), or empty.
+    void accept(std::shared_ptr<env::Connection> connection, env::Frame first = {});
     // Fences sources with a session older than `session`, rolls the open epoch back and keeps
     // further ones out. May be called again. E_NOT_FOUND: there is no recovery point.
     void failover(std::uint64_t session, env::Callback<FailoverResult> done);

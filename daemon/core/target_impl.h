@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of core::Target: one loop that does one thing at a time; everything that arrives is put
+// into a queue and wakes it.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <optional>
+
+#include "core/applier.h"
+#include "core/journal.h"
+#include "core/target.h"
+
+namespace ebb::core {
+
+class Target::Impl : public std::enable_shared_from_this<Target::Impl> {
+public:
+    Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
+         env::Clock& clock);
+    ~Impl();
+
+    void open(env::StatusCallback done);
+    void accept(std::shared_ptr<env::Connection> connection, env::Frame first);
+    // Runs `work` on the loop, between other things.
+    void enqueue(std::function<Task<void>(Impl&)> work);
+    [[nodiscard]] Task<void> failover(std::uint64_t session,
+                                      std::shared_ptr<env::Callback<FailoverResult>> done);
+    [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
+    [[nodiscard]] Task<void> trim_now(std::shared_ptr<env::StatusCallback> done);
+    [[nodiscard]] Task<void> close(std::shared_ptr<env::StatusCallback> done);
+    [[nodiscard]] std::vector<Point> points() const;
+    [[nodiscard]] TargetStatus status() const;
+
+private:
+    // The pass that is being received. What is acknowledged of a frozen one that waits is in
+    // `waiting` alone; of any other it is on the disks.
+    struct Pass {
+        std::uint32_t number = 0;
+        Uuid run;
+        format::PassKind kind = format::PassKind::live;
+        bool in_memory = false;
+        std::uint64_t count = 0;  // of the chain: received
+        format::ManifestChain chain;
+        std::uint64_t acknowledged = 0;
+    };
+
+    [[nodiscard]] Task<void> loop();
+    [[nodiscard]] Task<Status> recover();
+    [[nodiscard]] Task<void> handle(env::Frame frame);
+    [[nodiscard]] Task<Status> on_hello(const env::Frame& frame);
+    [[nodiscard]] Task<Status> on_epoch_begin(const env::Frame& frame);
+    [[nodiscard]] Task<Status> on_pass_begin(const env::Frame& frame);
+    [[nodiscard]] Task<Status> on_extent(const env::Frame& frame);
+    [[nodiscard]] Task<Status> on_pass_end(const env::Frame& frame);
+    // Applies what waits, makes the position durable and acknowledges it.
+    [[nodiscard]] Task<Status> settle();
+    [[nodiscard]] Task<Status> close_epoch(const format::PassEnd& end);
+    // Repeats `step` while the volume is full: gives up the oldest point, or waits.
+    [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
+    [[nodiscard]] Task<Status> trim();
+    [[nodiscard]] Task<void> run_work();
+    [[nodiscard]] Status check_hello(const format::Hello& hello) const;
+    [[nodiscard]] Status check_extent(const format::ExtentHead& head) const;
+    [[nodiscard]] format::PositionRecord position() const;
+    [[nodiscard]] format::Welcome welcome() const;
+    void restore_pass();
+    void on_frame(std::uint64_t link, env::Frame frame);
+    void on_closed(std::uint64_t link);
+    void watch_silence(std::uint64_t link);
+    void acknowledge();
+    void send_refusal(const Error& error);
+    void drop_connection();
+    void post(std::move_only_function<void()> action);
+    void wake_later(Duration delay);
+    void fail_with(const Error& error);
+    void forget_waiting();
+
+    TargetConfig config_;
+    std::vector<env::Disk*> disks_;
+    env::Volume& volume_;
+    env::Clock& clock_;
+    Journal journal_;
+    Applier applier_;
+
+    Signal wake_;
+    Task<void> loop_;
+    env::StatusCallback opened_;
+    bool ready_ = false;   // recovered
+    bool broken_ = false;  // to be recovered again
+    bool closing_ = false;
+    bool full_ = false;
+    bool has_error_ = false;
+    Error error_;
+    std::deque<std::function<Task<void>(Impl&)>> work_;
+
+    std::shared_ptr<env::Connection> connection_;
+    std::uint64_t link_ = 0;  // number of the connection
+    std::uint64_t sent_ = 0;
+    std::uint64_t expected_ = 0;  // sequence of the next frame
+    bool welcomed_ = false;
+    Uuid run_;
+    MonoTime heard_;
+    std::deque<env::Frame> inbox_;
+    std::uint64_t inbox_bytes_ = 0;
+    bool paused_ = false;
+
+    std::optional<Pass> pass_;
+    std::vector<Received> waiting_;  // received and not on the disks
+    std::vector<Ranges> waiting_ranges_;
+    std::uint64_t waiting_bytes_ = 0;
+    bool lost_acks_ = false;  // something acknowledged in the open epoch may be gone
+    bool frozen_began_ = false;
+    std::uint64_t epoch_bytes_ = 0;
+    std::vector<format::ClosedRecord::Unreadable> unreadable_;
+    std::uint64_t unreadable_bytes_ = 0;
+    std::uint64_t received_bytes_ = 0;
+};
+
+}  // namespace ebb::core

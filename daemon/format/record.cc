@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "format/record.h"
+
+#include <cstring>
+
+#include "format/bytes.h"
+
+namespace ebb::format {
+
+namespace {
+
+constexpr std::uint32_t record_magic = 0x4a424245;   // "EBBJ"
+constexpr std::uint32_t trailer_magic = 0x54424245;  // "EBBT"
+constexpr std::uint32_t meta_magic = 0x4d424245;     // "EBBM"
+constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
+constexpr std::uint16_t format_version = 1;
+constexpr std::size_t undo_entry_bytes = 40;
+
+std::unexpected<Error> damaged(const char* what) {
+    return fail(ErrorCode::corrupt, std::string("damaged ") + what);
+}
+
+bool get(Reader& r, bool& flag) {
+    const std::uint8_t value = r.u8();
+    flag = value != 0;
+    return value <= 1;
+}
+
+Payload envelope(std::uint32_t magic, const Payload& body) {
+    Payload out;
+    Writer w(out);
+    w.u32(magic);
+    w.u16(format_version);
+    w.u16(0);
+    w.u64(xxh3_64(body));
+    w.bytes(body);
+    return out;
+}
+
+Result<std::span<const std::byte>> open_envelope(std::uint32_t magic, std::span<const std::byte> in,
+                                                 const char* what) {
+    Reader r(in);
+    const bool ours = r.u32() == magic;
+    const std::uint16_t version = r.u16();
+    r.u16();
+    const std::uint64_t checksum = r.u64();
+    if (r.failed() || !ours || checksum != xxh3_64(r.rest())) return damaged(what);
+    if (version != format_version) {
+        return fail(ErrorCode::version,
+                    std::string(what) + " has version " + std::to_string(version) + ", known is 1");
+    }
+    return r.rest();
+}
+
+}  // namespace
+
+Sha256 chain_after(std::span<const std::byte> encoded_header) {
+    return sha256(encoded_header);
+}
+
+std::vector<std::byte> encode_record(RecordType type, std::uint64_t epoch, std::uint64_t sequence,
+                                     std::span<const std::byte> payload, Sha256& chain) {
+    std::vector<std::byte> out;
+    out.reserve(record_header_bytes + payload.size() + record_trailer_bytes);
+    Writer w(out);
+    w.u32(record_magic);
+    w.u16(format_version);
+    w.u8(static_cast<std::uint8_t>(type));
+    w.u8(0);
+    w.u64(epoch);
+    w.u64(sequence);
+    w.u64(payload.size());
+    w.bytes(xxh3_128(payload));
+    w.bytes(chain);
+    w.u64(0);
+    w.u64(0);
+    w.u64(0);
+    w.u64(xxh3_64(out));
+    const std::uint64_t checksum = xxh3_64(std::span<const std::byte>(out));
+    chain = chain_after(out);
+    w.bytes(payload);
+    w.u32(trailer_magic);
+    w.u32(0);
+    w.u64(checksum);
+    return out;
+}
+
+Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
+    if (in.size() < record_header_bytes) return damaged("record header");
+    in = in.first(record_header_bytes);
+    Reader r(in);
+    RecordHeader header;
+    const bool ours = r.u32() == record_magic;
+    const std::uint16_t version = r.u16();
+    const std::uint8_t type = r.u8();
+    r.u8();
+    header.epoch = r.u64();
+    header.sequence = r.u64();
+    header.payload_bytes = r.u64();
+    r.array(header.payload_digest);
+    r.array(header.previous);
+    r.u64();
+    r.u64();
+    r.u64();
+    const std::uint64_t checksum = r.u64();
+    if (!ours || checksum != xxh3_64(in.first(record_header_bytes - 8))) {
+        return damaged("record header");
+    }
+    if (version != format_version) {
+        return fail(ErrorCode::version, "journal record of version " + std::to_string(version));
+    }
+    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::closed) ||
+        header.payload_bytes > record_payload_max) {
+        return damaged("record header");
+    }
+    header.type = static_cast<RecordType>(type);
+    return header;
+}
+
+Status check_record(const RecordHeader& header, std::span<const std::byte> rest) {
+    if (rest.size() != header.payload_bytes + record_trailer_bytes) return damaged("record");
+    Reader r(rest.subspan(header.payload_bytes));
+    if (r.u32() != trailer_magic) return damaged("record trailer");
+    if (xxh3_128(rest.first(header.payload_bytes)) != header.payload_digest) {
+        return damaged("record payload");
+    }
+    return {};
+}
+
+Payload encode(const BeginRecord& m) {
+    Payload out;
+    Writer w(out);
+    w.uuid(m.incarnation);
+    w.u8(m.full ? 1 : 0);
+    w.u8(m.initial ? 1 : 0);
+    return out;
+}
+
+Result<BeginRecord> decode_begin_record(std::span<const std::byte> in) {
+    Reader r(in);
+    BeginRecord m;
+    m.incarnation = r.uuid();
+    bool valid = get(r, m.full);
+    valid = get(r, m.initial) && valid;
+    if (!valid || !r.done()) return damaged("begin record");
+    return m;
+}
+
+Payload encode(const PositionRecord& m) {
+    Payload out;
+    Writer w(out);
+    w.u32(m.pass);
+    w.uuid(m.run);
+    w.u8(static_cast<std::uint8_t>(m.kind));
+    w.u64(m.count);
+    w.bytes(m.chain);
+    w.u64(m.bytes);
+    w.u8(m.frozen_began ? 1 : 0);
+    return out;
+}
+
+Result<PositionRecord> decode_position_record(std::span<const std::byte> in) {
+    Reader r(in);
+    PositionRecord m;
+    m.pass = r.u32();
+    m.run = r.uuid();
+    const std::uint8_t kind = r.u8();
+    m.kind = static_cast<PassKind>(kind);
+    m.count = r.u64();
+    r.array(m.chain);
+    m.bytes = r.u64();
+    const bool valid = get(r, m.frozen_began);
+    if (!valid || !r.done() || kind > 1) return damaged("position record");
+    return m;
+}
+
+Payload encode(const ClosedRecord& m) {
+    Payload out;
+    Writer w(out);
+    w.uuid(m.incarnation);
+    w.i64(m.cut_time.ns);
+    w.i64(m.closed_time.ns);
+    w.text(std::string_view(m.name).substr(0, text_max));
+    w.u64(m.bytes);
+    w.u64(m.undo_bytes);
+    w.u64(m.unreadable_bytes);
+    const std::size_t count = std::min(m.unreadable.size(), unreadable_max);
+    w.u32(static_cast<std::uint32_t>(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        w.u32(m.unreadable[i].disk);
+        w.u64(m.unreadable[i].offset);
+        w.u64(m.unreadable[i].length);
+    }
+    return out;
+}
+
+Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in) {
+    Reader r(in);
+    ClosedRecord m;
+    m.incarnation = r.uuid();
+    m.cut_time.ns = r.i64();
+    m.closed_time.ns = r.i64();
+    m.name = r.text();
+    m.bytes = r.u64();
+    m.undo_bytes = r.u64();
+    m.unreadable_bytes = r.u64();
+    const std::uint32_t count = r.u32();
+    if (r.failed() || count > unreadable_max) return damaged("closed record");
+    for (std::uint32_t i = 0; i < count; ++i) {
+        ClosedRecord::Unreadable range;
+        range.disk = r.u32();
+        range.offset = r.u64();
+        range.length = r.u64();
+        m.unreadable.push_back(range);
+    }
+    if (!r.done()) return damaged("closed record");
+    return m;
+}
+
+std::uint64_t undo_table_bytes(std::size_t entries) {
+    return 8 + entries * undo_entry_bytes;
+}
+
+void encode_undo_table(std::span<const UndoEntry> entries, Payload& out) {
+    Writer w(out);
+    w.u64(entries.size());
+    for (const UndoEntry& entry : entries) {
+        w.u32(entry.disk);
+        w.u32(entry.zero ? 1 : 0);
+        w.u64(entry.offset);
+        w.u64(entry.length);
+        w.u64(entry.at);
+        w.u64(0);
+    }
+}
+
+Result<std::vector<UndoEntry>> decode_undo_table(std::span<const std::byte> in,
+                                                 std::uint64_t payload_bytes) {
+    Reader r(in);
+    const std::uint64_t count = r.u64();
+    if (r.failed() || count > r.left() / undo_entry_bytes) return damaged("undo table");
+    std::vector<UndoEntry> entries;
+    entries.reserve(count);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        UndoEntry entry;
+        entry.disk = r.u32();
+        const std::uint32_t zero = r.u32();
+        entry.zero = zero != 0;
+        entry.offset = r.u64();
+        entry.length = r.u64();
+        entry.at = r.u64();
+        r.u64();
+        const bool inside =
+            entry.zero || (entry.at <= payload_bytes && entry.length <= payload_bytes - entry.at);
+        if (zero > 1 || entry.length == 0 || entry.length % sector_bytes != 0 ||
+            entry.offset % sector_bytes != 0 || entry.offset + entry.length < entry.offset ||
+            !inside) {
+            return damaged("undo table");
+        }
+        entries.push_back(entry);
+    }
+    return entries;
+}
+
+Payload encode(const MetaFile& m) {
+    Payload body;
+    Writer w(body);
+    w.uuid(m.protection);
+    w.u32(static_cast<std::uint32_t>(m.disks.size()));
+    for (const MetaFile::Disk& disk : m.disks) {
+        w.text(disk.source_id);
+        w.text(disk.target_id);
+        w.u64(disk.size);
+    }
+    return envelope(meta_magic, body);
+}
+
+Result<MetaFile> decode_meta_file(std::span<const std::byte> in) {
+    auto body = open_envelope(meta_magic, in, "meta file");
+    if (!body) return std::unexpected(body.error());
+    Reader r(*body);
+    MetaFile m;
+    m.protection = r.uuid();
+    const std::uint32_t count = r.u32();
+    if (r.failed() || count > disks_max) return damaged("meta file");
+    for (std::uint32_t i = 0; i < count; ++i) {
+        MetaFile::Disk disk;
+        disk.source_id = r.text();
+        disk.target_id = r.text();
+        disk.size = r.u64();
+        m.disks.push_back(std::move(disk));
+    }
+    if (!r.done()) return damaged("meta file");
+    return m;
+}
+
+Payload encode(const SessionFile& m) {
+    Payload body;
+    Writer w(body);
+    w.u64(m.session);
+    w.u8(m.failed_over ? 1 : 0);
+    return envelope(session_magic, body);
+}
+
+Result<SessionFile> decode_session_file(std::span<const std::byte> in) {
+    auto body = open_envelope(session_magic, in, "session file");
+    if (!body) return std::unexpected(body.error());
+    Reader r(*body);
+    SessionFile m;
+    m.session = r.u64();
+    const bool valid = get(r, m.failed_over);
+    if (!valid || !r.done()) return damaged("session file");
+    return m;
+}
+
+}  // namespace ebb::format

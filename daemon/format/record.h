@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records of the undo journal: docs/disk-format.md. A record is a header of record_header_bytes,
+// a payload, and a trailer of record_trailer_bytes. Each is bound to the one before by a SHA-256
+// chain, over the files of all epochs.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "format/digest.h"
+#include "format/message.h"
+
+namespace ebb::format {
+
+inline constexpr std::size_t record_header_bytes = 112;
+inline constexpr std::size_t record_trailer_bytes = 16;
+inline constexpr std::uint64_t record_payload_max = 1ULL << 30;
+
+enum class RecordType : std::uint8_t {
+    begin = 1,     // epoch begun, or taken over by another incarnation of the tracker
+    undo = 2,      // old content, to be durable before it is overwritten
+    position = 3,  // the disks hold, durably, all up to here
+    closed = 4,    // the epoch is a recovery point
+};
+
+struct RecordHeader {
+    RecordType type = RecordType::begin;
+    std::uint64_t epoch = 0;
+    std::uint64_t sequence = 0;  // in the file, from 0
+    std::uint64_t payload_bytes = 0;
+    Digest128 payload_digest{};
+    Sha256 previous{};  // chain value before this record
+};
+
+// Chain value after the record: SHA-256 of the encoded header, which holds the value before.
+[[nodiscard]] Sha256 chain_after(std::span<const std::byte> encoded_header);
+
+// The whole record; sets `chain` to the value after it.
+[[nodiscard]] std::vector<std::byte> encode_record(RecordType type, std::uint64_t epoch,
+                                                   std::uint64_t sequence,
+                                                   std::span<const std::byte> payload,
+                                                   Sha256& chain);
+// E_CORRUPT. `in` holds record_header_bytes.
+[[nodiscard]] Result<RecordHeader> decode_record_header(std::span<const std::byte> in);
+// Payload and trailer, as read from after the header: E_CORRUPT when they do not match it.
+[[nodiscard]] Status check_record(const RecordHeader& header, std::span<const std::byte> rest);
+
+struct BeginRecord {
+    Uuid incarnation;
+    bool full = false;
+    bool initial = false;  // there was no point before: no undo is kept
+};
+
+// Content `length` bytes at `at` in the record's payload, or all zero.
+struct UndoEntry {
+    DiskIndex disk = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    bool zero = false;
+    std::uint64_t at = 0;
+};
+
+struct PositionRecord {
+    std::uint32_t pass = 0;
+    Uuid run;
+    PassKind kind = PassKind::live;
+    std::uint64_t count = 0;
+    Sha256 chain{};
+    std::uint64_t bytes = 0;    // of extents, in the epoch so far
+    bool frozen_began = false;  // acknowledged extents may have been in memory alone
+};
+
+struct ClosedRecord {
+    Uuid incarnation;
+    WallTime cut_time;
+    WallTime closed_time;
+    std::string name;
+    std::uint64_t bytes = 0;
+    std::uint64_t undo_bytes = 0;
+    std::uint64_t unreadable_bytes = 0;
+    struct Unreadable {
+        DiskIndex disk = 0;
+        std::uint64_t offset = 0;
+        std::uint64_t length = 0;
+    };
+    std::vector<Unreadable> unreadable;  // at most unreadable_max
+};
+inline constexpr std::size_t unreadable_max = 1024;
+
+using Payload = std::vector<std::byte>;
+
+[[nodiscard]] Payload encode(const BeginRecord& r);
+[[nodiscard]] Payload encode(const PositionRecord& r);
+[[nodiscard]] Payload encode(const ClosedRecord& r);
+[[nodiscard]] Result<BeginRecord> decode_begin_record(std::span<const std::byte> in);
+[[nodiscard]] Result<PositionRecord> decode_position_record(std::span<const std::byte> in);
+[[nodiscard]] Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in);
+
+// The entries' table; the content follows it at the returned size. `at` is set by the caller,
+// from the start of the payload.
+[[nodiscard]] std::uint64_t undo_table_bytes(std::size_t entries);
+void encode_undo_table(std::span<const UndoEntry> entries, Payload& out);
+// Entries are within the payload of `payload_bytes`.
+[[nodiscard]] Result<std::vector<UndoEntry>> decode_undo_table(std::span<const std::byte> in,
+                                                               std::uint64_t payload_bytes);
+
+// Small files that are replaced whole: a checksummed envelope.
+struct MetaFile {
+    Uuid protection;
+    struct Disk {
+        std::string source_id;
+        std::string target_id;
+        std::uint64_t size = 0;
+    };
+    std::vector<Disk> disks;
+};
+
+struct SessionFile {
+    std::uint64_t session = 0;
+    bool failed_over = false;
+};
+
+[[nodiscard]] Payload encode(const MetaFile& m);
+[[nodiscard]] Payload encode(const SessionFile& m);
+[[nodiscard]] Result<MetaFile> decode_meta_file(std::span<const std::byte> in);
+[[nodiscard]] Result<SessionFile> decode_session_file(std::span<const std::byte> in);
+
+}  // namespace ebb::format
