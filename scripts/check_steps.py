@@ -39,6 +39,16 @@ _ALL = [
          needs=("build",), tests=True, when="tests/unit"),
     Step("sim", "sim", "simulator, 500 seeds and all mutations", "tests/sim/run.sh build", weight=1,
          needs=("build",), tests=True, limit=3600, when="tests/sim/run.sh"),
+    Step("gate-format", "gates", "clang-format", "scripts/gates/format.sh"),
+    Step("gate-text", "gates", "licences, file length, unfinished words, version tests",
+         "scripts/gates/text.py"),
+    Step("gate-layers", "gates", "include edges between layers", "scripts/gates/layers.py"),
+    Step("gate-headers", "gates", "headers are self-contained", "scripts/gates/headers.py"),
+    Step("gate-shell", "gates", "shellcheck and Python syntax", "scripts/gates/shell.sh"),
+    Step("gate-uapi", "gates", "uapi header in C and C++, without holes", "scripts/gates/uapi.sh"),
+    Step("gate-selftest", "gates", "each gate refuses a planted violation",
+         "python3 tests/gates/gates_test.py", tests=True),
+    Step("gate-tidy", "gates", "clang-tidy", "scripts/gates/tidy.py", weight=2, needs=("build",)),
 ]
 
 STEPS = [step for step in _ALL if not step.when or os.path.exists(os.path.join(TOP, step.when))]

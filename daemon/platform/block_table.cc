@@ -108,7 +108,7 @@ Status BlockTable::load_devices() {
     for (const auto& name : names_in(folder)) {
         BlockDevice device;
         device.name = name;
-        device.path = fs::canonical(folder + "/" + name, error).string();
+        device.path = fs::canonical(fs::path(folder) / name, error).string();
         if (error) continue;  // it has gone meanwhile
         device.number = first_line(device.path + "/dev");
         device.size = number_of(first_line(device.path + "/size")) * 512;

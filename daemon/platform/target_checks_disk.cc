@@ -31,7 +31,7 @@ bool is_lsi(const PciFunction& pci) {
 }
 
 std::string controller_name(const PciFunction& pci) {
-    const std::string driver = pci.driver.empty() ? "no driver" : pci.driver;
+    std::string driver = pci.driver.empty() ? "no driver" : pci.driver;
     if (is_lsi(pci)) {
         const bool parallel = pci.driver == "sym53c8xx" || pci.driver == "mptspi";
         return std::string("LSI Logic ") + (parallel ? "parallel" : "SAS") + " (" + driver + ")";

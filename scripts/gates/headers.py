@@ -15,9 +15,7 @@ def compile_alone(top, compiler, name):
     text = gate.read(top, name)
     if "#pragma once" not in text:
         return f"{name}:1: no #pragma once"
-    language = "c" if name.startswith("tests/kmod/") and "extern \"C\"" not in text else "c++"
-    flags = ["-std=c++23"] if language == "c++" else ["-std=gnu17", "-D_GNU_SOURCE"]
-    command = [compiler, *flags, "-x", language, "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
+    command = [compiler, "-std=c++23", "-x", "c++", "-fsyntax-only", "-Wall", "-Wextra", "-Werror",
                "-DBOOST_ERROR_CODE_HEADER_ONLY", "-DEBB_VERSION=\"0\""]
     for path in INCLUDES:
         command += ["-I", path]

@@ -32,7 +32,7 @@ def check_spdx(name, text):
     found = IDENTIFIER.search(head)
     if not found:
         return f"{name}:1: no SPDX-License-Identifier in the first lines"
-    licence = found.group(1).replace("-->", "").strip().rstrip("\"'").strip()
+    licence = found.group(1).replace("-->", "").rstrip("- ").strip().rstrip("\"'").strip()
     if licence != expected_licence(name):
         return f"{name}:1: licence is {licence}, should be {expected_licence(name)}"
     return None

@@ -17,7 +17,7 @@ make_rootfs() {
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --include="$packages" bookworm "$t" \
         "deb [signed-by=$(debian_keyring)] $mirror bookworm main" >&2
-    rm -rf "$t"/var/lib/apt/lists/* "$t"/var/cache/apt/* "$t"/dev/* "$t"/var/log/*.log
+    rm -rf "${t:?}"/var/lib/apt/lists/* "${t:?}"/var/cache/apt/* "${t:?}"/dev/* "${t:?}"/var/log/*.log
     mkdir -p "$t/ebb" "$t/out" "$t/lib/modules" "$t/etc/ebb-lab/start.d"
     echo ebb-guest >"$t/etc/hostname"
     printf '127.0.0.1 localhost ebb-guest\n' >"$t/etc/hosts"

@@ -14,14 +14,14 @@ CXX = "// SPDX-License-Identifier: Apache-2.0\n"
 
 CLEAN = {
     "daemon/base/size.h": CXX + "#pragma once\n\n#include <cstdint>\n\nnamespace ebb {\n\n"
-                          "inline std::uint64_t twice(std::uint64_t bytes) { return 2 * bytes; }\n\n"
+                          "inline std::uint64_t twice(std::uint64_t bytes) {\n    return 2 * bytes;\n}\n\n"
                           "}  // namespace ebb\n",
     "daemon/core/pass.cc": CXX + '#include "base/size.h"\n\nnamespace ebb {\n\n'
-                           "std::uint64_t pass_size() { return twice(1); }\n\n}  // namespace ebb\n",
+                           "std::uint64_t pass_size() {\n    return twice(1);\n}\n\n}  // namespace ebb\n",
     "daemon/core/epoch.cc": CXX + '#include "base/size.h"\n\nnamespace ebb {\n\n'
-                            "std::uint64_t epoch_size() { return twice(2); }\n\n}  // namespace ebb\n",
+                            "std::uint64_t epoch_size() {\n    return twice(2);\n}\n\n}  // namespace ebb\n",
     "daemon/platform/disk.cc": CXX + '#include <unistd.h>\n\n#include "base/size.h"\n\nnamespace ebb '
-                               "{\n\nint page_size() { return getpagesize(); }\n\n}  // namespace ebb\n",
+                               "{\n\nint page_size() {\n    return getpagesize();\n}\n\n}  // namespace ebb\n",
     "scripts/run.sh": "#!/bin/bash\n# SPDX-License-Identifier: Apache-2.0\necho \"$1\"\n",
     "kmod/main.c": "// SPDX-License-Identifier: GPL-2.0-only\nint ebb_init(void);\n",
     "kmod/compat/probe.c": "// SPDX-License-Identifier: GPL-2.0-only\nint probe = KERNEL_"
@@ -198,7 +198,7 @@ class GateTest(unittest.TestCase):
     def test_tidy_in_header(self):
         # The clean state of the files that include it is known by then: it must not be believed.
         self.tidy("daemon/base/size.h", CLEAN["daemon/base/size.h"].replace("twice(", "Twice(") +
-                  "inline std::uint64_t twice(std::uint64_t b) { return ebb::Twice(b); }\n",
+                  "inline std::uint64_t twice(std::uint64_t b) {\n    return ebb::Twice(b);\n}\n",
                   "readability-identifier-naming")
 
 

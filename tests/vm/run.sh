@@ -5,7 +5,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 build=${1:-$here/../../build}
 passed=0 failed=0
-for test in "$here"/target_checks.py; do
+for test in "$here"/*_test.py "$here"/target_checks.py; do
+    [ -f "$test" ] || continue
     status=0
     log=$(timeout 540 "$test" "$build" 2>&1) || status=$?
     echo "== $(basename "$test")"

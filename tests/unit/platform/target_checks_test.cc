@@ -17,7 +17,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 
 constexpr std::uint64_t mib = 1 << 20;
 constexpr const char* lsi = "0000:00:05.0";
