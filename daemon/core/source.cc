@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/source.h"
+
+#include <algorithm>
+
+#include "core/source_impl.h"
+
+namespace ebb::core {
+
+using format::FrameType;
+
+Source::Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
+               env::Clock& clock, env::Random& random)
+    : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random)) {}
+Source::~Source() = default;
+void Source::start() { impl_->start(); }
+void Source::checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done) {
+    impl_->checkpoint(std::move(request), std::move(done));
+}
+void Source::set_interval(Duration interval) { impl_->set_interval(interval); }
+void Source::stop(env::StatusCallback done) { impl_->stop(std::move(done)); }
+SourceStatus Source::status() const { return impl_->status(); }
+
+Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
+                   env::Clock& clock, env::Random& random)
+    : config_(std::move(config)),
+      tracker_(tracker),
+      connector_(connector),
+      clock_(clock),
+      random_(random),
+      run_(random.uuid()),
+      full_(config_.full) {}
+
+Source::Impl::~Impl() {
+    if (connection_) connection_->close();
+}
+
+void Source::Impl::post(std::move_only_function<void()> action) {
+    clock_.schedule(Duration{0}, std::move(action));
+}
+
+// The loop is never entered from inside a call of our user.
+void Source::Impl::wake() {
+    post([weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->wake_.notify();
+    });
+}
+
+void Source::Impl::start() {
+    status_.state = SourceState::connecting;
+    tracker_.on_event([weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->wake();
+    });
+    post([weak = weak_from_this()] {
+        if (auto self = weak.lock()) {
+            self->tick();
+            self->loop_ = self->loop();
+            self->loop_.start();
+        }
+    });
+}
+
+// The owner's heartbeat to the tracker, and the link's.
+void Source::Impl::tick() {
+    if (status_.state == SourceState::stopped || status_.state == SourceState::fenced) return;
+    clock_.schedule(config_.heartbeat, [weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->tick();
+    });
+    const MonoTime now = clock_.now();
+    if (connection_ && now - heard_ > config_.silence_limit) {
+        drop_connection();
+    } else if (connection_ && welcome_ && now - pinged_ > config_.silence_limit / 3) {
+        pinged_ = now;
+        send(format::encode_ping(FrameType::ping, sent_));
+    }
+    if (!pass_ || pass_->ended || pass_->voided) return;
+    auto weak = std::weak_ptr<Pass>(pass_);
+    tracker_.get_pass(pass_->info.id, [self = weak_from_this(), weak](Result<env::PassInfo> info) {
+        auto impl = self.lock();
+        auto pass = weak.lock();
+        if (!impl || !pass || !info) return;
+        pass->info.held = info->held;
+        pass->info.held_max = info->held_max;
+        pass->info.preserved = info->preserved;
+        if (info->state != env::PassState::voided) return;
+        pass->voided = true;
+        pass->void_reason = info->void_reason;
+        impl->wake();
+    });
+}
+
+void Source::Impl::checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done) {
+    if (stopping_ || status_.state == SourceState::fenced) {
+        post([done = std::move(done)]() mutable {
+            done(fail(ErrorCode::cancelled, "replication is stopped"));
+        });
+        return;
+    }
+    requests_.push_back({std::move(request), std::move(done)});
+    wake();
+}
+
+void Source::Impl::set_interval(Duration interval) {
+    config_.interval = interval;
+    next_cut_ = clock_.now() + interval;
+    wake();
+}
+
+void Source::Impl::stop(env::StatusCallback done) {
+    stopping_ = true;
+    stopped_ = std::move(done);
+    drop_connection();
+    const bool running = !loop_.done();
+    if (!running) {
+        status_.state = SourceState::stopped;
+        post([done = std::move(stopped_)]() mutable { done(Status{}); });
+    }
+    wake();
+}
+
+SourceStatus Source::Impl::status() const {
+    SourceStatus status = status_;
+    status.connected = connection_ != nullptr && welcome_.has_value();
+    status.open_epoch = epoch_;
+    status.pass_open = pass_ != nullptr;
+    if (pass_) {
+        status.pass_kind = pass_->info.kind;
+        status.pass_bytes_total = pass_->info.blocks * block_bytes;
+        status.pass_bytes_done = pass_->bytes_done;
+    }
+    return status;
+}
+
+void Source::Impl::answer_all(const Error& error) {
+    put_back_requests();
+    for (Request& request : requests_) {
+        post([done = std::move(request.done), error]() mutable { done(std::unexpected(error)); });
+    }
+    requests_.clear();
+}
+
+Task<void> Source::Impl::wait_until(MonoTime when) {
+    clock_.schedule(when - clock_.now(), [weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->wake_.notify();
+    });
+    co_await wake_.wait();
+}
+
+Task<void> Source::Impl::loop() {
+    Duration backoff = config_.retry_min;
+    while (!stopping_ && status_.state != SourceState::fenced) {
+        auto status = co_await connect();
+        if (status) {
+            backoff = config_.retry_min;
+            status_.has_error = false;
+            status = co_await replicate();
+        }
+        const bool link_lost = connection_ == nullptr;
+        drop_connection();
+        if (stopping_ || status_.state == SourceState::fenced) break;
+        if (!status) {
+            status_.error = status.error();
+            status_.has_error = true;
+            if (!link_lost && status.error().code != ErrorCode::digest) {
+                // Not the link: what is known of the tracker is not to be relied on.
+                fresh_ = true;
+                status_.state = SourceState::error;
+            }
+        }
+        ++status_.reconnects;
+        const MonoTime until = clock_.now() + backoff;
+        backoff = std::min(backoff * 2, config_.retry_max);
+        while (!stopping_ && clock_.now() < until) co_await wait_until(until);
+    }
+    if (status_.state == SourceState::fenced) {
+        answer_all({ErrorCode::fenced, "this machine was failed over from", {}, {}});
+    }
+    auto status = co_await shut_down();
+    if (status_.state != SourceState::fenced) status_.state = SourceState::stopped;
+    if (stopped_) post([done = std::move(stopped_), status]() mutable { done(std::move(status)); });
+}
+
+Task<Status> Source::Impl::shut_down() {
+    answer_all({ErrorCode::cancelled, "replication was stopped", {}, {}});
+    pass_.reset();
+    Op<void> abandoned;
+    tracker_.abandon(abandoned.callback());
+    auto status = co_await abandoned;
+    co_return status;
+}
+
+void Source::Impl::drop_connection() {
+    ++link_;
+    sent_ = expected_ = 0;
+    inbox_.clear();
+    welcome_.reset();
+    if (auto connection = std::exchange(connection_, nullptr)) connection->close();
+    wake();
+}
+
+void Source::Impl::send(env::Frame frame) {
+    if (!connection_) return;
+    ++sent_;
+    status_.bytes_wire += frame.size();
+    connection_->send(std::move(frame));
+}
+
+void Source::Impl::on_frame(std::uint64_t link, env::Frame frame) {
+    if (link != link_ || !connection_) return;
+    heard_ = clock_.now();
+    auto header = format::frame_of(frame);
+    if (!header || header->sequence != expected_) {
+        drop_connection();
+        return;
+    }
+    ++expected_;
+    if (header->type == FrameType::ping) send(format::encode_ping(FrameType::pong, sent_));
+    if (header->type == FrameType::ping || header->type == FrameType::pong) return;
+    inbox_.push_back(std::move(frame));
+    wake_.notify();
+}
+
+Task<Status> Source::Impl::look_at_tracker() {
+    Op<Uuid> asked;
+    tracker_.incarnation(asked.callback());
+    auto incarnation = co_await asked;
+    if (!incarnation) co_return std::unexpected(incarnation.error());
+    if (*incarnation != incarnation_) fresh_ = true;
+    incarnation_ = *incarnation;
+    Op<std::vector<env::TrackedDisk>> listed;
+    tracker_.disks(listed.callback());
+    auto disks = co_await listed;
+    if (!disks) co_return std::unexpected(disks.error());
+    if (disks->size() != config_.disks.size()) {
+        co_return fail(ErrorCode::refused, "the tracker has another number of disks");
+    }
+    for (std::size_t i = 0; i < disks->size(); ++i) {
+        const env::TrackedDisk& disk = (*disks)[i];
+        if (disk.gone) co_return fail(ErrorCode::refused, "disk " + disk.stable_id + " is gone");
+        if (disk.size != config_.disks[i].size || disk.stable_id != config_.disks[i].stable_id) {
+            co_return fail(
+                ErrorCode::refused,
+                "disk " + disk.stable_id + " is not the disk, or not the size, protected",
+                "disable the protection and protect the machine again");
+        }
+    }
+    tracked_ = std::move(*disks);
+    co_return Status{};
+}
+
+Task<Status> Source::Impl::connect() {
+    auto looked = co_await look_at_tracker();
+    if (!looked) {
+        fresh_ = true;
+        co_return looked;
+    }
+    Op<std::shared_ptr<env::Connection>> op;
+    connector_.connect(op.callback());
+    auto connection = co_await op;
+    if (!connection) co_return std::unexpected(connection.error());
+    if (stopping_) {
+        (*connection)->close();
+        co_return fail(ErrorCode::cancelled, "stopped");
+    }
+    drop_connection();
+    connection_ = std::move(*connection);
+    heard_ = pinged_ = clock_.now();
+    const std::uint64_t link = link_;
+    auto weak = weak_from_this();
+    connection_->start(
+        [weak, link](env::Frame frame) {
+            if (auto self = weak.lock()) self->on_frame(link, std::move(frame));
+        },
+        [weak, link](Error) {
+            auto self = weak.lock();
+            if (self && self->link_ == link) self->drop_connection();
+        });
+    format::Hello hello;
+    hello.protection = config_.protection;
+    hello.session = config_.session;
+    hello.run = run_;
+    hello.incarnation = incarnation_;
+    for (const SourceDisk& disk : config_.disks) hello.disks.push_back({disk.stable_id, disk.size});
+    send(format::encode(hello, sent_));
+    auto status = co_await receive_welcome();
+    if (!status) co_return status;
+    status = co_await reconcile();
+    co_return status;
+}
+
+Task<Status> Source::Impl::receive_welcome() {
+    while (!welcome_) {
+        auto status = take_frames();
+        if (!status) co_return status;
+        if (welcome_) break;
+        co_await wake_.wait();
+    }
+    if (welcome_->version != format::protocol_version) {
+        co_return fail(ErrorCode::version, "the target chose a version that was not offered");
+    }
+    co_return Status{};
+}
+
+// E_CLOSED when there is no connection (any more).
+Status Source::Impl::take_frames() {
+    while (!inbox_.empty()) {
+        env::Frame frame = std::move(inbox_.front());
+        inbox_.pop_front();
+        auto status = take_frame(frame, format::frame_of(frame)->type);
+        if (!status) return status;
+    }
+    if (!connection_) return fail(ErrorCode::closed, "the connection to the target ended");
+    return {};
+}
+
+Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
+    switch (type) {
+        case FrameType::welcome: {
+            auto message = format::decode_welcome(frame);
+            if (!message) break;
+            welcome_ = *message;
+            return {};
+        }
+        case FrameType::refused: {
+            auto message = format::decode_refused(frame);
+            if (!message) break;
+            return on_refused(*message);
+        }
+        case FrameType::ack: {
+            auto message = format::decode_ack(frame);
+            if (!message) break;
+            if (!pass_ || message->epoch != epoch_ || message->pass != pass_->number) return {};
+            if (message->count > pass_->count()) break;
+            fold(message->count);
+            return {};
+        }
+        case FrameType::epoch_closed: {
+            auto message = format::decode_epoch_closed(frame);
+            if (!message) break;
+            closed_seen_ = message->epoch;
+            return {};
+        }
+        case FrameType::notice: {
+            auto message = format::decode_notice(frame);
+            if (!message) break;
+            status_.notice = message->clear ? std::string() : message->message;
+            return {};
+        }
+        default: break;
+    }
+    drop_connection();
+    return fail(ErrorCode::protocol, "the target sent what the protocol does not allow");
+}
+
+Status Source::Impl::on_refused(const format::Refused& refused) {
+    Error error{refused.code, "the target refused: " + refused.message, {}, {}};
+    if (refused.code == ErrorCode::fenced) status_.state = SourceState::fenced;
+    if (refused.code == ErrorCode::digest) ++status_.digest_mismatches;
+    drop_connection();
+    return std::unexpected(std::move(error));
+}
+
+Task<Status> Source::Impl::reconcile() {
+    const bool in_step = !fresh_ && confirmed_ <= welcome_->closed_epoch;
+    status_.closed_epoch = welcome_->closed_epoch;
+    has_point_ = welcome_->closed_epoch != 0;
+    closed_seen_ = 0;
+    Status status;
+    if (in_step && epoch_ != 0 && welcome_->closed_epoch >= epoch_) {
+        // Closed, and the word of it was lost.
+        if (pass_ && pass_->closing) {
+            status = co_await closed();
+            if (!status) co_return status;
+        } else {
+            fresh_ = true;
+        }
+    } else if (!in_step || (epoch_ != 0 && welcome_->open.epoch != epoch_) ||
+               (epoch_ == 0 && welcome_->open.epoch != 0)) {
+        fresh_ = true;
+    }
+    if (fresh_) {
+        status = co_await reconcile_fresh();
+    } else if (pass_) {
+        status = co_await reconcile_pass();
+    }
+    if (!status) co_return status;
+    status_.state = has_point_ && status_.state != SourceState::initial_sync
+                        ? SourceState::replicating
+                        : SourceState::initial_sync;
+    co_return Status{};
+}
+
+// Marks what cannot be trusted, before anything is sent. Empty `reason`: none beyond the disks'.
+Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason) {
+    std::vector<std::string> reasons;
+    if (everything) reasons.push_back(std::move(reason));
+    for (DiskIndex i = 0; i < tracked_.size(); ++i) {
+        for (const auto& why : tracked_[i].resync_reasons) {
+            reasons.push_back(tracked_[i].stable_id + ": " + why);
+        }
+        if (!everything && tracked_[i].resync_reasons.empty()) continue;
+        Op<void> marked;
+        tracker_.mark_all(i, marked.callback());
+        auto status = co_await marked;
+        if (!status) co_return status;
+        tracked_[i].resync_reasons.clear();
+    }
+    if (!reasons.empty()) {
+        status_.resync_reasons = std::move(reasons);
+        status_.state = SourceState::initial_sync;
+    }
+    co_return Status{};
+}
+
+Task<Status> Source::Impl::reconcile_fresh() {
+    const format::OpenEpoch& open = welcome_->open;
+    const bool has_open = open.epoch != 0;
+    const Uuid base = has_open ? open.incarnation : welcome_->closed_incarnation;
+    const bool nothing = !has_open && welcome_->closed_epoch == 0;
+    std::string reason;
+    if (full_) reason = "asked for";
+    if (nothing) reason = "the target has no recovery point";
+    if (reason.empty() && base != incarnation_) reason = "tracking was interrupted";
+    if (reason.empty() && confirmed_ > welcome_->closed_epoch) reason = "the target lost points";
+    const bool gap = !reason.empty();
+    const bool resumes = has_open && open.resumable && !gap;
+    put_back_requests();
+    pass_.reset();
+    if (!resumes) {
+        Op<void> abandoned;
+        tracker_.abandon(abandoned.callback());
+        auto status = co_await abandoned;
+        if (!status) co_return status;
+    }
+    auto status = co_await mark_gaps(gap, reason);
+    if (!status) co_return status;
+    epoch_ = has_open ? open.epoch : 0;
+    last_pass_ = has_open ? open.pass : 0;
+    confirmed_ = welcome_->closed_epoch;
+    live_in_row_ = voids_in_row_ = 0;
+    next_cut_ = clock_.now();
+    if (has_open && !resumes) {
+        send(format::encode(format::EpochBegin{epoch_, incarnation_, gap}, sent_));
+    }
+    if (gap && !has_open) {
+        // The epoch exists before any bit is taken, so that a restart finds what it belongs to.
+        epoch_ = welcome_->closed_epoch + 1;
+        last_pass_ = 0;
+        send(format::encode(format::EpochBegin{epoch_, incarnation_, true}, sent_));
+    }
+    if (open.full && !gap) status_.state = SourceState::initial_sync;
+    fresh_ = false;
+    full_ = false;
+    co_return Status{};
+}
+
+Task<Status> Source::Impl::reconcile_pass() {
+    const format::OpenEpoch& open = welcome_->open;
+    const bool known = open.run == run_ && open.pass == pass_->number;
+    last_pass_ = std::max(last_pass_, open.pass);
+    if (known && open.count >= pass_->acknowledged && open.count <= pass_->count()) {
+        fold(open.count);
+        if (open.chain == pass_->chain.value) {
+            // What was sent after that did not arrive: it is read again.
+            pass_->unacknowledged.clear();
+            pass_->unacknowledged_bytes = 0;
+            pass_->announced = true;
+            co_return Status{};
+        }
+    }
+    if (!known && pass_->acknowledged == 0 && !pass_->closing) {
+        pass_->unacknowledged.clear();
+        pass_->unacknowledged_bytes = 0;
+        pass_->announced = false;
+        pass_->number = ++last_pass_;
+        co_return Status{};
+    }
+    if (!pass_->frozen()) ++status_.live_acks_lost;
+    auto status = co_await give_up_pass();
+    co_return status;
+}
+
+}  // namespace ebb::core
