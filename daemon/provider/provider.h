@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the controller asks of a hypervisor. Machines are named as the hypervisor's configuration
+// names them, disks by their stable ids. Every call blocks until it is done or its deadline has
+// passed (E_TIMEOUT); calls for different machines may be made at the same time from any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace ebb::provider {
+
+// `off` is proof: nothing of the machine runs. A machine whose state cannot be told is an error.
+enum class PowerState { off, running, paused };
+
+class Provider {
+public:
+    virtual ~Provider() = default;
+
+    virtual Result<PowerState> power_state(const std::string& machine) = 0;
+    // As the button does: the guest may take its time, or not obey.
+    virtual Status ask_power_off(const std::string& machine) = 0;
+    // Returns when the machine is proved off; no error if it was.
+    virtual Status force_power_off(const std::string& machine) = 0;
+
+    // No error when the disk is where it is wanted. The guest must have let go of it before.
+    virtual Status attach_disk(const std::string& machine, const std::string& stable_id) = 0;
+    virtual Status detach_disk(const std::string& machine, const std::string& stable_id) = 0;
+
+    // Starts the machine on a new delta above its disks, which stay as they are. An older delta is
+    // dropped. E_BUSY if it runs.
+    virtual Status start_on_delta(const std::string& machine) = 0;
+    // Merges the delta into the disks, while the machine runs.
+    virtual Status commit_delta(const std::string& machine) = 0;
+    // What the machine has written since its start is gone. E_BUSY if it runs.
+    virtual Status drop_delta(const std::string& machine) = 0;
+};
+
+[[nodiscard]] constexpr std::string_view power_name(PowerState state) {
+    switch (state) {
+        case PowerState::off: return "off";
+        case PowerState::running: return "running";
+        case PowerState::paused: return "paused";
+    }
+    return "unknown";
+}
+
+}  // namespace ebb::provider
