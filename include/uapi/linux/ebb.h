@@ -4,6 +4,12 @@
  *
  * This header is the manual of the kernel interface.
  *
+ * PARAMETERS of the module (/sys/module/ebb/parameters, writable)
+ *	pool_bytes		preserve pool of a group, taken when its first disk is
+ *				attached (64 MiB)
+ *	hold_deadline_ms	how long a write may be held before the cut is void (50)
+ *	owner_timeout_ms	silence after which an owner's pass is void (30,000)
+ *
  * UNITS
  *	Positions and lengths on a disk are in sectors of 512 bytes, whatever the
  *	logical block size. Tracking works in blocks of EBB_BLOCK_SECTORS sectors;
@@ -36,16 +42,21 @@
  *	EBB_CMD_PASS_RELEASE. Only a release that succeeds vouches for what was
  *	read: a block read is the block as of the cut if, and only if, the release
  *	of its range *after* the read returns 0. A released range is no longer
- *	preserved; its bits move to the *unconfirmed* map.
+ *	preserved; its bits are kept apart until the end of the pass.
  *
- *	EBB_CMD_PASS_END ends a pass that has nothing left to release.
+ *	EBB_CMD_PASS_END ends a pass that has nothing left to release, and moves
+ *	what was released to the *unconfirmed* map. A few blocks may join a pass
+ *	while it runs (a write that met the cut half way marks in both generations;
+ *	their content is as of the cut all the same): on -EBUSY look at the map anew.
  *	EBB_CMD_EPOCH_CONFIRM drops the unconfirmed maps: the target has closed the
  *	epoch durably. EBB_CMD_EPOCH_ABANDON, the death or the silence of the
  *	owner and a pass that is void put everything back: the pass's map and the
  *	unconfirmed map are ORed into the current one. No bit is ever dropped by
  *	anything but EBB_CMD_EPOCH_CONFIRM (and EBB_CMD_DISK_DETACH).
- *	(A void pass alone puts back its own map; the unconfirmed map stays until it
- *	is confirmed or abandoned, since live passes before it still count.)
+ *	(A void pass alone puts back its own map, ranges released in it included; the
+ *	unconfirmed map stays until it is confirmed or abandoned, since passes that
+ *	ended before still count. Blocks that come back have lost the mark that they
+ *	were discarded: their content is sent.)
  *
  *	A pass becomes EBB_PASS_VOID, with a reason, when a held write reached its
  *	deadline, the preserve pool was full, a read to preserve a block failed,
@@ -64,7 +75,7 @@
  * ACCESS
  *	Generic netlink family EBB_GENL_NAME. All commands need CAP_NET_ADMIN in
  *	the initial user namespace (GENL_ADMIN_PERM). Errors are negative errno in
- *	the netlink acknowledgement, with an extended acknowledgement message that
+ *	the netlink answer, with an extended error message that
  *	says what was wrong. All commands may sleep; none waits for the
  *	application's I/O except EBB_CMD_DISK_DETACH, which waits until held and
  *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS
@@ -110,7 +121,8 @@ enum ebb_cmd {
 	EBB_CMD_DISK_ATTACH,
 	/*
 	 * Detach. Takes DISK_ID. A pass of the group becomes void first. Waits for
-	 * the disk's writes in flight (interruptible: -EINTR, still attached).
+	 * the disk's writes in flight (interruptible: -EINTR, still attached, and
+	 * flagged EBB_RESYNC_UNTRACKED_WRITE since writes may have passed meanwhile).
 	 */
 	EBB_CMD_DISK_DETACH,
 	/* Takes [DISK_ID]; a dump without it lists all. Returns DISK nests. */
@@ -123,8 +135,11 @@ enum ebb_cmd {
 	/* Mark ranges dirty. Takes DISK_ID, EXTENTS. */
 	EBB_CMD_DISK_MARK,
 	/*
-	 * Begin a pass over all disks of a group. Takes GROUP, PASS_KIND.
-	 * Returns a PASS nest. -EBUSY there is one already, -ENOENT no such group.
+	 * Begin a pass over all disks of a group. Takes GROUP, PASS_KIND,
+	 * [PASS_FLAGS]. Returns a PASS nest. -EBUSY there is one already, -ENOENT
+	 * no such group, -ENODEV a disk of it is gone, -EAGAIN writes of so old a
+	 * generation are still in flight that none can be begun: try again.
+	 * A pass that is void or ended gives way to the new one.
 	 */
 	EBB_CMD_PASS_BEGIN,
 	/* State of the group's pass. Takes GROUP, [PASS_ID]. Returns a PASS nest; -ENOENT. */
@@ -138,10 +153,11 @@ enum ebb_cmd {
 	EBB_CMD_PASS_MAP,
 	/*
 	 * Let go of ranges (block aligned). Takes PASS_ID, DISK_ID, EXTENTS.
-	 * -ESTALE: void, nothing read for this pass may be used.
+	 * -ESTALE: void, nothing read for this pass may be used. -ENOMEM: let go of
+	 * in part, to be repeated. -EAGAIN while draining.
 	 */
 	EBB_CMD_PASS_RELEASE,
-	/* Takes PASS_ID. -EBUSY ranges are left to release. */
+	/* Takes PASS_ID. -EBUSY ranges are left to release, -EAGAIN while draining. */
 	EBB_CMD_PASS_END,
 	/* Drop the unconfirmed maps of the group. Takes GROUP. -EBUSY during a pass. */
 	EBB_CMD_EPOCH_CONFIRM,
@@ -197,15 +213,24 @@ enum ebb_attr {
 	EBB_A_DISK,		/* nest, enum ebb_disk_attr */
 	EBB_A_PASS,		/* nest, enum ebb_pass_attr */
 	EBB_A_EVENT_KIND,	/* u32, enum ebb_event_kind */
+	EBB_A_PASS_FLAGS,	/* u32, EBB_PASS_F_* */
 
 	__EBB_A_MAX
 };
 
 #define EBB_A_MAX	(__EBB_A_MAX - 1)
 
+/*
+ * EBB_A_PASS_FLAGS: a frozen pass preserves every block of every disk before it is overwritten,
+ * dirty or not, until EBB_CMD_PASS_END: the image device gives the whole disk as of the cut.
+ * EBB_CMD_PASS_MAP lists the dirty ranges alone, as ever.
+ */
+#define EBB_PASS_F_WHOLE	(1u << 0)
+
 /* EBB_A_FEATURES */
 #define EBB_FEATURE_SECOND_WITNESS	(1ull << 0)	/* block_rq_issue is watched */
 #define EBB_FEATURE_DISCARD_MASK	(1ull << 1)	/* EBB_EXTENT_DISCARDED is reported */
+#define EBB_FEATURE_WHOLE_PASS		(1ull << 2)	/* EBB_PASS_F_WHOLE is understood */
 
 /**
  * enum ebb_disk_attr - inside EBB_A_DISK
@@ -219,7 +244,7 @@ enum ebb_disk_attr {
 	EBB_DISK_A_DEV,			/* u64, as EBB_A_DEV */
 	EBB_DISK_A_NAME,		/* string, kernel name at attach, such as sda */
 	EBB_DISK_A_STABLE_ID,		/* string */
-	EBB_DISK_A_SECTORS,		/* u64, size at attach, followed on resize */
+	EBB_DISK_A_SECTORS,		/* u64, at attach: when it changes, attach anew */
 	EBB_DISK_A_IMAGE_DEV,		/* u64, as EBB_A_DEV, of the image device */
 	EBB_DISK_A_STATE,		/* u32, enum ebb_disk_state */
 	EBB_DISK_A_RESYNC_REASONS,	/* u32, bits 1 << enum ebb_resync_reason; 0: none */
@@ -253,7 +278,7 @@ enum ebb_disk_state {
  */
 enum ebb_resync_reason {
 	EBB_RESYNC_NEW = 0,		/* attached: what was written before is not known */
-	EBB_RESYNC_UNTRACKED_WRITE,	/* a write request held a bio that did not pass through us */
+	EBB_RESYNC_UNTRACKED_WRITE,	/* a write request with a bio that we had not seen */
 	EBB_RESYNC_PASSTHROUGH,		/* SG_IO or alike, with a command that may write */
 	EBB_RESYNC_ZONED,		/* zone append, reset or alike */
 	EBB_RESYNC_INTEGRITY,		/* a bio with an integrity payload made by its sender */
@@ -313,6 +338,7 @@ enum ebb_void_reason {
 	EBB_VOID_OWNER,		/* the owner closed its socket or was silent */
 	EBB_VOID_ABANDONED,
 	EBB_VOID_DETACHED,
+	EBB_VOID_CUT_RACE,	/* two writes met the cut on one block */
 };
 
 enum ebb_event_kind {
