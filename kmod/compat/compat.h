@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What differs between kernels, found by compiling the files in probes/ (each names the commit that
+ * made the difference) and never by a version number. The rest of the module is written for one
+ * interface: this one.
+ */
+#ifndef _EBB_COMPAT_H
+#define _EBB_COMPAT_H
+
+#include <linux/bio.h>
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/ftrace.h>
+#include <linux/highmem.h>
+#include <linux/rcupdate.h>
+#include <linux/slab.h>
+#include <scsi/scsi_cmnd.h>
+#ifdef EBB_HAVE_SCSI_REQUEST
+#include <scsi/scsi_request.h>
+#endif
+
+/* ---- bios ---- */
+
+#ifdef EBB_HAVE_BI_BDEV
+static inline struct gendisk *ebb_bio_gendisk(const struct bio *bio)
+{
+	return bio->bi_bdev->bd_disk;
+}
+
+/* The sector on the whole disk: a bio to a partition is remapped on its way, once. */
+static inline u64 ebb_bio_sector(struct bio *bio)
+{
+	u64 sector = bio->bi_iter.bi_sector;
+
+	return bio_flagged(bio, BIO_REMAPPED) ? sector : sector + bio->bi_bdev->bd_start_sect;
+}
+#else
+static inline struct gendisk *ebb_bio_gendisk(const struct bio *bio)
+{
+	return bio->bi_disk;
+}
+
+/* The partition's number becomes 0 when the bio is remapped. */
+static inline u64 ebb_bio_sector(struct bio *bio)
+{
+	u64 sector = bio->bi_iter.bi_sector;
+	struct hd_struct *part;
+
+	if (!bio->bi_partno)
+		return sector;
+	rcu_read_lock();
+	part = rcu_dereference(rcu_dereference(bio->bi_disk->part_tbl)->part[bio->bi_partno]);
+	if (part)
+		sector += part->start_sect;
+	rcu_read_unlock();
+	return sector;
+}
+#endif
+
+#ifdef CONFIG_BLK_INLINE_ENCRYPTION
+#define ebb_bio_is_encrypted(bio)	(!!(bio)->bi_crypt_context)
+#else
+#define ebb_bio_is_encrypted(bio)	false
+#endif
+
+#ifdef EBB_HAVE_REQ_POLLED
+#define EBB_REQ_POLLED			REQ_POLLED
+#else
+#define EBB_REQ_POLLED			REQ_HIPRI
+#endif
+
+#ifdef EBB_HAVE_BIO_INIT_BDEV
+static inline void ebb_bio_init(struct bio *bio)
+{
+	bio_init(bio, NULL, NULL, 0, 0);
+}
+
+static inline struct bio *ebb_bio_alloc(struct block_device *bdev, unsigned short nr,
+					unsigned int op, gfp_t gfp, struct bio_set *set)
+{
+	return bio_alloc_bioset(bdev, nr, op, gfp, set);
+}
+
+static inline struct bio *ebb_bio_clone(struct block_device *bdev, struct bio *bio, gfp_t gfp,
+					struct bio_set *set)
+{
+	return bio_alloc_clone(bdev, bio, gfp, set);
+}
+#else
+static inline void ebb_bio_init(struct bio *bio)
+{
+	bio_init(bio, NULL, 0);
+}
+
+static inline struct bio *ebb_bio_alloc(struct block_device *bdev, unsigned short nr,
+					unsigned int op, gfp_t gfp, struct bio_set *set)
+{
+	struct bio *bio = bio_alloc_bioset(gfp, nr, set);
+
+	bio_set_dev(bio, bdev);
+	bio->bi_opf = op;
+	return bio;
+}
+
+static inline struct bio *ebb_bio_clone(struct block_device *bdev, struct bio *bio, gfp_t gfp,
+					struct bio_set *set)
+{
+	struct bio *clone = bio_clone_fast(bio, gfp, set);
+
+	bio_set_dev(clone, bdev);
+	return clone;
+}
+#endif
+
+#ifdef EBB_HAVE_FLUSH_GFP
+#define ebb_issue_flush(bdev)		blkdev_issue_flush(bdev, GFP_KERNEL)
+#else
+#define ebb_issue_flush(bdev)		blkdev_issue_flush(bdev)
+#endif
+
+#ifndef EBB_HAVE_KMAP_LOCAL
+/* 64 bit: all memory is mapped. */
+#define kmap_local_page(page)		page_address(page)
+#define kunmap_local(addr)		((void)(addr))
+#endif
+
+/* ---- block devices ---- */
+
+struct ebb_bdev;
+
+#ifdef EBB_HAVE_BDEV_FILE
+static inline struct ebb_bdev *ebb_bdev_open(dev_t dev)
+{
+	return (struct ebb_bdev *)bdev_file_open_by_dev(dev, BLK_OPEN_READ, NULL, NULL);
+}
+
+static inline struct block_device *ebb_bdev_of(struct ebb_bdev *bdev)
+{
+	return file_bdev((struct file *)bdev);
+}
+
+static inline void ebb_bdev_close(struct ebb_bdev *bdev)
+{
+	fput((struct file *)bdev);
+}
+#else
+static inline struct ebb_bdev *ebb_bdev_open(dev_t dev)
+{
+	return (struct ebb_bdev *)blkdev_get_by_dev(dev, FMODE_READ, NULL);
+}
+
+static inline struct block_device *ebb_bdev_of(struct ebb_bdev *bdev)
+{
+	return (struct block_device *)bdev;
+}
+
+static inline void ebb_bdev_close(struct ebb_bdev *bdev)
+{
+	blkdev_put((struct block_device *)bdev, FMODE_READ);
+}
+#endif
+
+#ifndef EBB_HAVE_BDEV_IS_PARTITION
+#define bdev_is_partition(bdev)		((bdev)->bd_partno != 0)
+#endif
+
+#ifdef EBB_HAVE_DISK_LIVE
+#define ebb_disk_is_live(gd)		disk_live(gd)
+#else
+#define ebb_disk_is_live(gd)		((gd)->flags & GENHD_FL_UP)
+#endif
+
+#ifdef EBB_HAVE_RW_PAGE
+#define ebb_has_rw_page(gd)		(!!(gd)->fops->rw_page)
+#else
+#define ebb_has_rw_page(gd)		false
+#endif
+
+/* Waits until all requests that are in the queue now have completed. */
+static inline void ebb_drain_queue(struct request_queue *q)
+{
+#ifdef EBB_HAVE_FREEZE_MEMFLAGS
+	unsigned int memflags = blk_mq_freeze_queue(q);
+
+	blk_mq_unfreeze_queue(q, memflags);
+#else
+	blk_mq_freeze_queue(q);
+	blk_mq_unfreeze_queue(q);
+#endif
+}
+
+/* ---- our own block device ---- */
+
+#ifdef EBB_HAVE_SUBMIT_VOID
+#define EBB_SUBMIT_RETURN		void
+#define EBB_SUBMIT_RESULT
+#else
+#define EBB_SUBMIT_RETURN		blk_qc_t
+#define EBB_SUBMIT_RESULT		BLK_QC_T_NONE
+#endif
+
+#ifdef EBB_HAVE_OPEN_GENDISK
+#define EBB_OPEN_ARGUMENTS		struct gendisk *gd, blk_mode_t mode
+#else
+#define EBB_OPEN_ARGUMENTS		struct block_device *bdev, fmode_t mode
+#endif
+
+#ifdef EBB_HAVE_NO_PART
+#define EBB_NO_PARTITIONS		GENHD_FL_NO_PART
+#else
+#define EBB_NO_PARTITIONS		GENHD_FL_NO_PART_SCAN
+#endif
+
+struct gendisk *ebb_alloc_disk(struct block_device *like);	/* with its block sizes */
+void ebb_put_disk(struct gendisk *gd);
+int ebb_add_disk(struct gendisk *gd);
+
+/* ---- requests ---- */
+
+#ifdef EBB_HAVE_RQ_ISSUE_QUEUE
+#define EBB_RQ_ISSUE_ARGUMENTS		struct request_queue *q, struct request *rq
+#else
+#define EBB_RQ_ISSUE_ARGUMENTS		struct request *rq
+#endif
+
+#ifdef EBB_HAVE_QUEUE_DISK
+#define ebb_request_gendisk(rq)		((rq)->q->disk)
+#else
+#define ebb_request_gendisk(rq)		((rq)->rq_disk)
+#endif
+
+#ifdef EBB_HAVE_SCSI_REQUEST
+#define ebb_scsi_cdb(rq)		(scsi_req(rq)->cmd)
+#else
+#define ebb_scsi_cdb(rq)		(((struct scsi_cmnd *)blk_mq_rq_to_pdu(rq))->cmnd)
+#endif
+
+/* ---- ftrace ---- */
+
+#ifdef EBB_HAVE_FTRACE_REGS
+#define EBB_FTRACE_REGS			struct ftrace_regs
+#else
+#define EBB_FTRACE_REGS			struct pt_regs
+#endif
+
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
+#define EBB_FTRACE_FLAGS		0
+#else
+#define EBB_FTRACE_FLAGS		FTRACE_OPS_FL_SAVE_REGS
+#endif
+
+#if defined(EBB_HAVE_FTRACE_ARGUMENT)
+#define ebb_ftrace_argument(regs)	ftrace_regs_get_argument(regs, 0)
+#define ebb_ftrace_redirect(regs, to)	ftrace_regs_set_instruction_pointer(regs, to)
+#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+#define ebb_ftrace_argument(fregs)	((fregs)->regs.di)
+#define ebb_ftrace_redirect(fregs, to)	((fregs)->regs.ip = (to))
+#elif defined(EBB_HAVE_FTRACE_REGS)
+#define ebb_ftrace_argument(fregs)	(ftrace_get_regs(fregs)->di)
+#define ebb_ftrace_redirect(fregs, to)	(ftrace_get_regs(fregs)->ip = (to))
+#else
+#define ebb_ftrace_argument(regs)	((regs)->di)
+#define ebb_ftrace_redirect(regs, to)	((regs)->ip = (to))
+#endif
+
+static inline void ebb_synchronize_tasks(void)
+{
+#ifdef CONFIG_TASKS_RCU
+	synchronize_rcu_tasks();
+#else
+	synchronize_rcu();
+#endif
+}
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A tracked disk: what every write looks at, its maps, its counters, and the state of its part of
+ * a pass. Found by gendisk under RCU (ebb_disk_of()); the list and all changes are under ebb_mutex.
+ */
+#ifndef _EBB_DISK_H
+#define _EBB_DISK_H
+
+#include <linux/blkdev.h>
+#include <linux/hash.h>
+#include <linux/hashtable.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/rculist.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <uapi/linux/ebb.h>
+
+#include "map.h"
+
+#define EBB_SLOTS		4	/* generations whose writes may be in flight at once */
+#define EBB_DISK_HASH_BITS	8
+#define EBB_KEEP_HASH_BITS	10
+#define EBB_WRITES_RESERVE	256
+
+struct ebb_group;
+struct ebb_image;
+struct ebb_bdev;
+
+struct ebb_disk_cpu {
+	unsigned long	started[EBB_SLOTS];
+	unsigned long	finished[EBB_SLOTS];
+	u64		writes;
+	u64		sectors;
+	u64		discards;
+	u64		errors;
+	u64		coarse;
+	u64		untracked;
+};
+
+struct ebb_disk {
+	/* read by every write; constant after attach but for the flags */
+	struct hlist_node	node;
+	struct gendisk		*gd;
+	struct ebb_group	*group;
+	struct ebb_disk_cpu __percpu *cpu;
+	mempool_t		*writes;
+	u64			blocks;
+	u64			sectors;
+	bool			frozen;		/* blocks of the pass are preserved */
+	bool			whole;		/* ... and all the others too */
+	bool			discards;	/* a map may hold a discarded block */
+	bool			probing;	/* attach waits for its probe to be seen */
+	bool			draining;	/* somebody waits for writes to land */
+	unsigned long		cut_gen;	/* the generation that the pass closed */
+	struct ebb_map		map[2];		/* by generation: current and pass */
+
+	/* guarded by ebb_mutex */
+	struct list_head	list;		/* in ebb_disks */
+	struct list_head	member;		/* in the group; readers by RCU */
+	struct ebb_map		released;	/* of the pass, until its end */
+	struct ebb_map		unconfirmed;	/* of passes that ended */
+	struct ebb_bdev		*bdev;
+	struct ebb_image	*image;
+	bool			detaching;
+	bool			gone;
+	int			resync_told;	/* user space knows of these reasons */
+	u32			id;
+	bool			scsi;		/* passthrough commands are read as SCSI's */
+	bool			virtio;
+	char			name[EBB_NAME_MAX];
+	char			stable_id[EBB_ID_MAX];
+
+	atomic_t		resync;		/* bits 1 << enum ebb_resync_reason */
+	atomic_t		probe_seen;
+	wait_queue_head_t	idle;
+
+	/* preservation; guarded by hold_lock */
+	spinlock_t		hold_lock;
+	bool			drained;	/* the writes of the pass have landed here */
+	struct list_head	held;		/* struct ebb_write, in order of arrival */
+	struct list_head	to_read;	/* struct ebb_keep */
+	u64			nr_held;
+	u64			held_ns;
+	u64			held_ns_max;
+	u64			nr_preserved;
+	DECLARE_HASHTABLE(keeps, EBB_KEEP_HASH_BITS);
+	struct work_struct	read_work;
+	struct work_struct	release_work;
+	struct delayed_work	deadline_work;
+	atomic_t		busy;		/* reads under way: to preserve, and of the image */
+
+	/* writes for which there was no memory; guarded by starved_lock */
+	spinlock_t		starved_lock;
+	struct bio_list		starved;
+	atomic_t		nr_starved;
+	struct work_struct	starved_work;
+};
+
+extern struct mutex ebb_mutex;
+extern struct list_head ebb_disks;
+extern struct hlist_head ebb_disk_table[1 << EBB_DISK_HASH_BITS];
+
+static inline struct hlist_head *ebb_disk_bucket(const struct gendisk *gd)
+{
+	return &ebb_disk_table[hash_ptr(gd, EBB_DISK_HASH_BITS)];
+}
+
+/* The disk that is tracked under this gendisk, or NULL. Under rcu_read_lock(). */
+static inline struct ebb_disk *ebb_disk_of(const struct gendisk *gd)
+{
+	struct ebb_disk *disk;
+
+	hlist_for_each_entry_rcu(disk, ebb_disk_bucket(gd), node)
+		if (disk->gd == gd)
+			return disk;
+	return NULL;
+}
+
+struct block_device *ebb_disk_bdev(const struct ebb_disk *disk);
+
+/* All under ebb_mutex, may sleep. */
+struct ebb_disk *ebb_disk_attach(u32 group, dev_t dev, const char *stable_id,
+				 const char **why);
+int ebb_disk_detach(struct ebb_disk *disk);	/* drops ebb_mutex while it waits */
+struct ebb_disk *ebb_disk_find(u32 id);
+/* Looks whether the disk has gone or changed its size; true if something was new. */
+bool ebb_disk_refresh(struct ebb_disk *disk);
+void ebb_disk_mark_all(struct ebb_disk *disk);
+
+/* Flags the disk as to be sent whole. Any context; tells user space later. */
+void ebb_disk_flag(struct ebb_disk *disk, enum ebb_resync_reason reason);
+
+int ebb_disk_init(void);
+void ebb_disk_exit(void);
+
+#endif

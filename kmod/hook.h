@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The interception of submit_bio_noacct(). */
+#ifndef _EBB_HOOK_H
+#define _EBB_HOOK_H
+
+int ebb_hook_init(void);
+void ebb_hook_exit(void);	/* no disk may be attached; nobody is in module text afterwards */
+
+#endif

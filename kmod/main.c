@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ebb: change tracking and consistent images of live block devices.
+ *
+ *	hook		interception of submit_bio_noacct()
+ *	write		a write on its way: membership in a cut, marks, completion
+ *	completion	going on with the sender's completion, chains of bios unrolled
+ *	witness		requests to drivers that did not come through the hook
+ *	map		which blocks, in two levels
+ *	disk		attach, detach, flags
+ *	group		disks that are cut together
+ *	pass		cut, drain, release, end, void
+ *	preserve	holding writes until the old content is read
+ *	image		block devices that give the content as of a cut
+ *	stats, netlink	what user space sees; include/uapi/linux/ebb.h is the manual
+ *	compat/		what differs between kernels
+ *
+ * Locks, outer first:
+ *	ebb_mutex		attach, detach, passes, everything that user space asks for.
+ *				Never waited for by anything that a held write depends on.
+ *	disk->hold_lock		held writes and preserved blocks of a disk (irqsave)
+ *	group->pass_lock	state of the pass (irqsave)
+ *	pool->lock		free pages of a group
+ *	disk->starved_lock	alone
+ * A write takes none of them unless its block is frozen: RCU finds the disk, counters are per CPU.
+ */
+#include <linux/module.h>
+
+#include "completion.h"
+#include "disk.h"
+#include "group.h"
+#include "hook.h"
+#include "image.h"
+#include "netlink.h"
+#include "preserve.h"
+#include "stats.h"
+#include "witness.h"
+#include "write.h"
+
+ulong ebb_pool_bytes = 64ul << 20;
+uint ebb_hold_deadline_ms = 50;
+uint ebb_owner_timeout_ms = 30000;
+
+module_param_named(pool_bytes, ebb_pool_bytes, ulong, 0644);
+MODULE_PARM_DESC(pool_bytes, "Memory of a group for preserved blocks, taken with its first disk");
+module_param_named(hold_deadline_ms, ebb_hold_deadline_ms, uint, 0644);
+MODULE_PARM_DESC(hold_deadline_ms, "How long a write may be held before the cut is given up");
+module_param_named(owner_timeout_ms, ebb_owner_timeout_ms, uint, 0644);
+MODULE_PARM_DESC(owner_timeout_ms, "Silence of its owner after which a pass is given up");
+
+static int __init ebb_init(void)
+{
+	int err;
+
+	ebb_completion_init();
+	ebb_stats_init();
+	err = ebb_write_init();
+	if (err)
+		return err;
+	err = ebb_preserve_init();
+	if (err)
+		goto err_write;
+	err = ebb_image_init();
+	if (err)
+		goto err_preserve;
+	err = ebb_hook_init();
+	if (err)
+		goto err_image;
+	err = ebb_witness_init();
+	if (err)
+		goto err_hook;
+	err = ebb_netlink_init();
+	if (err)
+		goto err_witness;
+	return 0;
+
+err_witness:
+	ebb_witness_exit();
+err_hook:
+	ebb_hook_exit();
+err_image:
+	ebb_image_exit();
+err_preserve:
+	ebb_preserve_exit();
+err_write:
+	ebb_write_exit();
+	return err;
+}
+
+static void __exit ebb_exit(void)
+{
+	ebb_netlink_exit();
+	ebb_witness_exit();
+	ebb_hook_exit();
+	ebb_image_exit();
+	ebb_preserve_exit();
+	rcu_barrier();
+	ebb_write_exit();
+}
+
+module_init(ebb_init);
+module_exit(ebb_exit);
+
+MODULE_DESCRIPTION("Change tracking and consistent images of live block devices");
+MODULE_AUTHOR("Project Ebb");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A map of blocks in two levels: leaves of one bit per block, a page each, allocated when a block
+ * of theirs is first set; and a coarse map, allocated with the map, whose bit says that all blocks
+ * of a chunk are set. No memory for a leaf means a coarse bit: correct, and sends more.
+ *
+ * Setting is atomic, from any context, and may run beside everything but ebb_map_exit(). Leaves are
+ * not freed before that. Taking bits away is for one task at a time (ebb_mutex).
+ */
+#ifndef _EBB_MAP_H
+#define _EBB_MAP_H
+
+#include <linux/types.h>
+#include <linux/mm.h>
+
+#define EBB_BLOCK_SHIFT		3	/* sectors of a block, as a shift: 4 KiB */
+#define EBB_BLOCK_BYTES		(512u << EBB_BLOCK_SHIFT)
+#define EBB_LEAF_WORDS		(PAGE_SIZE / sizeof(long))
+#define EBB_CHUNK_WORDS		4	/* 256 blocks, 1 MiB */
+
+struct ebb_map {
+	u64		blocks;
+	unsigned long	words;
+	unsigned long	nr_leaves;
+	unsigned long	**leaf;		/* a bit: the block is set */
+	unsigned long	**mask;		/* a bit: and was discarded last; NULL: not kept */
+	unsigned long	*coarse;	/* a bit: all blocks of the chunk are set */
+	atomic_long_t	pages;
+};
+
+/* A run of blocks that are set and agree in whether they were discarded. */
+struct ebb_run {
+	u64	block;
+	u64	nr;
+	bool	discarded;
+};
+
+int ebb_map_init(struct ebb_map *map, u64 blocks, bool with_mask);
+void ebb_map_exit(struct ebb_map *map);
+u64 ebb_map_bytes(const struct ebb_map *map);
+
+/* Ranges are from first to last, both included, and within the map. */
+unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp);
+bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last);
+void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last);
+void ebb_map_clear_discarded(struct ebb_map *map, u64 first, u64 last);
+u64 ebb_map_count(const struct ebb_map *map);
+bool ebb_map_next(const struct ebb_map *map, u64 from, struct ebb_run *run);
+
+/* Moves what is set in the range from one map to the other; -ENOMEM: moved in part or not. */
+int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, u64 *moved);
+/* ORs all of a map into another and empties it. Forgets what had been discarded. */
+void ebb_map_merge(struct ebb_map *to, struct ebb_map *from);
+void ebb_map_clear(struct ebb_map *map);
+
+#endif

@@ -1,0 +1,506 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Preserving before overwriting: see preserve.h.
+ *
+ * A block is read only when all writes of generations up to the cut have landed on its disk. Then
+ * its copy is published in the disk's table, and then the writers go on in order of arrival. When
+ * the oldest of them has waited for the deadline, or the pool is empty, or the read failed, the
+ * pass becomes void first, and then they go on.
+ */
+#include <linux/ktime.h>
+#include <linux/slab.h>
+
+#include "compat/compat.h"
+#include "pass.h"
+#include "preserve.h"
+
+#define READ_BLOCKS	32	/* of one read, at most */
+
+struct workqueue_struct *ebb_read_wq;
+struct workqueue_struct *ebb_release_wq;
+static struct workqueue_struct *deadline_wq;
+static struct bio_set read_bios;
+
+/* ---- the pool ---- */
+
+int ebb_pool_init(struct ebb_pool *pool, u64 bytes)
+{
+	u32 nr = bytes / PAGE_SIZE;
+	u32 i;
+
+	spin_lock_init(&pool->lock);
+	INIT_LIST_HEAD(&pool->free);
+	pool->keeps = kvcalloc(max(nr, 1u), sizeof(*pool->keeps), GFP_KERNEL);
+	if (!pool->keeps)
+		return -ENOMEM;
+	for (i = 0; i < nr; i++) {
+		pool->keeps[i].page = alloc_page(GFP_KERNEL);
+		if (!pool->keeps[i].page) {
+			ebb_pool_exit(pool);
+			return -ENOMEM;
+		}
+		list_add_tail(&pool->keeps[i].list, &pool->free);
+		pool->nr++;
+	}
+	return 0;
+}
+
+void ebb_pool_exit(struct ebb_pool *pool)
+{
+	u32 i;
+
+	WARN_ON_ONCE(pool->used);
+	for (i = 0; i < pool->nr; i++)
+		__free_page(pool->keeps[i].page);
+	kvfree(pool->keeps);
+	memset(pool, 0, sizeof(*pool));
+}
+
+void ebb_pool_new_peak(struct ebb_pool *pool)
+{
+	spin_lock_irq(&pool->lock);
+	pool->peak = pool->used;
+	spin_unlock_irq(&pool->lock);
+}
+
+/* Under hold_lock. */
+static struct ebb_keep *pool_take(struct ebb_pool *pool)
+{
+	struct ebb_keep *keep;
+
+	spin_lock(&pool->lock);
+	keep = list_first_entry_or_null(&pool->free, struct ebb_keep, list);
+	if (keep) {
+		list_del_init(&keep->list);
+		pool->used++;
+		pool->peak = max(pool->peak, pool->used);
+	}
+	spin_unlock(&pool->lock);
+	return keep;
+}
+
+static void pool_give(struct ebb_pool *pool, struct ebb_keep *keep)
+{
+	spin_lock(&pool->lock);
+	list_add(&keep->list, &pool->free);
+	pool->used--;
+	spin_unlock(&pool->lock);
+}
+
+/* ---- what is kept of a disk; under hold_lock ---- */
+
+static struct ebb_keep *find_keep(struct ebb_disk *disk, u64 block)
+{
+	struct ebb_keep *keep;
+
+	lockdep_assert_held(&disk->hold_lock);
+	hash_for_each_possible(disk->keeps, keep, node, block)
+		if (keep->block == block)
+			return keep;
+	return NULL;
+}
+
+/* Takes a block out of the table; one that is being read is freed when that is over. */
+static void drop_keep(struct ebb_disk *disk, struct ebb_keep *keep)
+{
+	lockdep_assert_held(&disk->hold_lock);
+	hash_del(&keep->node);
+	if (keep->state == EBB_KEEP_READING) {
+		keep->orphan = true;
+		return;
+	}
+	list_del_init(&keep->list);
+	pool_give(&disk->group->pool, keep);
+}
+
+static bool must_keep(struct ebb_disk *disk, u64 block)
+{
+	return disk->whole || ebb_map_any(ebb_pass_map(disk), block, block);
+}
+
+static bool is_preserving(struct ebb_disk *disk)
+{
+	lockdep_assert_held(&disk->hold_lock);
+	return disk->frozen && ebb_pass_is_live(disk->group);
+}
+
+/* ---- holding ---- */
+
+/* Sees to it that the blocks are going to be preserved: 1 they are not yet, 0 they are. */
+static int claim_blocks(struct ebb_disk *disk, struct ebb_write *w)
+{
+	struct ebb_keep *keep;
+	int wait = 0;
+	u64 block;
+
+	for (block = w->first; block <= w->last; block++) {
+		if (!must_keep(disk, block))
+			continue;
+		keep = find_keep(disk, block);
+		if (!keep) {
+			keep = pool_take(&disk->group->pool);
+			if (!keep)
+				return -ENOMEM;
+			keep->block = block;
+			keep->state = EBB_KEEP_QUEUED;
+			keep->orphan = false;
+			hash_add(disk->keeps, &keep->node, block);
+			list_add_tail(&keep->list, &disk->to_read);
+		}
+		if (keep->state != EBB_KEEP_DONE)
+			wait = 1;
+	}
+	return wait;
+}
+
+/* Whether a write that came before it, up to @end of the list, goes to a block of it. */
+static bool overlaps(struct ebb_disk *disk, struct ebb_write *w, struct list_head *end)
+{
+	struct list_head *at;
+	struct ebb_write *other;
+
+	for (at = disk->held.next; at != end; at = at->next) {
+		other = list_entry(at, struct ebb_write, held);
+		if (other->first <= w->last && w->first <= other->last)
+			return true;
+	}
+	return false;
+}
+
+static bool is_frozen(struct ebb_disk *disk, struct ebb_write *w)
+{
+	/* Pairs with ebb_preserve_begin(): ->frozen is set after the rest. */
+	smp_rmb();
+	if (w->gen <= READ_ONCE(disk->cut_gen))
+		return false;
+	return READ_ONCE(disk->whole) || ebb_map_any(ebb_pass_map(disk), w->first, w->last);
+}
+
+bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w)
+{
+	unsigned long flags;
+	bool hold = false;
+	int wait = 0;
+
+	if (!ebb_pass_is_live(disk->group) || !is_frozen(disk, w))
+		return false;
+	spin_lock_irqsave(&disk->hold_lock, flags);
+	if (is_preserving(disk) && w->gen > disk->cut_gen) {
+		wait = claim_blocks(disk, w);
+		hold = wait > 0 || (!wait && overlaps(disk, w, &disk->held));
+	}
+	if (hold) {
+		w->held_at = ktime_get_ns();
+		w->next = w->first;
+		list_add_tail(&w->held, &disk->held);
+		disk->nr_held++;
+		atomic64_inc(&disk->group->pass.held);
+		queue_delayed_work(deadline_wq, &disk->deadline_work,
+				   msecs_to_jiffies(ebb_hold_deadline_ms));
+		if (READ_ONCE(disk->drained))
+			queue_work(ebb_read_wq, &disk->read_work);
+	} else if (wait < 0) {
+		ebb_pass_void(disk->group, 0, EBB_VOID_POOL_FULL);
+	}
+	spin_unlock_irqrestore(&disk->hold_lock, flags);
+	return hold;
+}
+
+void ebb_preserve_kick(struct ebb_disk *disk)
+{
+	if (READ_ONCE(disk->drained))
+		queue_work(ebb_read_wq, &disk->read_work);
+	queue_work(ebb_release_wq, &disk->release_work);
+}
+
+/* ---- letting go ---- */
+
+static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
+{
+	struct ebb_keep *keep;
+
+	if (!is_preserving(disk))
+		return true;
+	for (; w->next <= w->last; w->next++) {
+		if (!must_keep(disk, w->next))
+			continue;
+		keep = find_keep(disk, w->next);
+		if (!keep || keep->state != EBB_KEEP_DONE)
+			return false;
+	}
+	return !overlaps(disk, w, &w->held);
+}
+
+static void count_held(struct ebb_disk *disk, struct ebb_write *w)
+{
+	u64 ns = ktime_get_ns() - w->held_at;
+	atomic64_t *max = &disk->group->pass.held_ns_max;
+	s64 old = atomic64_read(max);
+
+	disk->held_ns += ns;
+	disk->held_ns_max = max(disk->held_ns_max, ns);
+	while (old < (s64)ns && !atomic64_try_cmpxchg(max, &old, ns))
+		;
+}
+
+static void release_work(struct work_struct *work)
+{
+	struct ebb_disk *disk = container_of(work, struct ebb_disk, release_work);
+	struct ebb_write *w, *next;
+	struct blk_plug plug;
+	LIST_HEAD(go);
+
+	spin_lock_irq(&disk->hold_lock);
+	list_for_each_entry_safe(w, next, &disk->held, held) {
+		if (!may_go(disk, w))
+			continue;
+		count_held(disk, w);
+		list_move_tail(&w->held, &go);
+	}
+	spin_unlock_irq(&disk->hold_lock);
+	blk_start_plug(&plug);
+	list_for_each_entry_safe(w, next, &go, held)
+		submit_bio_noacct(w->bio);
+	blk_finish_plug(&plug);
+}
+
+static void deadline_work(struct work_struct *work)
+{
+	struct ebb_disk *disk = container_of(work, struct ebb_disk, deadline_work.work);
+	u64 limit = (u64)ebb_hold_deadline_ms * NSEC_PER_MSEC, age;
+	struct ebb_write *w;
+
+	spin_lock_irq(&disk->hold_lock);
+	w = list_first_entry_or_null(&disk->held, struct ebb_write, held);
+	if (w && is_preserving(disk)) {
+		age = ktime_get_ns() - w->held_at;
+		if (age >= limit)
+			ebb_pass_void(disk->group, 0, EBB_VOID_DEADLINE);
+		else
+			queue_delayed_work(deadline_wq, &disk->deadline_work,
+					   nsecs_to_jiffies(limit - age) + 1);
+	}
+	spin_unlock_irq(&disk->hold_lock);
+}
+
+/* ---- reading ---- */
+
+static void kept(struct ebb_disk *disk, struct ebb_keep *keep, bool failed)
+{
+	list_del_init(&keep->list);
+	if (keep->orphan) {
+		pool_give(&disk->group->pool, keep);
+		return;
+	}
+	keep->state = failed ? EBB_KEEP_FAILED : EBB_KEEP_DONE;
+	if (failed) {
+		ebb_pass_void(disk->group, 0, EBB_VOID_PRESERVE_ERROR);
+	} else {
+		disk->nr_preserved++;
+		atomic64_inc(&disk->group->pass.preserved);
+	}
+}
+
+struct read {
+	struct ebb_disk		*disk;
+	struct list_head	keeps;
+	struct bio		bio;	/* last: the bio_set puts its vectors behind it */
+};
+
+static void read_done(struct bio *bio)
+{
+	struct read *r = container_of(bio, struct read, bio);
+	struct ebb_disk *disk = r->disk;
+	struct ebb_keep *keep, *next;
+	unsigned long flags;
+
+	spin_lock_irqsave(&disk->hold_lock, flags);
+	list_for_each_entry_safe(keep, next, &r->keeps, list)
+		kept(disk, keep, bio->bi_status);
+	spin_unlock_irqrestore(&disk->hold_lock, flags);
+	bio_put(bio);
+	queue_work(ebb_release_wq, &disk->release_work);
+	rcu_read_lock();
+	if (atomic_dec_and_test(&disk->busy))
+		wake_up_all(&disk->idle);
+	rcu_read_unlock();
+}
+
+/* Adjacent blocks that wait to be read, from the first on. */
+static unsigned int gather(struct ebb_disk *disk, struct list_head *keeps)
+{
+	struct ebb_keep *keep;
+	unsigned int nr = 0;
+	u64 block = 0;
+
+	while (nr < READ_BLOCKS) {
+		keep = list_first_entry_or_null(&disk->to_read, struct ebb_keep, list);
+		if (!keep || (nr && keep->block != block))
+			break;
+		list_move_tail(&keep->list, keeps);
+		keep->state = EBB_KEEP_READING;
+		block = keep->block + 1;
+		nr++;
+	}
+	return nr;
+}
+
+static void read_blocks(struct ebb_disk *disk, struct list_head *keeps, unsigned int nr)
+{
+	struct ebb_keep *keep;
+	struct read *r;
+	struct bio *bio;
+	u64 left;
+
+	bio = ebb_bio_alloc(ebb_disk_bdev(disk), nr, REQ_OP_READ, GFP_NOIO, &read_bios);
+	r = container_of(bio, struct read, bio);
+	r->disk = disk;
+	INIT_LIST_HEAD(&r->keeps);
+	list_splice_init(keeps, &r->keeps);
+	keep = list_first_entry(&r->keeps, struct ebb_keep, list);
+	bio->bi_iter.bi_sector = keep->block << EBB_BLOCK_SHIFT;
+	bio->bi_end_io = read_done;
+	list_for_each_entry(keep, &r->keeps, list) {
+		left = (disk->sectors - (keep->block << EBB_BLOCK_SHIFT)) << SECTOR_SHIFT;
+		__bio_add_page(bio, keep->page, min_t(u64, left, EBB_BLOCK_BYTES), 0);
+	}
+	atomic_inc(&disk->busy);
+	submit_bio_noacct(bio);
+}
+
+static void read_work(struct work_struct *work)
+{
+	struct ebb_disk *disk = container_of(work, struct ebb_disk, read_work);
+	unsigned int nr;
+	LIST_HEAD(keeps);
+
+	for (;;) {
+		spin_lock_irq(&disk->hold_lock);
+		nr = is_preserving(disk) && READ_ONCE(disk->drained) ? gather(disk, &keeps) : 0;
+		spin_unlock_irq(&disk->hold_lock);
+		if (!nr)
+			return;
+		read_blocks(disk, &keeps, nr);
+	}
+}
+
+bool ebb_preserve_get(struct ebb_disk *disk, u64 block, unsigned int offset, unsigned int len,
+		      void *to)
+{
+	struct ebb_keep *keep;
+	unsigned long flags;
+	bool found;
+	void *from;
+
+	spin_lock_irqsave(&disk->hold_lock, flags);
+	keep = find_keep(disk, block);
+	found = keep && keep->state == EBB_KEEP_DONE;
+	if (found && to) {
+		from = kmap_local_page(keep->page);
+		memcpy(to, from + offset, len);
+		kunmap_local(from);
+	}
+	spin_unlock_irqrestore(&disk->hold_lock, flags);
+	return found;
+}
+
+/* ---- over the time of a pass ---- */
+
+void ebb_preserve_begin(struct ebb_disk *disk, bool whole)
+{
+	spin_lock_irq(&disk->hold_lock);
+	WRITE_ONCE(disk->whole, whole);
+	/* Pairs with is_frozen(). */
+	smp_wmb();
+	WRITE_ONCE(disk->frozen, true);
+	spin_unlock_irq(&disk->hold_lock);
+}
+
+void ebb_preserve_end(struct ebb_disk *disk)
+{
+	struct hlist_node *next;
+	struct ebb_keep *keep;
+	int i;
+
+	for (i = 0; i < HASH_SIZE(disk->keeps); i++) {
+		spin_lock_irq(&disk->hold_lock);
+		WRITE_ONCE(disk->frozen, false);
+		hlist_for_each_entry_safe(keep, next, &disk->keeps[i], node)
+			drop_keep(disk, keep);
+		spin_unlock_irq(&disk->hold_lock);
+	}
+	WRITE_ONCE(disk->whole, false);
+	queue_work(ebb_release_wq, &disk->release_work);
+}
+
+void ebb_preserve_forget(struct ebb_disk *disk, u64 first, u64 last)
+{
+	struct hlist_node *next;
+	struct ebb_keep *keep;
+	u64 block;
+	int i;
+
+	spin_lock_irq(&disk->hold_lock);
+	if (!disk->frozen || disk->whole) {
+		/* nothing is kept, or all of it until the end */
+	} else if (last - first < HASH_SIZE(disk->keeps)) {
+		for (block = first; block <= last; block++) {
+			keep = find_keep(disk, block);
+			if (keep)
+				drop_keep(disk, keep);
+		}
+	} else {
+		for (i = 0; i < HASH_SIZE(disk->keeps); i++)
+			hlist_for_each_entry_safe(keep, next, &disk->keeps[i], node)
+				if (keep->block >= first && keep->block <= last)
+					drop_keep(disk, keep);
+	}
+	spin_unlock_irq(&disk->hold_lock);
+}
+
+void ebb_preserve_disk_init(struct ebb_disk *disk)
+{
+	spin_lock_init(&disk->hold_lock);
+	INIT_LIST_HEAD(&disk->held);
+	INIT_LIST_HEAD(&disk->to_read);
+	hash_init(disk->keeps);
+	INIT_WORK(&disk->read_work, read_work);
+	INIT_WORK(&disk->release_work, release_work);
+	INIT_DELAYED_WORK(&disk->deadline_work, deadline_work);
+}
+
+void ebb_preserve_disk_exit(struct ebb_disk *disk)
+{
+	cancel_delayed_work_sync(&disk->deadline_work);
+	cancel_work_sync(&disk->read_work);
+	cancel_work_sync(&disk->release_work);
+}
+
+int ebb_preserve_init(void)
+{
+	unsigned int flags = WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_UNBOUND;
+
+	if (bioset_init(&read_bios, 64, offsetof(struct read, bio), BIOSET_NEED_BVECS))
+		return -ENOMEM;
+	ebb_read_wq = alloc_workqueue("ebb_read", flags, 0);
+	ebb_release_wq = alloc_workqueue("ebb_release", flags, 0);
+	deadline_wq = alloc_workqueue("ebb_deadline", flags, 0);
+	if (ebb_read_wq && ebb_release_wq && deadline_wq)
+		return 0;
+	ebb_preserve_exit();
+	return -ENOMEM;
+}
+
+static void free_workqueue(struct workqueue_struct *wq)
+{
+	if (wq)
+		destroy_workqueue(wq);
+}
+
+void ebb_preserve_exit(void)
+{
+	free_workqueue(deadline_wq);
+	free_workqueue(ebb_release_wq);
+	free_workqueue(ebb_read_wq);
+	bioset_exit(&read_bios);
+}

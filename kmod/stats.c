@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Attributes of disks, passes and the module: see stats.h. */
+#include <linux/module.h>
+#include <linux/uuid.h>
+#include <net/netlink.h>
+
+#include "disk.h"
+#include "group.h"
+#include "image.h"
+#include "pass.h"
+#include "stats.h"
+#include "write.h"
+
+static u8 incarnation[EBB_UUID_LEN];
+
+void ebb_stats_init(void)
+{
+	generate_random_uuid(incarnation);
+}
+
+static u64 dev_number(dev_t dev)
+{
+	return (u64)MAJOR(dev) << 32 | MINOR(dev);
+}
+
+int ebb_stats_put_module(struct sk_buff *skb)
+{
+	u64 features = EBB_FEATURE_SECOND_WITNESS | EBB_FEATURE_DISCARD_MASK |
+		       EBB_FEATURE_WHOLE_PASS;
+
+	return nla_put_string(skb, EBB_A_VERSION_STRING, THIS_MODULE->version) ||
+	       nla_put_u64_64bit(skb, EBB_A_FEATURES, features, EBB_A_PAD) ||
+	       nla_put(skb, EBB_A_INCARNATION, EBB_UUID_LEN, incarnation) ||
+	       nla_put_u32(skb, EBB_A_BLOCK_SECTORS, EBB_BLOCK_SECTORS) ||
+	       nla_put_u64_64bit(skb, EBB_A_POOL_BYTES, ebb_pool_bytes, EBB_A_PAD) ||
+	       nla_put_u64_64bit(skb, EBB_A_POOL_USED_BYTES, ebb_group_pool_used(), EBB_A_PAD) ||
+	       nla_put_u32(skb, EBB_A_HOLD_DEADLINE_MS, ebb_hold_deadline_ms) ||
+	       nla_put_u32(skb, EBB_A_OWNER_TIMEOUT_MS, ebb_owner_timeout_ms) ? -EMSGSIZE : 0;
+}
+
+static int put_disk_u64(struct sk_buff *skb, int attr, u64 value)
+{
+	return nla_put_u64_64bit(skb, attr, value, EBB_DISK_A_PAD);
+}
+
+static int put_pass_u64(struct sk_buff *skb, int attr, u64 value)
+{
+	return nla_put_u64_64bit(skb, attr, value, EBB_PASS_A_PAD);
+}
+
+static int put_identity(struct sk_buff *skb, struct ebb_disk *disk)
+{
+	return nla_put_u32(skb, EBB_DISK_A_ID, disk->id) ||
+	       nla_put_u32(skb, EBB_DISK_A_GROUP, disk->group->id) ||
+	       put_disk_u64(skb, EBB_DISK_A_DEV, dev_number(disk_devt(disk->gd))) ||
+	       nla_put_string(skb, EBB_DISK_A_NAME, disk->name) ||
+	       nla_put_string(skb, EBB_DISK_A_STABLE_ID, disk->stable_id) ||
+	       put_disk_u64(skb, EBB_DISK_A_SECTORS, disk->sectors) ||
+	       put_disk_u64(skb, EBB_DISK_A_IMAGE_DEV, dev_number(ebb_image_dev(disk->image))) ||
+	       nla_put_u32(skb, EBB_DISK_A_STATE,
+			   disk->gone ? EBB_DISK_GONE : EBB_DISK_TRACKING) ||
+	       nla_put_u32(skb, EBB_DISK_A_RESYNC_REASONS, atomic_read(&disk->resync));
+}
+
+static int put_maps(struct sk_buff *skb, struct ebb_disk *disk)
+{
+	struct ebb_map *current_map = &disk->map[disk->group->gen & 1];
+	u64 bytes = ebb_map_bytes(&disk->map[0]) + ebb_map_bytes(&disk->map[1]) +
+		    ebb_map_bytes(&disk->released) + ebb_map_bytes(&disk->unconfirmed);
+
+	return put_disk_u64(skb, EBB_DISK_A_DIRTY_BLOCKS, ebb_map_count(current_map)) ||
+	       put_disk_u64(skb, EBB_DISK_A_UNCONFIRMED_BLOCKS,
+			    ebb_map_count(&disk->unconfirmed)) ||
+	       put_disk_u64(skb, EBB_DISK_A_MAP_BYTES, bytes);
+}
+
+static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
+{
+	struct ebb_disk_cpu sum = {};
+	struct ebb_disk_cpu *c;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		c = per_cpu_ptr(disk->cpu, cpu);
+		sum.writes += READ_ONCE(c->writes);
+		sum.sectors += READ_ONCE(c->sectors);
+		sum.discards += READ_ONCE(c->discards);
+		sum.errors += READ_ONCE(c->errors);
+		sum.coarse += READ_ONCE(c->coarse);
+		sum.untracked += READ_ONCE(c->untracked);
+	}
+	return put_disk_u64(skb, EBB_DISK_A_COARSE_MARKS, sum.coarse) ||
+	       put_disk_u64(skb, EBB_DISK_A_WRITES, sum.writes) ||
+	       put_disk_u64(skb, EBB_DISK_A_WRITTEN_SECTORS, sum.sectors) ||
+	       put_disk_u64(skb, EBB_DISK_A_DISCARDS, sum.discards) ||
+	       put_disk_u64(skb, EBB_DISK_A_IN_FLIGHT, ebb_write_in_flight(disk)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD, READ_ONCE(disk->nr_held)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_TOTAL, READ_ONCE(disk->held_ns)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_MAX, READ_ONCE(disk->held_ns_max)) ||
+	       put_disk_u64(skb, EBB_DISK_A_PRESERVED, READ_ONCE(disk->nr_preserved)) ||
+	       put_disk_u64(skb, EBB_DISK_A_WRITE_ERRORS, sum.errors) ||
+	       put_disk_u64(skb, EBB_DISK_A_UNTRACKED_REQUESTS, sum.untracked);
+}
+
+int ebb_stats_put_disk(struct sk_buff *skb, struct ebb_disk *disk)
+{
+	struct nlattr *nest = nla_nest_start(skb, EBB_A_DISK);
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!nest)
+		return -EMSGSIZE;
+	if (put_identity(skb, disk) || put_maps(skb, disk) || put_counters(skb, disk)) {
+		nla_nest_cancel(skb, nest);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(skb, nest);
+	return 0;
+}
+
+static int put_pass(struct sk_buff *skb, struct ebb_group *group)
+{
+	struct ebb_pass *pass = &group->pass;
+	u64 left = ebb_pass_blocks_left(group);
+
+	return put_pass_u64(skb, EBB_PASS_A_ID, pass->id) ||
+	       nla_put_u32(skb, EBB_PASS_A_GROUP, group->id) ||
+	       nla_put_u32(skb, EBB_PASS_A_KIND, pass->kind) ||
+	       nla_put_u32(skb, EBB_PASS_A_STATE, READ_ONCE(pass->state)) ||
+	       nla_put_u32(skb, EBB_PASS_A_VOID_REASON, pass->reason) ||
+	       put_pass_u64(skb, EBB_PASS_A_GENERATION, pass->generation) ||
+	       put_pass_u64(skb, EBB_PASS_A_CUT_REALTIME_NS, pass->realtime_ns) ||
+	       put_pass_u64(skb, EBB_PASS_A_CUT_BOOTTIME_NS, pass->boottime_ns) ||
+	       put_pass_u64(skb, EBB_PASS_A_CUT_DURATION_NS, pass->duration_ns) ||
+	       put_pass_u64(skb, EBB_PASS_A_BLOCKS, pass->released + left) ||
+	       put_pass_u64(skb, EBB_PASS_A_BLOCKS_LEFT, left) ||
+	       put_pass_u64(skb, EBB_PASS_A_PRESERVED, atomic64_read(&pass->preserved)) ||
+	       put_pass_u64(skb, EBB_PASS_A_HELD, atomic64_read(&pass->held)) ||
+	       put_pass_u64(skb, EBB_PASS_A_HELD_NS_MAX, atomic64_read(&pass->held_ns_max)) ||
+	       put_pass_u64(skb, EBB_PASS_A_POOL_PEAK_BYTES,
+			    (u64)READ_ONCE(group->pool.peak) * PAGE_SIZE);
+}
+
+int ebb_stats_put_pass(struct sk_buff *skb, struct ebb_group *group)
+{
+	struct nlattr *nest = nla_nest_start(skb, EBB_A_PASS);
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!nest)
+		return -EMSGSIZE;
+	if (put_pass(skb, group)) {
+		nla_nest_cancel(skb, nest);
+		return -EMSGSIZE;
+	}
+	nla_nest_end(skb, nest);
+	return 0;
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The second witness: see witness.h. */
+#include <linux/blk-mq.h>
+#include <linux/tracepoint.h>
+#include <scsi/scsi_cmnd.h>
+#include <scsi/scsi_proto.h>
+
+#include "compat/compat.h"
+#include "completion.h"
+#include "disk.h"
+#include "witness.h"
+#include "write.h"
+
+/* ATA commands that write nothing, by their code: smartctl and udev send them. */
+static bool ata_is_harmless(u8 command)
+{
+	switch (command) {
+	case 0x2f:	/* READ LOG EXT */
+	case 0x47:	/* READ LOG DMA EXT */
+	case 0xb0:	/* SMART */
+	case 0xe0:	/* STANDBY IMMEDIATE */
+	case 0xe1:	/* IDLE IMMEDIATE */
+	case 0xe2:	/* STANDBY */
+	case 0xe3:	/* IDLE */
+	case 0xe5:	/* CHECK POWER MODE */
+	case 0xe7:	/* FLUSH CACHE */
+	case 0xea:	/* FLUSH CACHE EXT */
+	case 0xec:	/* IDENTIFY DEVICE */
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* What cannot change a block. Everything else may, unheard-of commands included. */
+static bool scsi_is_harmless(const u8 *cdb)
+{
+	switch (cdb[0]) {
+	case TEST_UNIT_READY:
+	case REQUEST_SENSE:
+	case INQUIRY:
+	case MODE_SENSE:
+	case MODE_SENSE_10:
+	case LOG_SENSE:
+	case READ_6:
+	case READ_10:
+	case READ_12:
+	case READ_16:
+	case VERIFY:
+	case VERIFY_16:
+	case READ_CAPACITY:
+	case SERVICE_ACTION_IN_16:
+	case REPORT_LUNS:
+	case RECEIVE_DIAGNOSTIC:
+	case READ_BUFFER:
+	case READ_DEFECT_DATA:
+	case SYNCHRONIZE_CACHE:
+	case 0x91:	/* SYNCHRONIZE CACHE (16) */
+	case START_STOP:
+	case ALLOW_MEDIUM_REMOVAL:
+	case 0x16:	/* RESERVE (6) */
+	case 0x17:	/* RELEASE (6) */
+	case 0x56:	/* RESERVE (10) */
+	case 0x57:	/* RELEASE (10) */
+	case PERSISTENT_RESERVE_IN:
+	case PERSISTENT_RESERVE_OUT:
+	case MAINTENANCE_IN:
+		return true;
+	case ATA_12:
+		return ata_is_harmless(cdb[9]);
+	case ATA_16:
+		return ata_is_harmless(cdb[14]);
+	default:
+		return false;
+	}
+}
+
+static bool passthrough_is_harmless(const struct ebb_disk *disk, struct request *rq)
+{
+	if (disk->scsi)
+		return scsi_is_harmless(ebb_scsi_cdb(rq));
+	/* virtio-blk asks for the serial number. */
+	return disk->virtio && req_op(rq) == REQ_OP_DRV_IN;
+}
+
+/* Whether the bio, or one that it is a part of, came through the hook for this disk. */
+static bool came_through(const struct ebb_disk *disk, const struct bio *bio)
+{
+	while (!ebb_write_is_ours(disk, bio)) {
+		if (!ebb_is_chained(bio))
+			return false;
+		bio = bio->bi_private;
+	}
+	return true;
+}
+
+static void look_at(struct ebb_disk *disk, struct request *rq)
+{
+	const struct bio *bio;
+
+	if (blk_rq_is_passthrough(rq)) {
+		if (!passthrough_is_harmless(disk, rq)) {
+			this_cpu_inc(disk->cpu->untracked);
+			ebb_disk_flag(disk, EBB_RESYNC_PASSTHROUGH);
+		}
+		return;
+	}
+	/* A flush has no bio. */
+	for (bio = rq->bio; bio; bio = bio->bi_next) {
+		if (likely(came_through(disk, bio)))
+			continue;
+		this_cpu_inc(disk->cpu->untracked);
+		ebb_disk_flag(disk, EBB_RESYNC_UNTRACKED_WRITE);
+		return;
+	}
+}
+
+static void request_issued(void *data, EBB_RQ_ISSUE_ARGUMENTS)
+{
+	struct gendisk *gd = ebb_request_gendisk(rq);
+	struct ebb_disk *disk;
+
+	if (!gd || hlist_empty(ebb_disk_bucket(gd)))
+		return;
+	if (!op_is_write(req_op(rq)) && !blk_rq_is_passthrough(rq))
+		return;
+	rcu_read_lock();
+	disk = ebb_disk_of(gd);
+	if (disk)
+		look_at(disk, rq);
+	rcu_read_unlock();
+}
+
+static struct tracepoint *rq_issue;
+
+/* No tracepoint of the block layer is exported by name. */
+static void find_rq_issue(struct tracepoint *tp, void *priv)
+{
+	if (!strcmp(tp->name, "block_rq_issue"))
+		rq_issue = tp;
+}
+
+int ebb_witness_init(void)
+{
+	for_each_kernel_tracepoint(find_rq_issue, NULL);
+	if (!rq_issue) {
+		pr_err("ebb: the kernel has no tracepoint block_rq_issue\n");
+		return -EOPNOTSUPP;
+	}
+	return tracepoint_probe_register(rq_issue, request_issued, NULL);
+}
+
+void ebb_witness_exit(void)
+{
+	tracepoint_probe_unregister(rq_issue, request_issued, NULL);
+	tracepoint_synchronize_unregister();
+}
