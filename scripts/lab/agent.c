@@ -238,8 +238,9 @@ static size_t parse(const char *data, size_t len)
         }
         if (sscanf(line, "K %ld %ld", &id, &sig) == 2)
             for (int i = 0; i < max_jobs; i++)
-                if (jobs[i].used && jobs[i].id == id && !jobs[i].reaped)
-                    kill(-jobs[i].pid, sig);
+                if (jobs[i].used && jobs[i].id == id && !jobs[i].reaped &&
+                    kill(-jobs[i].pid, sig))
+                    kill(jobs[i].pid, sig); /* it has no group of its own yet */
         used = eol + 1 - data;
     }
 }
