@@ -39,6 +39,8 @@ _ALL = [
          needs=("build",), tests=True, when="tests/unit"),
     Step("sim", "sim", "simulator, 500 seeds and all mutations", "tests/sim/run.sh build", weight=1,
          needs=("build",), tests=True, limit=3600, when="tests/sim/run.sh"),
+    Step("install", "install", "make install, DKMS builds it, make uninstall",
+         "tests/install/install_test.sh", tests=True, when="kmod/main.c"),
     Step("gate-format", "gates", "clang-format", "scripts/gates/format.sh"),
     Step("gate-text", "gates", "licences, file length, unfinished words, version tests",
          "scripts/gates/text.py"),
