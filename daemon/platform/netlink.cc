@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "platform/netlink.h"
+
+#include <netlink/genl/ctrl.h>
+#include <netlink/genl/genl.h>
+#include <netlink/netlink.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#ifndef NETLINK_EXT_ACK
+#define NETLINK_EXT_ACK 11
+#endif
+
+namespace ebb::platform {
+
+namespace {
+
+constexpr std::size_t message_bytes = 1 << 16;
+constexpr int socket_bytes = 1 << 20;
+
+ErrorCode to_code(int error) {
+    switch (error) {
+        case ESTALE: return ErrorCode::stale;
+        case EBUSY:
+        case EAGAIN: return ErrorCode::busy;
+        case EEXIST: return ErrorCode::exists;
+        case ENOENT:
+        case ENODEV: return ErrorCode::not_found;
+        case ENOMEM: return ErrorCode::no_memory;
+        case EPERM:
+        case EACCES: return ErrorCode::denied;
+        case EINVAL: return ErrorCode::invalid;
+        case EOPNOTSUPP: return ErrorCode::unsupported;
+        default: return ErrorCode::io;
+    }
+}
+
+void decode_nest(nlattr* first, int length, NetlinkNest& nest, NetlinkReply* top) {
+    int left = length;
+    for (nlattr* at = first; nla_ok(at, left); at = nla_next(at, &left)) {
+        const int type = nla_type(at);
+        const auto size = static_cast<std::size_t>(nla_len(at));
+        const auto* data = static_cast<const char*>(nla_data(at));
+        if (top != nullptr && (type == EBB_A_DISK || type == EBB_A_PASS)) {
+            decode_nest(static_cast<nlattr*>(nla_data(at)), nla_len(at),
+                        type == EBB_A_DISK ? top->disk : top->pass, nullptr);
+        } else if (top != nullptr && type == EBB_A_EXTENTS) {
+            top->extents.resize(size / sizeof(ebb_extent));
+            if (!top->extents.empty())
+                std::memcpy(top->extents.data(), data, top->extents.size() * sizeof(ebb_extent));
+        } else {
+            nest.texts[type] = std::string(data, size);
+            if (size > sizeof(std::uint64_t)) continue;
+            std::uint64_t value = 0;
+            if (size == 4) {
+                std::uint32_t narrow = 0;
+                std::memcpy(&narrow, data, size);
+                value = narrow;
+            } else {
+                std::memcpy(&value, data, size);
+            }
+            nest.numbers[type] = value;
+        }
+    }
+}
+
+struct Exchange {
+    std::vector<NetlinkReply> replies;
+    std::string words;
+    int error = 0;
+    bool finished = false;
+};
+
+int on_valid(nl_msg* message, void* argument) {
+    auto* generic = static_cast<genlmsghdr*>(nlmsg_data(nlmsg_hdr(message)));
+    NetlinkReply reply;
+    decode_nest(genlmsg_attrdata(generic, 0), genlmsg_attrlen(generic, 0), reply.top, &reply);
+    static_cast<Exchange*>(argument)->replies.push_back(std::move(reply));
+    return NL_OK;
+}
+
+// The acknowledgement with its extended message, which libnl does not hand out itself.
+int on_error(sockaddr_nl* /*from*/, nlmsgerr* error, void* argument) {
+    auto* exchange = static_cast<Exchange*>(argument);
+    exchange->error = -error->error;
+    exchange->finished = true;
+    auto* header = reinterpret_cast<nlmsghdr*>(reinterpret_cast<char*>(error) - NLMSG_HDRLEN);
+    if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return NL_STOP;
+    std::size_t skip = sizeof(*error);
+    if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) skip += error->msg.nlmsg_len - NLMSG_HDRLEN;
+    int left = static_cast<int>(header->nlmsg_len - NLMSG_HDRLEN - NLMSG_ALIGN(skip));
+    auto* at = reinterpret_cast<nlattr*>(reinterpret_cast<char*>(error) + NLMSG_ALIGN(skip));
+    for (; nla_ok(at, left); at = nla_next(at, &left)) {
+        if (nla_type(at) == NLMSGERR_ATTR_MSG)
+            exchange->words = static_cast<const char*>(nla_data(at));
+    }
+    return NL_STOP;
+}
+
+int on_ack(nl_msg* /*message*/, void* argument) {
+    static_cast<Exchange*>(argument)->finished = true;
+    return NL_STOP;
+}
+
+bool put(nl_msg* message, const NetlinkRequest& request) {
+    bool ok = true;
+    for (const auto& [type, value] : request.u32) ok &= nla_put_u32(message, type, value) == 0;
+    for (const auto& [type, value] : request.u64) ok &= nla_put_u64(message, type, value) == 0;
+    if (!request.stable_id.empty())
+        ok &= nla_put_string(message, EBB_A_STABLE_ID, request.stable_id.c_str()) == 0;
+    if (!request.extents.empty()) {
+        ok &= nla_put(message, EBB_A_EXTENTS,
+                      static_cast<int>(request.extents.size() * sizeof(ebb_extent)),
+                      request.extents.data()) == 0;
+    }
+    return ok;
+}
+
+using Callbacks = std::unique_ptr<nl_cb, decltype(&nl_cb_put)>;
+
+}  // namespace
+
+void NetlinkClient::Free::operator()(nl_sock* socket) const {
+    nl_socket_free(socket);
+}
+
+Result<NetlinkClient> NetlinkClient::open() {
+    NetlinkClient client;
+    client.socket_.reset(nl_socket_alloc());
+    if (!client.socket_) return fail(ErrorCode::no_memory, "no memory for a netlink socket");
+    if (const int rc = genl_connect(client.socket_.get()); rc < 0)
+        return fail(ErrorCode::io, std::string("netlink: ") + nl_geterror(rc));
+    client.family_ = genl_ctrl_resolve(client.socket_.get(), EBB_GENL_NAME);
+    if (client.family_ < 0) {
+        return fail("E_MODULE_NOT_LOADED", ErrorCode::not_found, "the module ebb is not loaded",
+                    "Run modprobe ebb");
+    }
+    const int on = 1;
+    ::setsockopt(client.fd(), SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
+    nl_socket_set_buffer_size(client.socket_.get(), socket_bytes, socket_bytes);
+    nl_socket_disable_auto_ack(client.socket_.get());
+    return client;
+}
+
+int NetlinkClient::fd() const {
+    return nl_socket_get_fd(socket_.get());
+}
+
+Result<std::vector<NetlinkReply>> NetlinkClient::call(const NetlinkRequest& request) {
+    const std::unique_ptr<nl_msg, decltype(&nlmsg_free)> message(nlmsg_alloc_size(message_bytes),
+                                                                 nlmsg_free);
+    if (!message) return fail(ErrorCode::no_memory, "no memory for a netlink message");
+    const int flags = NLM_F_REQUEST | NLM_F_ACK | (request.dump ? NLM_F_DUMP : 0);
+    genlmsg_put(message.get(), NL_AUTO_PORT, NL_AUTO_SEQ, family_, 0, flags, request.command,
+                EBB_GENL_VERSION);
+    if (!put(message.get(), request)) return fail(ErrorCode::internal, "netlink message too long");
+    if (const int rc = nl_send_auto(socket_.get(), message.get()); rc < 0)
+        return fail(ErrorCode::io, std::string("netlink: ") + nl_geterror(rc));
+
+    Exchange exchange;
+    const Callbacks callbacks(nl_cb_alloc(NL_CB_DEFAULT), nl_cb_put);
+    nl_cb_set(callbacks.get(), NL_CB_VALID, NL_CB_CUSTOM, on_valid, &exchange);
+    nl_cb_set(callbacks.get(), NL_CB_ACK, NL_CB_CUSTOM, on_ack, &exchange);
+    nl_cb_set(callbacks.get(), NL_CB_FINISH, NL_CB_CUSTOM, on_ack, &exchange);
+    nl_cb_err(callbacks.get(), NL_CB_CUSTOM, on_error, &exchange);
+    int rc = 0;
+    while (!exchange.finished && rc >= 0) rc = nl_recvmsgs(socket_.get(), callbacks.get());
+    if (exchange.error != 0) {
+        return fail(to_code(exchange.error),
+                    "the module ebb: " + (exchange.words.empty()
+                                              ? std::string(std::strerror(exchange.error))
+                                              : exchange.words));
+    }
+    if (!exchange.finished) return fail(ErrorCode::io, std::string("netlink: ") + nl_geterror(rc));
+    return std::move(exchange.replies);
+}
+
+Result<NetlinkReply> NetlinkClient::call_one(const NetlinkRequest& request) {
+    auto replies = call(request);
+    if (!replies) return std::unexpected(replies.error());
+    if (replies->empty()) return fail(ErrorCode::protocol, "the module ebb gave no answer");
+    return std::move(replies->front());
+}
+
+Status NetlinkClient::subscribe() {
+    const int group = genl_ctrl_resolve_grp(socket_.get(), EBB_GENL_NAME, EBB_GENL_EVENTS);
+    if (group < 0) return fail(ErrorCode::not_found, "the module ebb has no events");
+    nl_socket_disable_seq_check(socket_.get());
+    if (nl_socket_add_membership(socket_.get(), group) < 0)
+        return fail(ErrorCode::io, "cannot listen to the module's events");
+    nl_socket_set_nonblocking(socket_.get());
+    return {};
+}
+
+void NetlinkClient::drain_events() {
+    char waste[8192];
+    while (::recv(fd(), waste, sizeof(waste), MSG_DONTWAIT) > 0) {
+    }
+}
+
+}  // namespace ebb::platform

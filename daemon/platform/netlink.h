@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// The module's generic netlink family (include/uapi/linux/ebb.h) as blocking calls. One thread at
+// a time for each object; the socket of the object is what owns a pass.
+#pragma once
+
+#include <linux/ebb.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+struct nl_sock;
+
+namespace ebb::platform {
+
+// Attributes by number; integers of any width as numbers, the rest as bytes.
+struct NetlinkNest {
+    std::map<int, std::uint64_t> numbers;
+    std::map<int, std::string> texts;
+
+    [[nodiscard]] std::uint64_t number(int attribute) const {
+        const auto found = numbers.find(attribute);
+        return found == numbers.end() ? 0 : found->second;
+    }
+    [[nodiscard]] std::string text(int attribute) const {
+        const auto found = texts.find(attribute);
+        return found == texts.end() ? std::string{} : found->second;
+    }
+};
+
+struct NetlinkReply {
+    NetlinkNest top;
+    NetlinkNest disk;
+    NetlinkNest pass;
+    std::vector<ebb_extent> extents;
+};
+
+// Only what is set is sent.
+struct NetlinkRequest {
+    std::uint8_t command = 0;
+    bool dump = false;
+    std::map<int, std::uint32_t> u32 = {};
+    std::map<int, std::uint64_t> u64 = {};
+    std::string stable_id = {};
+    std::vector<ebb_extent> extents = {};
+};
+
+class NetlinkClient {
+public:
+    // E_MODULE_NOT_LOADED when the family does not exist.
+    static Result<NetlinkClient> open();
+
+    // All replies up to the acknowledgement. -ESTALE is E_STALE, -EBUSY and -EAGAIN E_BUSY.
+    Result<std::vector<NetlinkReply>> call(const NetlinkRequest& request);
+    // Exactly one reply, E_PROTOCOL if there is none.
+    Result<NetlinkReply> call_one(const NetlinkRequest& request);
+
+    // Events of the module make the socket readable from now on; commands are not for this object.
+    Status subscribe();
+    void drain_events();
+    [[nodiscard]] int fd() const;
+
+private:
+    struct Free {
+        void operator()(nl_sock* socket) const;
+    };
+    std::unique_ptr<nl_sock, Free> socket_;
+    int family_ = -1;
+};
+
+}  // namespace ebb::platform

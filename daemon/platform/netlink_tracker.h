@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// env::Tracker on the kernel module: commands by generic netlink, in order, on one thread; image
+// devices read with O_DIRECT on a few.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/tracker.h"
+#include "platform/event_loop.h"
+#include "platform/file_descriptor.h"
+#include "platform/netlink.h"
+#include "platform/worker.h"
+
+namespace ebb::platform {
+
+struct TrackDisk {
+    std::string stable_id;
+    std::string node;
+    std::uint64_t size = 0;  // bytes
+};
+
+class NetlinkTracker final : public env::Tracker {
+public:
+    // Attaches the disks to the group, in DiskIndex order; those that are there already under the
+    // same id stay as they are. Blocks. On an error nothing stays attached that was not before.
+    static Result<std::unique_ptr<NetlinkTracker>> open(EventLoop& loop, std::uint32_t group,
+                                                        const std::vector<TrackDisk>& disks);
+    ~NetlinkTracker() override;
+
+    // Detaches all disks: what they have changed is forgotten.
+    void detach(env::StatusCallback done);
+
+    void incarnation(env::Callback<Uuid> done) override;
+    void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
+    void mark_all(DiskIndex disk, env::StatusCallback done) override;
+    void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
+    void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
+    void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
+    void pass_map(env::PassId pass, DiskIndex disk, std::uint64_t offset,
+                  env::Callback<env::PassMap> done) override;
+    void read(env::PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+              env::StatusCallback done) override;
+    void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
+                 env::StatusCallback done) override;
+    void end_pass(env::PassId pass, env::StatusCallback done) override;
+    void confirm(env::StatusCallback done) override;
+    void abandon(env::StatusCallback done) override;
+    void on_event(std::move_only_function<void()> event) override { event_ = std::move(event); }
+
+private:
+    struct Attached {
+        std::string stable_id;
+        std::uint32_t id = 0;
+        std::uint64_t size = 0;
+        FileDescriptor image;
+        bool ours = false;  // attached by this object
+    };
+
+    NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
+                   NetlinkClient events);
+    Status attach_all(const std::vector<TrackDisk>& disks);
+    Result<Attached> attach(const TrackDisk& disk, const std::vector<NetlinkReply>& present);
+    void wait_for_events();
+    void simple(NetlinkRequest request, env::StatusCallback done);
+    [[nodiscard]] NetlinkRequest for_group(std::uint8_t command) const;
+    void send_extents(NetlinkRequest base, std::span<const Extent> extents,
+                      env::StatusCallback done);
+
+    EventLoop& loop_;
+    std::uint32_t group_;
+    NetlinkClient commands_;  // used on command_ alone after open()
+    NetlinkClient events_;
+    std::vector<Attached> disks_;
+    std::move_only_function<void()> event_;
+    boost::asio::posix::stream_descriptor event_wait_;
+    std::shared_ptr<char> alive_ = std::make_shared<char>();
+    std::unique_ptr<Worker> command_;
+    std::unique_ptr<Worker> reader_;
+};
+
+}  // namespace ebb::platform
