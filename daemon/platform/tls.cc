@@ -218,6 +218,12 @@ Result<TlsContext> make_tls_context(const TlsIdentity& identity, TlsSide side, b
     return context;
 }
 
+TlsContext make_unverified_context() {
+    auto context = std::make_shared<asio::ssl::context>(asio::ssl::context::tlsv13_client);
+    context->set_verify_mode(asio::ssl::verify_none);
+    return context;
+}
+
 TlsConnector::TlsConnector(EventLoop& loop, TlsContext context, std::string host,
                            std::uint16_t port, std::string name)
     : loop_(loop),

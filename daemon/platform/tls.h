@@ -31,6 +31,9 @@ using TlsContext = std::shared_ptr<boost::asio::ssl::context>;
 Result<TlsContext> make_tls_context(const TlsIdentity& identity, TlsSide side,
                                     bool demand_peer = true);
 
+// For a first look at a server's certificates, and nothing else: it verifies nothing.
+TlsContext make_unverified_context();
+
 // Common name of the peer of a handshaken connection; empty: it showed no certificate.
 [[nodiscard]] std::string peer_name(SSL* ssl);
 
