@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # checkpatch.sh FILE...: the kernel's own checkpatch (--strict) on whole files. Fails on any finding.
 set -euo pipefail

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # debug-kernel.sh [source]: builds, once, Debian's 6.1 with KASAN, lockdep, atomic-sleep, kmemleak
 # and UBSAN as $EBB_CACHE/kernels/debug (same contents as kernel.sh's). With `source` it only

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # initrd.sh 9p LABEL
 #     the generic initramfs for that kernel with the root over 9p; prints its path (made once)

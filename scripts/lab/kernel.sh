@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # kernel.sh fetch|path|release|headers|cc LABEL: Debian's kernels, unpacked and never installed.
 #

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # kmod.sh LABEL SRCDIR OUTDIR [make arguments]: builds the external module of SRCDIR (a folder with
 # a Kbuild file or Makefile) for the kernel LABEL (see kernel.sh) and puts the .ko files in OUTDIR.

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # rootfs.sh: makes, once for a given package list (rootfs.txt), the guests' root filesystem as a
 # folder, and prints its path. Guests mount it read-only with a tmpfs above, so nobody changes it.

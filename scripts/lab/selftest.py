@@ -12,7 +12,7 @@ MODULES = "/ebb/build/lab/selftest-kmod"
 def expect(what, condition):
     if not condition:
         raise SystemExit(f"lab selftest: {what}: FAILED")
-    print(f"  {what}: ok")
+    print(f"  {what}: ok", flush=True)
 
 
 def healthy(lab, label):

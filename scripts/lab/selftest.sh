@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # selftest.sh [LABEL...]: the lab itself works: a module built for each kernel (default 6.1 6.12)
 # loads in a guest, disks are found by their WWN, exit statuses and complaints come back.
