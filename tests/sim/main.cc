@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// ebb_sim: runs seeds of the simulator, and proves that it would notice.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include "world.h"
+
+namespace {
+
+using namespace ebb::sim;
+
+constexpr std::uint64_t hits_wanted = 100;  // of each fault kind, in 500 seeds
+constexpr std::uint64_t mutation_seeds = 400;
+
+const std::set<std::string> fault_kinds = {
+    "broken-connection", "network-down",    "void-pass",    "untracked-write",
+    "read-error",        "full-volume",     "small-volume", "disk-error",
+    "slow-disk",         "damaged-content", "target-power", "target-killed",
+    "source-power",      "source-killed",   "failover",     "fenced",
+    "lost-write",        "torn-write",      "torn-file",    "lost-name",
+    "crash-in-failover", "pool-full",       "preserved"};
+
+int usage() {
+    std::fprintf(stderr,
+                 "usage: ebb_sim --seed N [--verbose] [--mutation NAME]\n"
+                 "       ebb_sim --seeds A..B\n"
+                 "       ebb_sim --mutations\n");
+    return 2;
+}
+
+int one(std::uint64_t seed, bool verbose, const std::string& mutation) {
+    const Report report = World({seed, verbose, mutation}).run();
+    std::printf("seed %llu: %s%s, %llu epochs, %llu checks\n",
+                static_cast<unsigned long long>(seed),
+                report.passed ? "passed" : "FAILED: ", report.failure.c_str(),
+                static_cast<unsigned long long>(report.closed),
+                static_cast<unsigned long long>(report.checks));
+    return report.passed ? 0 : 1;
+}
+
+int many(std::uint64_t from, std::uint64_t to) {
+    std::map<std::string, std::uint64_t> hits;
+    std::uint64_t passed = 0, failed = 0, closed = 0, checks = 0, failovers = 0;
+    for (std::uint64_t seed = from; seed <= to; ++seed) {
+        const Report report = World({seed, false, {}}).run();
+        for (const auto& [kind, count] : report.hits) hits[kind] += count;
+        closed += report.closed;
+        checks += report.checks;
+        failovers += report.failovers;
+        ++(report.passed ? passed : failed);
+        if (report.passed) continue;
+        std::printf("seed %llu FAILED: %s\n  again: ebb_sim --seed %llu --verbose\n",
+                    static_cast<unsigned long long>(seed), report.failure.c_str(),
+                    static_cast<unsigned long long>(seed));
+    }
+    std::printf("%llu epochs closed, %llu replicas compared, %llu failovers\n",
+                static_cast<unsigned long long>(closed), static_cast<unsigned long long>(checks),
+                static_cast<unsigned long long>(failovers));
+    const bool enough = to - from + 1 >= 500;
+    for (const std::string& kind : fault_kinds) {
+        const bool rare = enough && hits[kind] < hits_wanted;
+        std::printf("  %-20s %8llu%s\n", kind.c_str(), static_cast<unsigned long long>(hits[kind]),
+                    rare ? "  TOO RARE" : "");
+        ++(rare ? failed : passed);
+    }
+    std::printf("%llu passed, %llu failed\n", static_cast<unsigned long long>(passed),
+                static_cast<unsigned long long>(failed));
+    return failed == 0 ? 0 : 1;
+}
+
+int mutations() {
+    std::map<std::string, std::uint64_t> sites;
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        for (const auto& [site, count] : World({seed, false, {}}).run().sites) sites[site] += count;
+    }
+    std::vector<std::string> names = falsifications();
+    for (const auto& [site, count] : sites) names.push_back(site);
+    std::uint64_t caught = 0, missed = 0;
+    for (const std::string& name : names) {
+        std::uint64_t seed = 1;
+        Report report;
+        for (; seed <= mutation_seeds; ++seed) {
+            report = World({seed, false, name}).run();
+            if (!report.passed) break;
+        }
+        if (report.passed) {
+            ++missed;
+            std::printf("%-30s NOT CAUGHT in %llu seeds\n", name.c_str(),
+                        static_cast<unsigned long long>(mutation_seeds));
+        } else {
+            ++caught;
+            std::printf("%-30s caught by seed %llu: %s\n", name.c_str(),
+                        static_cast<unsigned long long>(seed), report.failure.c_str());
+        }
+        std::fflush(stdout);
+    }
+    std::printf("%llu passed, %llu failed\n", static_cast<unsigned long long>(caught),
+                static_cast<unsigned long long>(missed));
+    return missed == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    std::string mutation;
+    std::uint64_t seed = 0, to = 0;
+    bool verbose = false, single = false, range = false;
+    for (int i = 1; i < argc; ++i) {
+        const std::string arg = argv[i];
+        if (arg == "--mutations") return mutations();
+        if (arg == "--verbose") {
+            verbose = true;
+        } else if (arg == "--mutation" && i + 1 < argc) {
+            mutation = argv[++i];
+        } else if (arg == "--seed" && i + 1 < argc) {
+            single = true;
+            seed = std::strtoull(argv[++i], nullptr, 10);
+        } else if (arg == "--seeds" && i + 1 < argc) {
+            range = true;
+            char* end = nullptr;
+            seed = std::strtoull(argv[++i], &end, 10);
+            if (std::strncmp(end, "..", 2) != 0) return usage();
+            to = std::strtoull(end + 2, nullptr, 10);
+        } else {
+            return usage();
+        }
+    }
+    if (single) return one(seed, verbose, mutation);
+    if (range && to >= seed) return many(seed, to);
+    return usage();
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "network.h"
+
+#include <algorithm>
+
+#include "format/frame.h"
+
+namespace ebb::sim {
+
+void End::send(env::Frame frame) {
+    if (!open_) return;
+    // Content alone: the rest is what TLS is for.
+    constexpr std::size_t content_at = format::frame_header_bytes + 48;
+    if (corrupt_per_thousand != 0 && frame.size() > content_at + 16 &&
+        frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::extent)} &&
+        executor_.rng.below(1000) < corrupt_per_thousand) {
+        ++faults_.hits["damaged-content"];
+        const std::size_t at = content_at + executor_.rng.below(frame.size() - content_at);
+        frame[at] ^= std::byte{1};
+    }
+    arrives_ = std::max(arrives_, executor_.now()) + 10'000 +
+               static_cast<std::int64_t>(executor_.rng.below(500'000));
+    executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
+        if (auto end = other.lock()) end->deliver(std::move(data));
+    });
+}
+
+void End::deliver(env::Frame frame) {
+    if (!open_) return;
+    if (paused_ || !on_frame_) {
+        waiting_.push_back(std::move(frame));
+    } else {
+        on_frame_(std::move(frame));
+    }
+}
+
+void End::start(std::move_only_function<void(env::Frame)> frame,
+                std::move_only_function<void(Error)> closed) {
+    on_frame_ = std::move(frame);
+    on_closed_ = std::move(closed);
+    resume();
+}
+
+void End::resume() {
+    paused_ = false;
+    executor_.at(0, [weak = weak_from_this()] {
+        auto self = weak.lock();
+        while (self && self->open_ && !self->paused_ && self->on_frame_ &&
+               !self->waiting_.empty()) {
+            env::Frame frame = std::move(self->waiting_.front());
+            self->waiting_.pop_front();
+            self->on_frame_(std::move(frame));
+        }
+    });
+}
+
+void End::ended() {
+    if (!open_) return;
+    open_ = false;
+    executor_.at(100'000, [weak = weak_from_this()] {
+        auto self = weak.lock();
+        if (!self || !self->on_closed_) return;
+        auto closed = std::move(self->on_closed_);
+        self->on_closed_ = {};
+        closed(Error{ErrorCode::closed, "simulated break", {}, {}});
+    });
+}
+
+void End::break_now() {
+    auto other = other_.lock();
+    ended();
+    if (other) other->ended();
+}
+
+void End::die() {
+    on_frame_ = {};
+    on_closed_ = {};
+    break_now();
+}
+
+std::shared_ptr<End> Network::connect() {
+    if (!up || !listener) return nullptr;
+    auto a = std::make_shared<End>(executor_, faults_);
+    auto b = std::make_shared<End>(executor_, faults_);
+    a->other_ = b;
+    b->other_ = a;
+    a->corrupt_per_thousand = corrupt_per_thousand;
+    ends_.push_back(a);
+    ends_.push_back(b);
+    listener(b);
+    return a;
+}
+
+void Network::break_all() {
+    for (auto& weak : ends_) {
+        if (auto end = weak.lock()) end->break_now();
+    }
+    ends_.clear();
+}
+
+}  // namespace ebb::sim

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// A link between the two machines, which breaks, loses what is under way and damages content.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "env/net.h"
+#include "storage.h"
+
+namespace ebb::sim {
+
+class Network;
+
+class End : public env::Connection, public std::enable_shared_from_this<End> {
+public:
+    End(Executor& executor, Faults& faults) : executor_(executor), faults_(faults) {}
+    std::string peer() const override { return "peer"; }
+    void send(env::Frame frame) override;
+    std::size_t unsent() const override { return 0; }
+    void on_drained(std::move_only_function<void()>) override {}
+    void start(std::move_only_function<void(env::Frame)> frame,
+               std::move_only_function<void(Error)> closed) override;
+    void pause() override { paused_ = true; }
+    void resume() override;
+    void close() override { break_now(); }
+    // What is under way is lost, in both directions.
+    void break_now();
+    // The process at this end is gone.
+    void die();
+
+    unsigned corrupt_per_thousand = 0;
+
+private:
+    friend class Network;
+    void deliver(env::Frame frame);
+    void ended();
+    Executor& executor_;
+    Faults& faults_;
+    std::weak_ptr<End> other_;
+    bool open_ = true;
+    bool paused_ = false;
+    std::int64_t arrives_ = 0;
+    std::deque<env::Frame> waiting_;
+    std::move_only_function<void(env::Frame)> on_frame_;
+    std::move_only_function<void(Error)> on_closed_;
+};
+
+class Network {
+public:
+    Network(Executor& executor, Faults& faults) : executor_(executor), faults_(faults) {}
+    // Null: nobody listens.
+    [[nodiscard]] std::shared_ptr<End> connect();
+    void break_all();
+    bool up = true;
+    unsigned corrupt_per_thousand = 0;
+    std::function<void(std::shared_ptr<env::Connection>)> listener;
+
+private:
+    Executor& executor_;
+    Faults& faults_;
+    std::vector<std::weak_ptr<End>> ends_;
+};
+
+class SimConnector : public env::Connector {
+public:
+    SimConnector(Life& life, Network& network) : life_(life), network_(network) {}
+    void connect(env::Callback<std::shared_ptr<env::Connection>> done) override {
+        life_.at(5'000'000, [this, done = std::move(done)]() mutable {
+            auto end = network_.connect();
+            if (!end) return done(fail(ErrorCode::closed, "connection refused"));
+            done(std::shared_ptr<env::Connection>(std::move(end)));
+        });
+    }
+
+private:
+    Life& life_;
+    Network& network_;
+};
+
+}  // namespace ebb::sim

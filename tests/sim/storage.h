@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Disks and volumes with a cache that loses, tears and reorders at a power cut. The state
+// (what a machine's media and caches hold) outlives the interfaces (what one run of the daemon
+// uses), and can be copied to ask what a power cut at this instant would leave.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "env/disk.h"
+#include "env/volume.h"
+#include "executor.h"
+
+namespace ebb::sim {
+
+using Bytes = std::vector<std::byte>;
+
+// Syncs and flushes of this site do nothing: a mutation.
+struct Faults {
+    std::string removed_site;
+    std::map<std::string, std::uint64_t> sites;  // how often each was used
+    std::map<std::string, std::uint64_t> hits;   // of fault kinds
+    [[nodiscard]] bool sync(std::string_view site) {
+        ++sites[std::string(site)];
+        return site != removed_site;
+    }
+};
+
+struct DiskState {
+    Bytes current;  // as reads see it
+    Bytes durable;
+    struct Write {
+        std::uint64_t offset;
+        Bytes data;
+    };
+    std::vector<Write> pending;  // since the last flush, in order
+
+    explicit DiskState(std::uint64_t size) : current(size), durable(size) {}
+    void write(std::uint64_t offset, Bytes data);
+    void flush();
+    // Any subset of what was not flushed is there, each write as a whole or in part.
+    void power_cut(Rng& rng, Faults& faults);
+};
+
+struct FileState {
+    Bytes current;
+    Bytes durable;
+    bool clean = true;
+};
+
+struct VolumeState {
+    std::map<std::string, std::shared_ptr<FileState>> names;    // as the daemon sees it
+    std::map<std::string, std::shared_ptr<FileState>> durable;  // after the last directory sync
+    struct NameChange {
+        std::string remove;  // a name that goes, or empty
+        std::string add;     // a name that comes (or is replaced), or empty
+        std::shared_ptr<FileState> file;
+    };
+    std::vector<NameChange> pending;
+    std::uint64_t capacity = UINT64_MAX;
+
+    [[nodiscard]] VolumeState copy() const;
+    [[nodiscard]] std::uint64_t used() const;
+    void power_cut(Rng& rng, Faults& faults);
+};
+
+class SimDisk : public env::Disk {
+public:
+    SimDisk(Life& life, DiskState& state, Faults& faults)
+        : life_(life), state_(state), faults_(faults) {}
+    std::uint64_t size() const override { return state_.current.size(); }
+    void read(std::uint64_t offset, std::span<std::byte> into, env::StatusCallback done) override;
+    void write(std::uint64_t offset, std::span<const std::byte> from,
+               env::StatusCallback done) override;
+    void write_zeroes(std::uint64_t offset, std::uint64_t length,
+                      env::StatusCallback done) override;
+    void discard(std::uint64_t offset, std::uint64_t length, env::StatusCallback done) override;
+    void flush(std::string_view site, env::StatusCallback done) override;
+
+    unsigned error_percent_of_thousand = 0;
+
+private:
+    [[nodiscard]] bool fails();
+    Life& life_;
+    DiskState& state_;
+    Faults& faults_;
+};
+
+class SimVolume : public env::Volume {
+public:
+    SimVolume(Life& life, VolumeState& state, Faults& faults)
+        : life_(life), state_(state), faults_(faults) {}
+    void list(env::Callback<std::vector<env::VolumeFile>> done) override;
+    void create(std::string name, env::StatusCallback done) override;
+    void append(const std::string& name, std::span<const std::byte> from,
+                env::StatusCallback done) override;
+    void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+              env::StatusCallback done) override;
+    void truncate(const std::string& name, std::uint64_t size, env::StatusCallback done) override;
+    void sync(const std::string& name, std::string_view site, env::StatusCallback done) override;
+    void sync_directory(std::string_view site, env::StatusCallback done) override;
+    void remove(const std::string& name, env::StatusCallback done) override;
+    void rename(const std::string& from, const std::string& to, env::StatusCallback done) override;
+    void space(env::Callback<env::VolumeSpace> done) override;
+
+private:
+    Life& life_;
+    VolumeState& state_;
+    Faults& faults_;
+};
+
+}  // namespace ebb::sim

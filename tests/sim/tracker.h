@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source machine: its disks, its application's writes, and a model of the tracking module as
+// include/uapi/linux/ebb.h describes it. Lives as long as the machine; SimTracker is what one run
+// of the daemon sees of it.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "env/tracker.h"
+#include "storage.h"
+
+namespace ebb::sim {
+
+using Block = std::uint64_t;
+
+// What the disks must hold in a recovery point.
+struct Cut {
+    std::vector<Bytes> content;
+    std::vector<std::set<Block>> loose;  // discarded: anything may be there
+    std::int64_t begun = 0;
+    std::int64_t over = INT64_MAX;
+};
+
+class SourceMachine {
+public:
+    SourceMachine(Executor& executor, Faults& faults, std::vector<std::uint64_t> sizes);
+
+    // The application.
+    void app_write(Rng& rng);
+    // Changes a block behind the tracker's back, which notices.
+    void untracked_write(Rng& rng);
+    // Power lost and back: another incarnation, and the map is gone.
+    void reboot();
+    void void_pass(std::string reason);
+    void owner_died();
+
+    [[nodiscard]] std::uint64_t size(DiskIndex disk) const { return disks_[disk].submitted.size(); }
+    [[nodiscard]] std::size_t disk_count() const { return disks_.size(); }
+    // As if every write that was submitted had landed.
+    [[nodiscard]] Cut now() const;
+    [[nodiscard]] std::map<std::int64_t, Cut>& cuts() { return cuts_; }
+    std::optional<std::pair<DiskIndex, Block>> bad_block;
+    std::int64_t bad_since = 0;
+    std::size_t pool_blocks = 64;
+    bool void_puts_back_released = false;
+    bool death_puts_back_unconfirmed = false;
+    bool hide_stale_release = false;  // mutations: the daemon's view is falsified
+    bool ignore_mark = false;
+    bool ignore_abandon = false;
+    bool hide_reasons = false;
+    bool fixed_incarnation = false;
+    bool confirm_always = false;
+
+private:
+    friend class SimTracker;
+    struct Disk {
+        Bytes current;    // landed
+        Bytes submitted;  // as the application sees it
+        std::set<Block> dirty, discarded, unconfirmed, loose;
+        std::map<Block, std::int64_t> lands;  // last landing time of a block
+        std::set<std::string> reasons;
+        // Of the pass:
+        std::set<Block> taken, left, taken_discarded;
+        std::map<Block, Bytes> preserved;
+    };
+    struct Pass {
+        env::PassInfo info;
+        bool whole = false;
+    };
+
+    void submit(DiskIndex disk, Block first, Block count, const std::vector<Bytes>& data,
+                bool discard);
+    void land(DiskIndex disk, Block block, std::uint64_t generation, const Bytes& data);
+    [[nodiscard]] Bytes block_of(const Bytes& content, Block block) const;
+    [[nodiscard]] bool frozen_block(const Disk& disk, Block block) const;
+    [[nodiscard]] Block blocks(const Disk& disk) const {
+        return (disk.submitted.size() + block_bytes - 1) / block_bytes;
+    }
+    void put_back(bool unconfirmed);
+    void drained();
+
+    Executor& executor_;
+    Faults& faults_;
+    std::shared_ptr<Life> life_;
+    std::vector<Disk> disks_;
+    Uuid incarnation_;
+    std::uint64_t generation_ = 1;
+    std::map<std::uint64_t, std::uint64_t> in_flight_;  // generation -> writes
+    std::optional<Pass> pass_;
+    std::uint64_t last_pass_ = 0;
+    std::uint64_t stamp_ = 0;
+    std::map<std::int64_t, Cut> cuts_;  // by cut time
+    std::move_only_function<void()> event_;
+};
+
+class SimTracker : public env::Tracker {
+public:
+    SimTracker(Life& life, SourceMachine& machine) : life_(life), m_(machine) {}
+    ~SimTracker() override { m_.event_ = {}; }
+    void incarnation(env::Callback<Uuid> done) override;
+    void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
+    void mark_all(DiskIndex disk, env::StatusCallback done) override;
+    void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
+    void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
+    void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
+    void pass_map(env::PassId pass, DiskIndex disk, std::uint64_t offset,
+                  env::Callback<env::PassMap> done) override;
+    void read(env::PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+              env::StatusCallback done) override;
+    void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
+                 env::StatusCallback done) override;
+    void end_pass(env::PassId pass, env::StatusCallback done) override;
+    void confirm(env::StatusCallback done) override;
+    void abandon(env::StatusCallback done) override;
+    void on_event(std::move_only_function<void()> event) override;
+
+private:
+    [[nodiscard]] Status check(env::PassId pass, bool ready) const;
+    Life& life_;
+    SourceMachine& m_;
+};
+
+}  // namespace ebb::sim
