@@ -14,8 +14,8 @@ run() { # run SECONDS RATE: writes a second
 bare=$(run 4)
 load pool_bytes=8388608
 id=$(attach "$d" 1)
-replicate r 1 "$id" --initial --interval 500 --compare --depth 32 --slow-us 300
-got=$(run 45 $((bare * 40 / 100)))
+replicate r 1 "$id" --initial --interval 500 --compare --depth 32 --slow-us 4000
+got=$(run 48 $((bare * 40 / 100)))
 say "bare $bare/s, tracked $got/s ($((got * 100 / bare)) %)"
 replica_good r 60
 begun=$(field begun <"$W/r.json") closed=$(field closed <"$W/r.json") median=$(field preserved_median <"$W/r.json")

@@ -161,7 +161,16 @@ stamp() {
 stamped() {
     local pid
     eval "pid=\$pid_$1"
+    wait_for 100 test ! -d "/proc/$pid/fd/." || hung "$pid" "stamping writer $1"
     wait "$pid" || fail "stamping writer $1"
+}
+# hung PID WHAT: it does not end; says what the kernel and the module know of it, and fails
+hung() {
+    local t
+    for t in /proc/"$1"/task/*; do echo "$t: $(cat "$t/wchan")"; cat "$t/stack"; done
+    for t in 1 2 3; do ebbtest pass-get 1; sleep 0.3; done
+    grep . /sys/block/*/inflight
+    fail "$2 does not end"
 }
 # judge NAME: every closed cut of the replicator's log against the writers' logs
 judge() {

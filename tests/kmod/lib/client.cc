@@ -357,8 +357,9 @@ std::string to_json(const Reply& reply) {
 }
 
 const char* void_reason(std::uint64_t reason) {
-    static const char* const names[] = {"none",      "deadline", "pool-full", "preserve-error",
-                                        "disk-gone", "owner",    "abandoned", "detached"};
+    static const char* const names[] = {"none",           "deadline",  "pool-full",
+                                        "preserve-error", "disk-gone", "owner",
+                                        "abandoned",      "detached",  "cut-race"};
     return reason < std::size(names) ? names[reason] : "unknown";
 }
 

@@ -84,7 +84,10 @@ bool pass_request(const std::vector<std::string>& w, Request& r) {
     return r.command != 0;
 }
 
+std::string last_refusal;  // name of the errno
+
 int refuse(Client& client, int error) {
+    last_refusal = strerrorname_np(-error);
     std::cerr << strerrorname_np(-error) << ": " << client.message() << "\n";
     return 1;
 }
@@ -123,7 +126,7 @@ int script(Client& client) {
         if (words[0] == "sleep") {
             usleep(static_cast<useconds_t>(number(words, 1) * 1000));
         } else if (run(client, words) != 0) {
-            std::cout << "error " << client.message() << std::endl;
+            std::cout << "error " << last_refusal << ": " << client.message() << std::endl;
             continue;
         }
         std::cout << "ok" << std::endl;
@@ -145,6 +148,4 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace ebb::kmodtest
 
-int main(int argc, char** argv) {
-    return ebb::kmodtest::main(argc, argv);
-}
+int main(int argc, char** argv) { return ebb::kmodtest::main(argc, argv); }

@@ -268,16 +268,21 @@ void Replicator::keep_images() {
 Outcome Replicator::read_pass(const Nest& begun, bool live, bool whole, std::vector<Chunk>& kept) {
     std::uint64_t id = begun[EBB_PASS_A_ID];
     Outcome outcome = wait_ready();
-    for (auto& disk : disks_)
-        if (outcome == Outcome::closed) outcome = read_disk(*disk, id, live, kept);
-    if (outcome == Outcome::closed && whole) keep_images();
-    Reply reply;
-    Request get{.command = EBB_CMD_PASS_GET, .group = group_};
-    if (client_.call(get, reply) == 0) last_pass_ = reply.pass;
-    if (outcome != Outcome::closed) return outcome;
-    Request end{.command = EBB_CMD_PASS_END, .pass = id};
-    if (int error = client_.call(end)) return trouble("end", error);
-    return Outcome::closed;
+    // Blocks may join a running pass: its end then asks for another look at the map.
+    for (int turn = 0; outcome == Outcome::closed; ++turn) {
+        for (auto& disk : disks_)
+            if (outcome == Outcome::closed) outcome = read_disk(*disk, id, live, kept);
+        if (outcome == Outcome::closed && whole) keep_images();
+        Reply reply;
+        Request get{.command = EBB_CMD_PASS_GET, .group = group_};
+        if (client_.call(get, reply) == 0) last_pass_ = reply.pass;
+        if (outcome != Outcome::closed) break;
+        Request end{.command = EBB_CMD_PASS_END, .pass = id};
+        int error = client_.call(end);
+        if (!error) break;
+        if (error != -EBUSY || turn > 100) outcome = trouble("end", error);
+    }
+    return outcome;
 }
 
 Outcome Replicator::pass(bool live, bool whole, std::vector<Chunk>& kept) {
@@ -286,8 +291,14 @@ Outcome Replicator::pass(bool live, bool whole, std::vector<Chunk>& kept) {
                   .kind = live ? EBB_PASS_LIVE : EBB_PASS_FROZEN,
                   .flags = whole ? 1u : 0u};
     Reply reply;
-    if (logging_ && !live) log(LogKind::cut_asked, tickets_.take());
-    if (int error = client_.call(begin, reply)) return trouble("pass-begin", error);
+    int error = -EAGAIN;
+    for (std::uint64_t begun = now_us(); error == -EAGAIN && now_us() - begun < 60000000;) {
+        if (logging_ && !live) log(LogKind::cut_asked, tickets_.take());
+        error = client_.call(begin, reply);
+        // Writes of four generations ago have yet to land.
+        if (error == -EAGAIN) usleep(1000);
+    }
+    if (error) return trouble("pass-begin", error);
     if (logging_ && !live) log(LogKind::cut_granted, tickets_.take());
     last_pass_ = reply.pass;
     return read_pass(reply.pass, live, whole, kept);
@@ -513,6 +524,4 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace ebb::kmodtest
 
-int main(int argc, char** argv) {
-    return ebb::kmodtest::main(argc, argv);
-}
+int main(int argc, char** argv) { return ebb::kmodtest::main(argc, argv); }

@@ -253,6 +253,4 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace ebb::kmodtest
 
-int main(int argc, char** argv) {
-    return ebb::kmodtest::main(argc, argv);
-}
+int main(int argc, char** argv) { return ebb::kmodtest::main(argc, argv); }
