@@ -32,13 +32,30 @@ def _ctest(build, extra=""):
     return f"ctest --test-dir {build} --output-on-failure --no-tests=error -j ${{EBB_JOBS:-1}} {extra}"
 
 
+def _gate(name, what, command, **more):
+    return Step(name, "gates", what, "scripts/gates/" + command, **more)
+
+
 _ALL = [
     Step("build", "build", "compile daemon, tool and tests", "scripts/build.sh", weight=2,
          limit=3600),
-    Step("unit", "unit", "unit tests of every layer", _ctest("build", "-L unit"), weight=2,
-         needs=("build",), tests=True, when="tests/unit"),
-    Step("sim", "sim", "simulator, 500 seeds and all mutations", "tests/sim/run.sh build", weight=1,
+    Step("lab", "lab", "fetch kernels, make guests' root filesystem", "scripts/lab/prepare.sh",
+         limit=3600, when="scripts/lab/prepare.sh"),
+
+    Step("kmod-6.1", "kmod", "module tests on 6.1", "tests/kmod/run.sh 6.1",
+         needs=("build", "lab"), tests=True, limit=3600, when="tests/kmod/run.sh"),
+    Step("kmod-6.12", "kmod", "module tests on 6.12", "tests/kmod/run.sh 6.12",
+         needs=("build", "lab"), tests=True, limit=3600, when="tests/kmod/run.sh"),
+    Step("kmod-sid", "kmod", "module tests on sid's kernel", "tests/kmod/run.sh sid",
+         needs=("build", "lab"), tests=True, limit=3600, when="tests/kmod/run.sh"),
+    Step("vm", "vm", "power cuts, killed daemons, cut connections", "tests/vm/run.sh", weight=2,
+         needs=("build", "lab"), tests=True, limit=3600, when="tests/vm/run.sh"),
+
+    Step("unit", "unit", "unit tests of every layer", _ctest("build", "-L unit"),
+         needs=("build",), tests=True),
+    Step("sim", "sim", "simulator, 500 seeds and all mutations", "tests/sim/run.sh build",
          needs=("build",), tests=True, limit=3600, when="tests/sim/run.sh"),
+<<<<<<< Updated upstream
     Step("install", "install", "make install, DKMS builds it, make uninstall",
          "tests/install/install_test.sh", tests=True, when="kmod/main.c"),
     Step("gate-format", "gates", "clang-format", "scripts/gates/format.sh"),
@@ -51,6 +68,25 @@ _ALL = [
     Step("gate-selftest", "gates", "each gate refuses a planted violation",
          "python3 tests/gates/gates_test.py", tests=True),
     Step("gate-tidy", "gates", "clang-tidy", "scripts/gates/tidy.py", weight=2, needs=("build",)),
+=======
+    Step("cli", "vm", "ebbctl against a controller", "tests/cli/run.sh build",
+         needs=("build",), tests=True, when="tests/cli/run.sh"),
+
+    _gate("format", "clang-format", "format.sh"),
+    _gate("text", "licences, length, words, version tests", "text.py"),
+    _gate("layers", "include edges between layers", "layers.py"),
+    _gate("shell", "shellcheck, Python syntax", "shell.sh"),
+    _gate("uapi", "uapi header: C, C++, no padding", "uapi.sh"),
+    _gate("headers", "headers are self-contained", "headers.py"),
+    _gate("checkpatch", "checkpatch --strict", "module.sh checkpatch", needs=("lab",)),
+    _gate("sparse", "module built with sparse and W=1", "module.sh sparse", needs=("lab",),
+          when="kmod/Kbuild"),
+    _gate("manpages", "--help and man pages agree", "manpages.py", needs=("build",),
+          when="ctl/main.cc"),
+    _gate("tidy", "clang-tidy", "tidy.py", weight=2, needs=("build",), limit=3600),
+    Step("gates-test", "gates", "each gate fails on a planted violation",
+         "EBB_GATES_MODULE=1 tests/gates/gates_test.py", needs=("lab",), tests=True),
+>>>>>>> Stashed changes
 ]
 
 STEPS = [step for step in _ALL if not step.when or os.path.exists(os.path.join(TOP, step.when))]

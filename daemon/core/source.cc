@@ -13,13 +13,21 @@ Source::Source(SourceConfig config, env::Tracker& tracker, env::Connector& conne
                env::Clock& clock, env::Random& random)
     : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random)) {}
 Source::~Source() = default;
-void Source::start() { impl_->start(); }
+void Source::start() {
+    impl_->start();
+}
 void Source::checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done) {
     impl_->checkpoint(std::move(request), std::move(done));
 }
-void Source::set_interval(Duration interval) { impl_->set_interval(interval); }
-void Source::stop(env::StatusCallback done) { impl_->stop(std::move(done)); }
-SourceStatus Source::status() const { return impl_->status(); }
+void Source::set_interval(Duration interval) {
+    impl_->set_interval(interval);
+}
+void Source::stop(env::StatusCallback done) {
+    impl_->stop(std::move(done));
+}
+SourceStatus Source::status() const {
+    return impl_->status();
+}
 
 Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
                    env::Clock& clock, env::Random& random)

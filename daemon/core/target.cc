@@ -88,7 +88,9 @@ Target::Target(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& 
     : impl_(std::make_shared<Impl>(std::move(config), std::move(disks), volume, clock)) {}
 Target::~Target() = default;
 
-void Target::open(env::StatusCallback done) { impl_->open(std::move(done)); }
+void Target::open(env::StatusCallback done) {
+    impl_->open(std::move(done));
+}
 
 void Target::accept(std::shared_ptr<env::Connection> connection, env::Frame first) {
     impl_->accept(std::move(connection), std::move(first));
@@ -114,8 +116,12 @@ void Target::close(env::StatusCallback done) {
     impl_->enqueue([shared](Impl& impl) { return impl.close(shared); });
 }
 
-std::vector<Point> Target::points() const { return impl_->points(); }
-TargetStatus Target::status() const { return impl_->status(); }
+std::vector<Point> Target::points() const {
+    return impl_->points();
+}
+TargetStatus Target::status() const {
+    return impl_->status();
+}
 
 Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
                    env::Clock& clock)

@@ -148,4 +148,6 @@ int main(int argc, char** argv) {
 }  // namespace
 }  // namespace ebb::kmodtest
 
-int main(int argc, char** argv) { return ebb::kmodtest::main(argc, argv); }
+int main(int argc, char** argv) {
+    return ebb::kmodtest::main(argc, argv);
+}
