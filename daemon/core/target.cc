@@ -372,17 +372,15 @@ Task<void> Target::Impl::failover(std::uint64_t session,
         // The fence is durable before anything is taken back.
         auto status = co_await journal_.write_session({session, true});
         if (status) {
-            auto bytes = co_await applier_.roll_back();
+            auto bytes = co_await take_back();
             if (bytes) {
                 result->rolled_back_bytes = *bytes;
             } else {
                 status = std::unexpected(bytes.error());
             }
         }
-        if (status && journal_.open_epoch()) status = co_await journal_.drop_open();
         if (status) {
             result->point = to_point(journal_.closed().back());
-            restore_pass();
         } else {
             result = std::unexpected(status.error());
             fail_with(status.error());
@@ -391,12 +389,29 @@ Task<void> Target::Impl::failover(std::uint64_t session,
     post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
 }
 
+// To the newest point, which must be there. May be repeated.
+Task<Result<std::uint64_t>> Target::Impl::take_back() {
+    auto bytes = co_await applier_.roll_back();
+    if (!bytes) co_return bytes;
+    if (journal_.open_epoch()) {
+        auto status = co_await journal_.drop_open();
+        if (!status) co_return std::unexpected(status.error());
+    }
+    restore_pass();
+    co_return bytes;
+}
+
 Task<void> Target::Impl::resume(std::shared_ptr<env::StatusCallback> done) {
     Status status;
     if (broken_) {
         status = std::unexpected(error_);
     } else if (journal_.session().failed_over) {
-        status = co_await journal_.write_session({journal_.session().session, false});
+        // A failover that did not come to its end may have taken back a part of the open epoch.
+        auto bytes = co_await take_back();
+        if (!bytes) status = std::unexpected(bytes.error());
+        if (status) {
+            status = co_await journal_.write_session({journal_.session().session, false});
+        }
         if (!status) fail_with(status.error());
     }
     post([done, status]() mutable { (*done)(std::move(status)); });

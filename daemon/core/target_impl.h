@@ -58,6 +58,7 @@ private:
     // Repeats `step` while the volume is full: gives up the oldest point, or waits.
     [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
     [[nodiscard]] Task<Status> trim();
+    [[nodiscard]] Task<Result<std::uint64_t>> take_back();
     [[nodiscard]] Task<void> run_work();
     [[nodiscard]] Status check_hello(const format::Hello& hello) const;
     [[nodiscard]] Status check_extent(const format::ExtentHead& head) const;

@@ -33,6 +33,7 @@ public:
     // Stops and resumes reading from the network (backpressure).
     virtual void pause() = 0;
     virtual void resume() = 0;
+    // Ends it; frames that were queued before still go out if the network takes them soon.
     virtual void close() = 0;
 };
 

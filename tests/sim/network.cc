@@ -66,6 +66,15 @@ void End::ended() {
     });
 }
 
+void End::close() {
+    if (!open_) return;
+    const std::int64_t last = std::max(arrives_, executor_.now()) + 1000;
+    ended();
+    executor_.at(last - executor_.now(), [other = other_] {
+        if (auto end = other.lock()) end->ended();
+    });
+}
+
 void End::break_now() {
     auto other = other_.lock();
     ended();

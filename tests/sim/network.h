@@ -24,7 +24,8 @@ public:
                std::move_only_function<void(Error)> closed) override;
     void pause() override { paused_ = true; }
     void resume() override;
-    void close() override { break_now(); }
+    // What was sent before still arrives, as far as the link goes.
+    void close() override;
     // What is under way is lost, in both directions.
     void break_now();
     // The process at this end is gone.

@@ -61,6 +61,7 @@ struct VolumeState {
     };
     std::vector<NameChange> pending;
     std::uint64_t capacity = UINT64_MAX;
+    std::uint64_t overstated = 0;  // space that is not there when it comes to writing
 
     [[nodiscard]] VolumeState copy() const;
     [[nodiscard]] std::uint64_t used() const;

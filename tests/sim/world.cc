@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t second = 1'000 * ms;
-constexpr std::int64_t troubled_time = 40 * second;
+constexpr std::int64_t troubled_time = 30 * second;
 constexpr std::int64_t patience = 900 * second;
 
 Uuid protection_id() {
@@ -88,7 +88,7 @@ World::World(Options options)
         for (auto& byte : disks_.back().durable) byte = std::byte{0xee};
         disks_.back().current = disks_.back().durable;
     }
-    source_->pool_blocks = 8 + rng.below(120);
+    source_->pool_blocks = 4 + rng.below(60);
     source_->void_puts_back_released = rng.chance(50);
     source_->death_puts_back_unconfirmed = rng.chance(30);
     source_->hide_stale_release = options_.mutation == "tracker:stale-release-hidden";
@@ -98,6 +98,7 @@ World::World(Options options)
     source_->fixed_incarnation = options_.mutation == "tracker:same-incarnation";
     extent_ = (1 + rng.below(8)) * block_bytes;
     batch_ = (1 + rng.below(24)) * block_bytes;
+    volume_.overstated = options_.seed % 2 == 0 ? 0 : 4096 * block_bytes;
     budget_ = (2 + rng.below(60)) * block_bytes;
     window_ = (2 + rng.below(30)) * block_bytes;
     frozen_limit_ = (2 + rng.below(60)) * block_bytes;
@@ -126,7 +127,8 @@ core::TargetConfig World::target_config() const {
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention_age = std::chrono::seconds(12);
-    config.reserve_bytes = 4096;
+    // Half of the volumes are filled by somebody else just after they were asked.
+    config.reserve_bytes = options_.seed % 2 == 0 ? 4096 : 0;
     config.space_retry = std::chrono::seconds(1);
     return config;
 }
@@ -269,7 +271,7 @@ void World::fault() {
         }
         case 6: {
             ++faults_.hits["small-volume"];
-            volume_.capacity = volume_.used() + rng.below(40 * block_bytes);
+            volume_.capacity = volume_.used() + rng.below(16 * block_bytes);
             later(static_cast<std::int64_t>(rng.below(4 * second)),
                   [this] { volume_.capacity = UINT64_MAX; });
             break;
@@ -342,13 +344,12 @@ void World::main_failover() {
     say("failover begins");
     run->target->failover(session_, [this, run, acknowledged](Result<core::FailoverResult> result) {
         if (!result) {
-            failing_over_ = false;
             if (result.error().code == ErrorCode::not_found && acknowledged != 0) {
                 problem("failover finds no point, one was acknowledged");
             }
             // Fenced or not: the next session is good in any case.
             if (source_run_) stop_source();
-            run->target->resume([this](Status) { start_source(); });
+            resume(run);
             return;
         }
         ++faults_.hits["failover"];
@@ -367,11 +368,19 @@ void World::main_failover() {
                 ++faults_.hits["fenced"];
             }
             stop_source();
-            run->target->resume([this](Status) {
-                failing_over_ = false;
-                start_source();
-            });
+            resume(run);
         });
+    });
+}
+
+void World::resume(TargetRun* run) {
+    run->target->resume([this, run](Status status) {
+        if (!status) {
+            later(second, [this, run] { resume(run); });
+            return;
+        }
+        failing_over_ = false;
+        start_source();
     });
 }
 
@@ -452,10 +461,9 @@ void World::check_replica() {
     std::vector<DiskState> disks = disks_;
     VolumeState volume = volume_.copy();
     Rng& rng = executor_.rng;
-    Faults ignored;
     if (rng.chance(70)) {
-        for (DiskState& disk : disks) disk.power_cut(rng, ignored);
-        volume.power_cut(rng, ignored);
+        for (DiskState& disk : disks) disk.power_cut(rng, faults_);
+        volume.power_cut(rng, faults_);
     }
     std::string trouble;
     core::FailoverResult result;

@@ -54,6 +54,7 @@ private:
     void settle_down();
     void check_replica();
     void main_failover();
+    void resume(TargetRun* run);
     void finish();
     bool try_failover(std::vector<DiskState>& disks, VolumeState& volume, std::uint64_t seed,
                       bool interrupted, core::FailoverResult& result, std::string& problem);
