@@ -7,5 +7,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck >/dev/null
 case ${1:?kernel} in
 debug-short) exec "$here/run.py" --kernel debug --short --tag short ;;
-*) exec "$here/run.py" --kernel "$1" "${@:2}" ;;
+sid) exec "$here/run.py" --kernel sid --short --jobs "${EBB_KMOD_JOBS:-1}" ;;
+*) exec "$here/run.py" --kernel "$1" --jobs "${EBB_KMOD_JOBS:-1}" "${@:2}" ;;
 esac

@@ -7,14 +7,14 @@
 # half of them preserve 100 blocks or more.
 d=$(nullb live 64 submit_queues=2 irqmode=2 completion_nsec=1000000) || fail "null_blk"
 run() { # run SECONDS RATE: writes a second
-    fio --name=l --filename="$d" --size=40M --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=16 \
+    fio --name=l --filename="$d" --size=18M --norandommap=1 --rw=randwrite --bs=4k --direct=1 --ioengine=libaio --iodepth=16 \
         --time_based --runtime="$1" ${2:+--rate_iops=$2} --output-format=terse --terse-version=3 2>/dev/null |
         cut -d';' -f49
 }
 bare=$(run 4)
-load pool_bytes=8388608
+load pool_bytes=4194304
 id=$(attach "$d" 1)
-replicate r 1 "$id" --initial --interval 500 --compare --depth 32 --slow-us 4000
+replicate r 1 "$id" --initial --interval 650 --compare --depth 32 --slow-us 7000
 got=$(run 48 $((bare * 40 / 100)))
 say "bare $bare/s, tracked $got/s ($((got * 100 / bare)) %)"
 replica_good r 60

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Plants faults in copies of the module and demands that the named case fails for each.
+
+    tests/kmod/mutations.py [--kernel 6.1] [--only NAME]...
+
+A test that passes with the fault in place proves nothing. The product's sources are not touched:
+each fault is one replacement in a copy, and a replacement that does not apply is an error too.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
+
+# name: (file, text, replacement, case that must fail)
+MUTATIONS = {
+    "or-back-void": ("pass.c",
+                     "\t\tebb_map_merge(current_map(disk), ebb_pass_map(disk));\n",
+                     "\t\tebb_map_clear(ebb_pass_map(disk));\n", "or-back"),
+    "or-back-released": ("pass.c",
+                         "\t\tebb_map_merge(current_map(disk), &disk->released);\n",
+                         "\t\tebb_map_clear(&disk->released);\n", "or-back"),
+    "or-back-unconfirmed": ("pass.c",
+                            "\t\tebb_map_merge(current_map(disk), &disk->unconfirmed);\n",
+                            "\t\tebb_map_clear(&disk->unconfirmed);\n", "or-back"),
+    "witness-passthrough": ("witness.c",
+                            "\t\tif (!passthrough_is_harmless(disk, rq)) {\n",
+                            "\t\tif (!passthrough_is_harmless(disk, rq) && disk->gone) {\n", "sg-io"),
+    "witness-severe": ("witness.c", "\tcase INQUIRY:\n", "", "sg-io"),
+    "no-substitution": ("image.c",
+                        "\t\tsubstitute(disk, origin, false);\n\t\tsmp_rmb();\n",
+                        "\t\tsmp_rmb();\n", "slow-reader-preserves"),
+    "no-preserve": ("preserve.c",
+                    "\tif (!ebb_pass_is_live(disk->group) || !is_frozen(disk, w))\n",
+                    "\tif (!ebb_pass_is_live(disk->group) || !is_frozen(disk, w) || true)\n",
+                    "slow-reader-preserves"),
+    "no-drain": ("pass.c",
+                 "\tif (READ_ONCE(disk->drained) || !ebb_write_landed(disk, "
+                 "READ_ONCE(group->gen) % EBB_SLOTS))\n",
+                 "\tif (READ_ONCE(disk->drained))\n", "stamps-generations-overlap"),
+    "no-deadline": ("preserve.c",
+                    "\t\tif (age >= limit)\n\t\t\tebb_pass_void",
+                    "\t\tif (age >= limit * 1000)\n\t\t\tebb_pass_void", "deadline"),
+    "hook-blind": ("hook.c",
+                   "\tif (!op_is_write(bio_op(bio)))\n",
+                   "\tif (!op_is_write(bio_op(bio)) || (bio->bi_iter.bi_sector & 64))\n",
+                   "compare-engines"),
+}
+
+
+def plant(name, kernel):
+    """The module with the fault, built; its path in the tree."""
+    file, text, replacement, _ = MUTATIONS[name]
+    base = os.path.join(TOP, "build/mutations", name)
+    shutil.rmtree(base, ignore_errors=True)
+    source = os.path.join(base, "kmod")
+    shutil.copytree(os.path.join(TOP, "kmod"), source)
+    shutil.copytree(os.path.join(TOP, "include"), os.path.join(base, "include"))
+    path = os.path.join(source, file)
+    with open(path, encoding="utf-8") as stream:
+        content = stream.read()
+    if content.count(text) != 1:
+        raise SystemExit(f"mutation {name}: its text occurs {content.count(text)} times in {file}")
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(content.replace(text, replacement))
+    out = os.path.join("build/mutations", name, "out")
+    # The build lays out kmod/ and include/ of the tree beside the source; the source goes by name.
+    subprocess.run([os.path.join(LAB, "kmod.sh"), kernel, source, os.path.join(TOP, out)],
+                   check=True)
+    return os.path.join(out, "ebb.ko")
+
+
+def caught(name, kernel):
+    case = MUTATIONS[name][3]
+    module = plant(name, kernel)
+    done = subprocess.run([os.path.join(TOP, "tests/kmod/run.py"), "--kernel", kernel, "--ko",
+                           module, "--only", case, "--tag", "mutation-" + name],
+                          stdout=subprocess.PIPE, text=True, check=False)
+    return "0 passed, 1 failed" in done.stdout
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--only", action="append", default=[])
+    options = parser.parse_args()
+    failed = 0
+    names = options.only or list(MUTATIONS)
+    for name in names:
+        good = caught(name, options.kernel)
+        failed += not good
+        verdict = "caught" if good else "NOT CAUGHT"
+        print(f"{name:22} {MUTATIONS[name][3]:28} {verdict}", flush=True)
+    print(f"{len(names) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
