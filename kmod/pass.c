@@ -38,6 +38,16 @@ bool ebb_pass_void(struct ebb_group *group, u64 id, enum ebb_void_reason reason)
 	return true;
 }
 
+/* All writes up to the cut have landed. Not before the cut has been made. */
+static bool has_drained(struct ebb_disk *disk)
+{
+	unsigned long gen = READ_ONCE(disk->group->gen);
+
+	/* Pairs with cut(): what was counted in generations before this one is seen. */
+	smp_rmb();
+	return gen == READ_ONCE(disk->cut_gen) + 1 && ebb_write_landed(disk, gen % EBB_SLOTS);
+}
+
 void ebb_pass_landed(struct ebb_disk *disk)
 {
 	struct ebb_group *group = disk->group;
@@ -47,10 +57,11 @@ void ebb_pass_landed(struct ebb_disk *disk)
 
 	if (READ_ONCE(disk->detaching))
 		wake_up_all(&disk->idle);
-	if (READ_ONCE(disk->drained) || !ebb_write_landed(disk, READ_ONCE(group->gen) % EBB_SLOTS))
+	if (READ_ONCE(disk->drained) || !has_drained(disk))
 		return;
+	/* Once more, since that may have been another pass: this one stays as long as the lock. */
 	spin_lock_irqsave(&group->pass_lock, flags);
-	if (!disk->drained && ebb_pass_is_live(group)) {
+	if (!disk->drained && ebb_pass_is_live(group) && has_drained(disk)) {
 		WRITE_ONCE(disk->drained, true);
 		WRITE_ONCE(disk->draining, disk->detaching);
 		drained = true;
@@ -175,6 +186,7 @@ int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
 	err = may_begin(group);
 	if (err)
 		return err;
+	cancel_delayed_work_sync(&group->owner_work);
 	ebb_pool_new_peak(&group->pool);
 	spin_lock_irq(&group->pass_lock);
 	prepare(group, kind, flags, owner);

@@ -259,8 +259,11 @@ static void release_work(struct work_struct *work)
 	}
 	spin_unlock_irq(&disk->hold_lock);
 	blk_start_plug(&plug);
-	list_for_each_entry_safe(w, next, &go, held)
+	list_for_each_entry_safe(w, next, &go, held) {
+		/* Here it may wait; its sender was told long ago that it need not. */
+		w->bio->bi_opf &= ~REQ_NOWAIT;
 		submit_bio_noacct(w->bio);
+	}
 	blk_finish_plug(&plug);
 }
 

@@ -241,8 +241,10 @@ void ebb_write_starved_work(struct work_struct *work)
 		if (admit(disk, bio, w) == EBB_TAKEN)
 			bio = NULL;
 		rcu_read_unlock();
-		if (bio)
+		if (bio) {
+			bio->bi_opf &= ~REQ_NOWAIT;
 			submit_bio_noacct(bio);
+		}
 		if (atomic_dec_and_test(&disk->nr_starved))
 			wake_up_all(&disk->idle);
 	}

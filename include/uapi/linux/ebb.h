@@ -49,14 +49,13 @@
  *	while it runs (a write that met the cut half way marks in both generations;
  *	their content is as of the cut all the same): on -EBUSY look at the map anew.
  *	EBB_CMD_EPOCH_CONFIRM drops the unconfirmed maps: the target has closed the
- *	epoch durably. EBB_CMD_EPOCH_ABANDON, the death or the silence of the
- *	owner and a pass that is void put everything back: the pass's map and the
- *	unconfirmed map are ORed into the current one. No bit is ever dropped by
- *	anything but EBB_CMD_EPOCH_CONFIRM (and EBB_CMD_DISK_DETACH).
- *	(A void pass alone puts back its own map, ranges released in it included; the
- *	unconfirmed map stays until it is confirmed or abandoned, since passes that
- *	ended before still count. Blocks that come back have lost the mark that they
- *	were discarded: their content is sent.)
+ *	epoch durably. EBB_CMD_EPOCH_ABANDON puts everything back: the pass's map and
+ *	the unconfirmed map are ORed into the current one. A pass that is void, by the
+ *	death or the silence of its owner too, puts back its own map alone, ranges
+ *	released in it included; the unconfirmed map stays until it is confirmed or
+ *	abandoned, since passes that ended before still count. No bit is ever dropped
+ *	by anything but EBB_CMD_EPOCH_CONFIRM (and EBB_CMD_DISK_DETACH). Blocks that
+ *	come back have lost the mark that they were discarded: their content is sent.
  *
  *	A pass becomes EBB_PASS_VOID, with a reason, when a held write reached its
  *	deadline, the preserve pool was full, a read to preserve a block failed,
@@ -83,7 +82,8 @@
  *
  *	The socket that sent EBB_CMD_PASS_BEGIN *owns* the pass: when it closes,
  *	or no command of it has arrived for EBB_A_OWNER_TIMEOUT_MS, the pass is
- *	void. Only the owner may release, end, confirm; anyone may abandon.
+ *	void. Only the owner may release and end; anyone may confirm or abandon, so
+ *	that a daemon that starts anew can settle what the one before it left.
  */
 #ifndef _UAPI_LINUX_EBB_H
 #define _UAPI_LINUX_EBB_H
