@@ -57,6 +57,10 @@ _ALL = [
          needs=("build",), tests=True, limit=3600, when="tests/sim/run.sh"),
     Step("cli", "vm", "ebbctl against a controller", "tests/cli/run.sh build",
          needs=("build",), tests=True, when="tests/cli/run.sh"),
+    Step("lab-selftest", "vm", "guests boot, answer, complain", "scripts/lab/selftest.sh", weight=2,
+         needs=("lab",), tests=True),
+    Step("powercut", "vm", "the disk that loses its cache", "tests/vm/lib/powercut_test.py",
+         tests=True),
     Step("install", "install", "make install, DKMS builds it, make uninstall",
          "tests/install/install_test.sh", needs=("build",), tests=True),
 

@@ -9,9 +9,14 @@ from vm import GuestError, Lab, LabError
 MODULES = "/ebb/build/lab/selftest-kmod"
 
 
+PASSED = []
+
+
 def expect(what, condition):
     if not condition:
+        print(f"{len(PASSED)} passed, 1 failed")
         raise SystemExit(f"lab selftest: {what}: FAILED")
+    PASSED.append(what)
     print(f"  {what}: ok", flush=True)
 
 
@@ -86,7 +91,9 @@ def main():
         with Lab("selftest-two") as lab:
             two(lab, labels[-1])
     except (LabError, GuestError) as error:
+        print(f"{len(PASSED)} passed, 1 failed")
         raise SystemExit(f"lab selftest: {error}") from error
+    print(f"{len(PASSED)} passed, 0 failed")
 
 
 main()

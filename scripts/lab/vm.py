@@ -237,7 +237,8 @@ class Machine:
         if self.root == "disk":
             return []
         path = tool("kernel.sh", "path", self.kernel)
-        append = f"console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 {PATIENCE} ebb.name={self.name}"
+        append = ("console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 mitigations=off "
+                  f"{PATIENCE} ebb.name={self.name}")
         if self.kernel == "debug":
             append += " pci=noacpi"  # under KASAN and TCG the interpreter of ACPI takes minutes
         args, initrd = [], self.initrd
