@@ -21,7 +21,7 @@ const std::set<std::string> fault_kinds = {
     "slow-disk",         "damaged-content", "target-power", "target-killed",
     "source-power",      "source-killed",   "failover",     "fenced",
     "lost-write",        "torn-write",      "torn-file",    "lost-name",
-    "crash-in-failover", "pool-full",       "preserved"};
+    "crash-in-failover", "ambush",          "pool-full",    "preserved"};
 
 int usage() {
     std::fprintf(stderr,

@@ -21,7 +21,7 @@ void DiskState::flush() {
 
 void DiskState::power_cut(Rng& rng, Faults& faults) {
     // Some caches lose nothing, some everything.
-    const unsigned keep = rng.chance(30) ? 0 : static_cast<unsigned>(rng.below(101));
+    const unsigned keep = rng.chance(25) ? 0 : static_cast<unsigned>(rng.below(101));
     for (std::size_t i = pending.size(); i > 1; --i) {
         if (rng.chance(20)) std::swap(pending[i - 1], pending[rng.below(i)]);
     }
@@ -32,7 +32,7 @@ void DiskState::power_cut(Rng& rng, Faults& faults) {
         }
         std::size_t from = 0;
         std::size_t to = write.data.size();
-        if (to > sector_bytes && rng.chance(30)) {
+        if (to > sector_bytes && rng.chance(45)) {
             ++faults.hits["torn-write"];
             from = rng.below(to / sector_bytes) * sector_bytes;
             to = from + (1 + rng.below((to - from) / sector_bytes)) * sector_bytes;

@@ -200,7 +200,7 @@ void SourceMachine::reboot() {
         disk.left.clear();
         disk.taken_discarded.clear();
         disk.preserved.clear();
-        if (!hide_reasons) disk.reasons = {"new"};
+        if (!fixed_incarnation) disk.reasons = {"new"};
     }
     generation_ += 10;
     if (fixed_incarnation) return;
@@ -231,9 +231,7 @@ void SimTracker::disks(env::Callback<std::vector<env::TrackedDisk>> done) {
             tracked.stable_id = "source-" + std::to_string(i);
             tracked.size = disk.submitted.size();
             tracked.dirty_blocks = disk.dirty.size();
-            if (!m_.hide_reasons || list.empty()) {
-                tracked.resync_reasons.assign(disk.reasons.begin(), disk.reasons.end());
-            }
+            tracked.resync_reasons.assign(disk.reasons.begin(), disk.reasons.end());
             if (m_.hide_reasons) std::erase(tracked.resync_reasons, "untracked write");
             list.push_back(std::move(tracked));
         }

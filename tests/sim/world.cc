@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::int64_t ms = 1'000'000;
 constexpr std::int64_t second = 1'000 * ms;
-constexpr std::int64_t troubled_time = 30 * second;
+constexpr std::int64_t troubled_time = 32 * second;
 constexpr std::int64_t patience = 900 * second;
 
 Uuid protection_id() {
@@ -24,7 +24,7 @@ Uuid protection_id() {
 const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
         "tracker:stale-release-hidden", "tracker:mark-ignored", "tracker:abandon-ignored",
-        "tracker:reasons-hidden", "tracker:same-incarnation"};
+        "tracker:reasons-hidden", "tracker:reboot-unseen"};
     return names;
 }
 
@@ -95,7 +95,7 @@ World::World(Options options)
     source_->ignore_mark = options_.mutation == "tracker:mark-ignored";
     source_->ignore_abandon = options_.mutation == "tracker:abandon-ignored";
     source_->hide_reasons = options_.mutation == "tracker:reasons-hidden";
-    source_->fixed_incarnation = options_.mutation == "tracker:same-incarnation";
+    source_->fixed_incarnation = options_.mutation == "tracker:reboot-unseen";
     extent_ = (1 + rng.below(8)) * block_bytes;
     batch_ = (1 + rng.below(24)) * block_bytes;
     volume_.overstated = options_.seed % 2 == 0 ? 0 : 4096 * block_bytes;
@@ -233,7 +233,7 @@ void World::application() {
 void World::something_happens() {
     if (!faulty_) return;
     observe();
-    if (executor_.rng.chance(75)) {
+    if (executor_.rng.chance(65)) {
         fault();
     } else {
         check_replica();
@@ -244,7 +244,7 @@ void World::something_happens() {
 
 void World::fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(12)) {
+    switch (rng.below(13)) {
         case 0:
         case 1:
             ++faults_.hits["broken-connection"];
@@ -271,7 +271,7 @@ void World::fault() {
         }
         case 6: {
             ++faults_.hits["small-volume"];
-            volume_.capacity = volume_.used() + rng.below(16 * block_bytes);
+            volume_.capacity = volume_.used() + rng.below(4 * block_bytes);
             later(static_cast<std::int64_t>(rng.below(4 * second)),
                   [this] { volume_.capacity = UINT64_MAX; });
             break;
@@ -294,8 +294,29 @@ void World::fault() {
             break;
         }
         case 8: main_failover(); break;
+        case 9: ambush_ = true; break;
         default: machine_fault();
     }
+}
+
+// Both ends at once, when a frozen pass has begun to be released in an epoch that has durable live
+// passes: the one moment at which what was acknowledged is in nobody's memory.
+void World::watch_for_ambush() {
+    if (!ambush_ || failing_over_ || !source_run_ || !target_run_) return;
+    const auto status = source_run_->source->status();
+    if (!status.pass_open || status.open_epoch == 0) return;
+    if (status.pass_kind == env::PassKind::live) {
+        if (status.pass_bytes_done > 0) live_epoch_ = status.open_epoch;
+        return;
+    }
+    if (live_epoch_ != status.open_epoch || status.pass_bytes_done == 0) return;
+    if (executor_.rng.chance(95)) return;
+    ambush_ = false;
+    ++faults_.hits["ambush"];
+    stop_source();
+    stop_target(true);
+    later(second / 10, [this] { start_target(); });
+    later(second / 5, [this] { start_source(); });
 }
 
 // Loose in every cut that was open while the block could not be read.

@@ -50,6 +50,7 @@ private:
     void fault();
     void machine_fault();
     void heal();
+    void watch_for_ambush();
     void application();
     void settle_down();
     void check_replica();
@@ -79,6 +80,8 @@ private:
     bool faulty_ = true;
     bool busy_ = true;  // the application writes
     bool failing_over_ = false;
+    bool ambush_ = false;
+    std::uint64_t live_epoch_ = 0;
     std::uint64_t session_ = 1;
     std::uint64_t acknowledged_ = 0;  // newest epoch that the source knows to be closed
     std::uint64_t budget_, batch_, extent_, window_, frozen_limit_;

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every decoder of the wire, and what decodes encodes to something that decodes.
+#include <cstdlib>
+#include <span>
+
+#include "format/message.h"
+
+using namespace ebb::format;
+
+namespace {
+
+template <class T>
+void again(const ebb::Result<T>& message, ebb::Result<T> (*decode)(std::span<const std::byte>)) {
+    if (message && !decode(encode(*message, 0))) std::abort();
+}
+
+void split(std::span<const std::byte> bytes) {
+    FrameSplitter splitter;
+    splitter.push(bytes.first(bytes.size() / 2));
+    splitter.push(bytes.subspan(bytes.size() / 2));
+    while (true) {
+        auto frame = splitter.next();
+        if (!frame || !*frame) break;
+        if (!frame_of(**frame)) std::abort();
+    }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
+    split(bytes);
+    // As a payload, whatever the header says.
+    std::vector<std::byte> frame(frame_header_bytes);
+    frame.insert(frame.end(), bytes.begin(), bytes.end());
+    again(decode_hello(frame), decode_hello);
+    again(decode_welcome(frame), decode_welcome);
+    again(decode_refused(frame), decode_refused);
+    again(decode_epoch_begin(frame), decode_epoch_begin);
+    again(decode_pass_begin(frame), decode_pass_begin);
+    again(decode_ack(frame), decode_ack);
+    again(decode_pass_end(frame), decode_pass_end);
+    again(decode_epoch_closed(frame), decode_epoch_closed);
+    again(decode_notice(frame), decode_notice);
+    if (auto extent = decode_extent(frame); extent && extent->head.kind == ExtentKind::data) {
+        std::vector<std::byte> content(extent->head.length);
+        auto status = unpack(*extent, content);
+        (void)status;
+    }
+    return 0;
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "format/codec.h"
+#include "format/frame.h"
+#include "format/message.h"
+#include "format/record.h"
+
+namespace ebb::format {
+namespace {
+
+std::vector<std::byte> pattern(std::size_t size) {
+    std::vector<std::byte> data(size);
+    for (std::size_t i = 0; i < size; ++i) data[i] = static_cast<std::byte>(i * 31 + i / 7);
+    return data;
+}
+
+TEST(Frame, SplitterGivesWholeFramesWhateverThePieces) {
+    std::vector<std::byte> stream;
+    for (std::uint64_t i = 0; i < 5; ++i) {
+        const auto frame = encode(Notice{false, ErrorCode::no_space, "full"}, i);
+        stream.insert(stream.end(), frame.begin(), frame.end());
+    }
+    for (std::size_t piece : {1U, 7U, 33U, 1000U}) {
+        FrameSplitter splitter;
+        std::uint64_t seen = 0;
+        for (std::size_t at = 0; at < stream.size(); at += piece) {
+            splitter.push(std::span(stream).subspan(at, std::min(piece, stream.size() - at)));
+            while (true) {
+                auto frame = splitter.next();
+                ASSERT_TRUE(frame.has_value());
+                if (!*frame) break;
+                EXPECT_EQ(frame_of(**frame)->sequence, seen++);
+            }
+        }
+        EXPECT_EQ(seen, 5U);
+    }
+}
+
+TEST(Frame, EveryFlippedHeaderBitIsRefused) {
+    const auto frame = encode(Ack{1, 2, 3}, 9);
+    for (std::size_t bit = 0; bit < frame_header_bytes * 8; ++bit) {
+        auto damaged = frame;
+        damaged[bit / 8] ^= static_cast<std::byte>(1U << (bit % 8));
+        EXPECT_FALSE(decode_frame_header(damaged).has_value()) << bit;
+    }
+}
+
+TEST(Message, HelloComesBack) {
+    Hello hello;
+    hello.protection.bytes.fill(std::byte{3});
+    hello.session = 77;
+    hello.disks = {{"wwn-1", 4096}, {"wwn-2", 1 << 20}};
+    auto back = decode_hello(encode(hello, 0));
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->session, 77U);
+    EXPECT_EQ(back->protection, hello.protection);
+    ASSERT_EQ(back->disks.size(), 2U);
+    EXPECT_EQ(back->disks[1].stable_id, "wwn-2");
+    EXPECT_EQ(back->disks[1].size, 1U << 20);
+}
+
+TEST(Message, WelcomeComesBack) {
+    Welcome welcome;
+    welcome.closed_epoch = 5;
+    welcome.window_bytes = 1 << 20;
+    welcome.extent_bytes = 1 << 20;
+    welcome.open = {6, {}, true, true, 3, {}, PassKind::frozen, 99, {}};
+    auto back = decode_welcome(encode(welcome, 1));
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->open.epoch, 6U);
+    EXPECT_EQ(back->open.kind, PassKind::frozen);
+    EXPECT_EQ(back->open.count, 99U);
+    EXPECT_TRUE(back->open.full && back->open.resumable);
+}
+
+TEST(Message, ExtentKeepsItsContentCompressedOrNot) {
+    for (int level : {0, 1}) {
+        auto content = pattern(64 << 10);
+        std::memset(content.data(), 1, 32 << 10);
+        ExtentHead head{1, 2, 0, 8192, 64 << 10, ExtentKind::data, xxh3_128(content)};
+        const auto frame = encode(head, content, level, 0);
+        if (level > 0) {
+            EXPECT_LT(frame.size(), content.size());
+        }
+        auto view = decode_extent(frame);
+        ASSERT_TRUE(view.has_value());
+        EXPECT_EQ(view->compressed, level > 0);
+        std::vector<std::byte> back(content.size());
+        ASSERT_TRUE(unpack(*view, back).has_value());
+        EXPECT_EQ(back, content);
+    }
+}
+
+TEST(Message, DamagedContentIsADigestError) {
+    const auto content = pattern(4096);
+    ExtentHead head{1, 0, 0, 0, 4096, ExtentKind::data, xxh3_128(content)};
+    auto frame = encode(head, content, 0, 0);
+    frame.back() ^= std::byte{1};
+    auto view = decode_extent(frame);
+    ASSERT_TRUE(view.has_value());
+    std::vector<std::byte> back(4096);
+    auto status = unpack(*view, back);
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().code, ErrorCode::digest);
+}
+
+TEST(Message, ExtentsOutOfBoundsAreRefused) {
+    ExtentHead head{1, 0, 0, UINT64_MAX - 511, 4096, ExtentKind::zero, {}};
+    EXPECT_FALSE(decode_extent(encode(head, {}, 0, 0)).has_value());
+    head = {1, 0, 0, 100, 4096, ExtentKind::zero, {}};
+    EXPECT_FALSE(decode_extent(encode(head, {}, 0, 0)).has_value());
+    head = {1, 0, 0, 0, 0, ExtentKind::zero, {}};
+    EXPECT_FALSE(decode_extent(encode(head, {}, 0, 0)).has_value());
+}
+
+TEST(Message, NoPrefixOfAPayloadDecodes) {
+    const auto frame = encode(PassEnd{4, 2, PassKind::frozen, 7, {}, {5}, "name"}, 0);
+    ASSERT_TRUE(decode_pass_end(frame).has_value());
+    for (std::size_t size = 0; size < frame.size(); ++size) {
+        EXPECT_FALSE(decode_pass_end(std::span(frame).first(size)).has_value());
+    }
+}
+
+TEST(Digest, AllZeroSeesEveryByte) {
+    for (std::size_t size : {0U, 1U, 15U, 16U, 17U, 512U, 4096U}) {
+        std::vector<std::byte> data(size);
+        EXPECT_TRUE(all_zero(data));
+        for (std::size_t i = 0; i < size; ++i) {
+            data[i] = std::byte{1};
+            EXPECT_FALSE(all_zero(data)) << size << " " << i;
+            data[i] = std::byte{0};
+        }
+    }
+}
+
+TEST(Digest, ManifestDependsOnOrder) {
+    const Digest128 one = xxh3_128(pattern(10)), two = xxh3_128(pattern(11));
+    ManifestChain a, b;
+    a.add(0, 0, 4096, ExtentKind::data, one);
+    a.add(0, 4096, 4096, ExtentKind::data, two);
+    b.add(0, 4096, 4096, ExtentKind::data, two);
+    b.add(0, 0, 4096, ExtentKind::data, one);
+    EXPECT_NE(a.value, b.value);
+}
+
+TEST(Record, ChainsAndIsVerified) {
+    Sha256 chain{};
+    const auto payload = pattern(1000);
+    const auto first = encode_record(RecordType::undo, 3, 0, payload, chain);
+    const auto second = encode_record(RecordType::undo, 3, 1, payload, chain);
+    auto header = decode_record_header(first);
+    ASSERT_TRUE(header.has_value());
+    EXPECT_EQ(header->epoch, 3U);
+    EXPECT_TRUE(check_record(*header, std::span(first).subspan(record_header_bytes)).has_value());
+    auto next = decode_record_header(second);
+    ASSERT_TRUE(next.has_value());
+    EXPECT_EQ(next->previous, chain_after(std::span(first).first(record_header_bytes)));
+    auto torn = first;
+    torn[record_header_bytes + 500] ^= std::byte{4};
+    EXPECT_FALSE(check_record(*header, std::span(torn).subspan(record_header_bytes)).has_value());
+}
+
+TEST(Record, PayloadsComeBack) {
+    ClosedRecord closed;
+    closed.name = "before-upgrade";
+    closed.cut_time.ns = 12;
+    closed.unreadable = {{1, 4096, 512}};
+    auto back = decode_closed_record(encode(closed));
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->name, "before-upgrade");
+    EXPECT_EQ(back->unreadable[0].offset, 4096U);
+
+    auto position =
+        decode_position_record(encode(PositionRecord{3, {}, PassKind::live, 9, {}, 8, true}));
+    ASSERT_TRUE(position.has_value());
+    EXPECT_EQ(position->count, 9U);
+    EXPECT_TRUE(position->frozen_began);
+
+    MetaFile meta;
+    meta.disks = {{"a", "b", 512}};
+    auto bytes = encode(meta);
+    ASSERT_TRUE(decode_meta_file(bytes).has_value());
+    bytes.back() ^= std::byte{1};
+    EXPECT_EQ(decode_meta_file(bytes).error().code, ErrorCode::corrupt);
+    EXPECT_EQ(decode_session_file(encode(SessionFile{5, true}))->session, 5U);
+}
+
+TEST(Record, UndoTableStaysInsideItsPayload) {
+    Payload table;
+    const std::vector<UndoEntry> entries = {{0, 0, 4096, false, 48}};
+    encode_undo_table(entries, table);
+    EXPECT_EQ(table.size(), undo_table_bytes(1));
+    EXPECT_TRUE(decode_undo_table(table, 48 + 4096).has_value());
+    EXPECT_FALSE(decode_undo_table(table, 48 + 4095).has_value());
+}
+
+}  // namespace
+}  // namespace ebb::format
