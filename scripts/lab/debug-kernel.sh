@@ -75,7 +75,7 @@ if [ "${1:-}" = source ]; then
     exit
 fi
 lab_lock kernel-debug
-key=$(hash_text "$(grep '^CONFIG_' "$LAB/debug.config")" recipe-1)
+key=$(hash_text "$(hash_of "$LAB/debug.config")" recipe-1)
 if [ "$(cat "$DEST/complete" 2>/dev/null)" != "$key" ]; then
     rm -rf "$DEST"
     configure
