@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/agent.h"
+
+#include <sys/utsname.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <future>
+#include <iostream>
+
+#include "service/uuid_text.h"
+
+namespace ebb::service {
+
+namespace {
+
+constexpr std::chrono::milliseconds exchange_patience{api::exchange_hold_ms + 20'000};
+constexpr std::chrono::milliseconds between_exchanges{200};
+constexpr std::chrono::milliseconds after_failure{1'000};
+constexpr const char* version = "0.1.0";
+
+std::string first_line(const std::string& path) {
+    std::ifstream in(path);
+    std::string line;
+    std::getline(in, line);
+    return line;
+}
+
+std::string os_name() {
+    std::ifstream in("/etc/os-release");
+    for (std::string line; std::getline(in, line);) {
+        if (!line.starts_with("PRETTY_NAME=")) continue;
+        line.erase(0, 12);
+        std::erase(line, '"');
+        return line;
+    }
+    return "Linux";
+}
+
+}  // namespace
+
+api::MachineInfo machine_info(const std::string& name) {
+    api::MachineInfo info;
+    info.name = name;
+    info.system_uuid = first_line("/sys/class/dmi/id/product_uuid");
+    std::ranges::transform(info.system_uuid, info.system_uuid.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    info.boot_id = first_line("/proc/sys/kernel/random/boot_id");
+    info.os = os_name();
+    utsname kernel{};
+    if (::uname(&kernel) == 0) info.kernel = kernel.release;
+    return info;
+}
+
+Agent::Agent(platform::EventLoop& loop, const Config& config, std::vector<Role*> roles,
+             platform::TlsContext tls)
+    : loop_(loop),
+      config_(config),
+      roles_(std::move(roles)),
+      http_(std::move(tls), config.controller.host, config.controller.port, config.controller.name),
+      incarnation_(to_text(platform::SystemRandom().uuid())) {}
+
+Result<std::unique_ptr<Agent>> Agent::start(platform::EventLoop& loop, const Config& config,
+                                            std::vector<Role*> roles) {
+    auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client);
+    if (!tls) return std::unexpected(tls.error());
+    std::unique_ptr<Agent> agent(new Agent(loop, config, std::move(roles), std::move(*tls)));
+    agent->thread_ = std::thread([self = agent.get()] { self->work(); });
+    return agent;
+}
+
+Agent::~Agent() {
+    alive_.reset();
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+    }
+    wake_.notify_all();
+    http_.interrupt();
+    thread_.join();
+}
+
+void Agent::work() {
+    bool reached = true;
+    for (;;) {
+        const bool ok = exchange();
+        if (ok != reached && !ok) std::cerr << "ebbd: the controller cannot be reached\n";
+        reached = ok;
+        if (!pause(ok ? between_exchanges : after_failure)) return;
+    }
+}
+
+// False when it is time to stop.
+bool Agent::pause(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, time, [this] { return stopping_ || news_; });
+    news_ = false;
+    return !stopping_;
+}
+
+api::ExchangeRequest Agent::status() {
+    api::ExchangeRequest request;
+    request.protocol = api::protocol_version;
+    request.version = version;
+    request.incarnation = incarnation_;
+    request.machine = machine_info(config_.name);
+    auto gathered = std::make_shared<std::promise<api::ExchangeRequest>>();
+    auto future = gathered->get_future();
+    loop_.post([this, alive = std::weak_ptr<char>(alive_), gathered, request]() mutable {
+        if (!alive.expired()) {
+            for (auto* role : roles_) role->fill(request);
+        }
+        gathered->set_value(std::move(request));
+    });
+    // A loop that has ended drops what was posted to it.
+    for (;;) {
+        if (future.wait_for(between_exchanges) == std::future_status::ready) return future.get();
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return request;
+    }
+}
+
+bool Agent::exchange() {
+    auto request = status();
+    {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return false;
+        for (const auto& [id, result] : results_) request.results.push_back(result);
+    }
+    const auto response =
+        http_.post(api::exchange_path, api::dump(api::encode(request)), exchange_patience);
+    if (!response) return false;
+    if (response->status != 200) {
+        std::cerr << "ebbd: the controller refused the exchange: " << response->body << "\n";
+        return false;
+    }
+    const auto json = api::parse(response->body);
+    if (!json) return false;
+    const auto answer = api::decode<api::ExchangeAnswer>(*json);
+    if (!answer) return false;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& result : request.results) results_.erase(result.id);
+    }
+    for (const auto& command : answer->commands) take(command);
+    return true;
+}
+
+void Agent::take(const api::Command& command) {
+    if (!seen_.insert(command.id).second) return;
+    loop_.post([this, alive = std::weak_ptr<char>(alive_), command] {
+        if (alive.expired()) return;
+        for (auto* role : roles_) {
+            if (!role->handles(command.kind)) continue;
+            role->run(command, [this, alive, id = command.id](Result<api::Json> value) {
+                if (!alive.expired()) finished(id, std::move(value));
+            });
+            return;
+        }
+        finished(command.id,
+                 fail(ErrorCode::unsupported, config_.name + " has no role for " + command.kind));
+    });
+}
+
+void Agent::finished(std::uint64_t id, Result<api::Json> value) {
+    api::CommandResult result;
+    result.id = id;
+    result.ok = value.has_value();
+    if (value)
+        result.value = std::move(*value);
+    else
+        result.error = api::to_info(value.error());
+    {
+        const std::lock_guard lock(mutex_);
+        results_[id] = std::move(result);
+        news_ = true;
+    }
+    wake_.notify_all();
+}
+
+}  // namespace ebb::service

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's side of docs/control-protocol.md: tells the controller how things stand, gets
+// commands, has the roles run them, and returns each result until it has arrived.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <thread>
+
+#include "platform/event_loop.h"
+#include "platform/http.h"
+#include "service/config.h"
+#include "service/role.h"
+
+namespace ebb::service {
+
+class Agent {
+public:
+    // The roles and the loop must outlive it.
+    static Result<std::unique_ptr<Agent>> start(platform::EventLoop& loop, const Config& config,
+                                                std::vector<Role*> roles);
+    // The loop must not run any more, or run on another thread.
+    ~Agent();
+
+private:
+    Agent(platform::EventLoop& loop, const Config& config, std::vector<Role*> roles,
+          platform::TlsContext tls);
+    void work();
+    bool exchange();
+    api::ExchangeRequest status();
+    void take(const api::Command& command);
+    void finished(std::uint64_t id, Result<api::Json> value);
+    bool pause(std::chrono::milliseconds time);
+
+    platform::EventLoop& loop_;
+    const Config config_;
+    std::vector<Role*> roles_;
+    platform::HttpClient http_;
+    const std::string incarnation_;
+    std::shared_ptr<char> alive_ = std::make_shared<char>();
+
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    bool stopping_ = false;                                // under mutex_
+    bool news_ = false;                                    // under mutex_
+    std::map<std::uint64_t, api::CommandResult> results_;  // under mutex_
+    std::set<std::uint64_t> seen_;                         // the thread's own
+    std::thread thread_;
+};
+
+// Name, kernel and identity of this machine.
+[[nodiscard]] api::MachineInfo machine_info(const std::string& name);
+
+}  // namespace ebb::service

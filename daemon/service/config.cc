@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/config.h"
+
+#include <algorithm>
+
+#include "api/names.h"
+#include "platform/file_store.h"
+
+namespace ebb::service {
+
+bool Config::has_role(const std::string& role) const {
+    return std::ranges::find(roles, role) != roles.end();
+}
+
+platform::TlsIdentity Config::identity() const {
+    return {folder + "/ca.pem", folder + "/machine.pem", folder + "/machine.key"};
+}
+
+Result<Config> load_config(const std::string& path) {
+    auto text = platform::read_file(path);
+    if (!text) return std::unexpected(text.error());
+    auto json = api::parse(*text);
+    if (!json) return std::unexpected(json.error());
+    auto config = api::decode<Config>(*json);
+    if (!config) return config;
+    if (!api::valid_machine_name(config->name))
+        return fail(ErrorCode::invalid, path + ": the name is no machine name");
+    for (const auto& role : config->roles) {
+        if (role != "source" && role != "target" && role != "controller")
+            return fail(ErrorCode::invalid, path + ": there is no role " + role);
+    }
+    if (config->roles.empty()) return fail(ErrorCode::invalid, path + ": no role is named");
+    return config;
+}
+
+}  // namespace ebb::service

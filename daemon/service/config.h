@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a daemon is told by its configuration file, /etc/ebb/ebbd.json.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "api/json.h"
+#include "base/error.h"
+#include "platform/tls.h"
+
+namespace ebb::service {
+
+struct ControllerPlace {
+    std::string host;
+    std::uint16_t port = 443;
+    std::string name = "controller";  // common name of its certificate
+};
+
+struct ControllerSettings {
+    std::string address = "0.0.0.0";
+    std::uint16_t port = 443;
+    std::string socket = "/run/ebb/controller.sock";
+    api::Json qemu;  // provider's machines; null: none
+};
+
+struct TargetSettings {
+    std::string retention = "/mnt/retention";
+    std::string address = "0.0.0.0";  // to listen on for sources
+    std::string host;                 // by which sources reach it; empty: the machine's name
+    std::uint16_t port = 9443;
+    std::vector<std::string> install_paths = {"/usr/sbin"};
+    std::vector<std::string> cache_paths;
+};
+
+struct Config {
+    std::string name;
+    std::string folder = "/etc/ebb";     // certificate, key, authority
+    std::string state = "/var/lib/ebb";  // what must survive a restart
+    std::vector<std::string> roles;      // "source", "target", "controller"
+    ControllerPlace controller;
+    ControllerSettings serve;
+    TargetSettings target;
+
+    [[nodiscard]] bool has_role(const std::string& role) const;
+    [[nodiscard]] platform::TlsIdentity identity() const;
+};
+
+Result<Config> load_config(const std::string& path);
+
+template <class V>
+void describe(V& visit, ControllerPlace& c) {
+    visit("host", c.host);
+    visit.optional("port", c.port);
+    visit.optional("name", c.name);
+}
+
+template <class V>
+void describe(V& visit, TargetSettings& t) {
+    visit.optional("retention", t.retention);
+    visit.optional("address", t.address);
+    visit.optional("host", t.host);
+    visit.optional("port", t.port);
+    visit.optional("install_paths", t.install_paths);
+    visit.optional("cache_paths", t.cache_paths);
+}
+
+template <class V>
+void describe(V& visit, ControllerSettings& c) {
+    visit.optional("address", c.address);
+    visit.optional("port", c.port);
+    visit.optional("socket", c.socket);
+    visit.optional("qemu", c.qemu);
+}
+
+template <class V>
+void describe(V& visit, Config& c) {
+    visit("name", c.name);
+    visit.optional("folder", c.folder);
+    visit.optional("state", c.state);
+    visit("roles", c.roles);
+    visit.optional("controller", c.controller);
+    visit.optional("serve", c.serve);
+    visit.optional("target", c.target);
+}
+
+}  // namespace ebb::service

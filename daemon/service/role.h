@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent does for the controller. All on the event loop.
+#pragma once
+
+#include "api/agent.h"
+#include "env/env.h"
+
+namespace ebb::service {
+
+class Role {
+public:
+    virtual ~Role() = default;
+    // Whether commands of this kind are for it: "source.protect".
+    [[nodiscard]] virtual bool handles(const std::string& kind) const = 0;
+    // `done` once, with the command's value.
+    virtual void run(const api::Command& command, env::Callback<api::Json> done) = 0;
+    // Its part of the status.
+    virtual void fill(api::ExchangeRequest& request) = 0;
+};
+
+}  // namespace ebb::service
