@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// ebbd: the daemon, in one or several roles.
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include <boost/asio/signal_set.hpp>
+#include <boost/program_options.hpp>
+#include <iostream>
+
+#include "service/agent.h"
+#include "service/controller_role.h"
+#include "service/join.h"
+#include "service/source_role.h"
+#include "service/target_role.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+namespace po = boost::program_options;
+using namespace ebb;
+
+namespace {
+
+constexpr int exit_usage = 2;
+
+int complain(const Error& error) {
+    std::cerr << "ebbd: " << error.name() << ": " << error.message << "\n";
+    if (!error.remedy.empty()) std::cerr << "      " << error.remedy << ".\n";
+    return 1;
+}
+
+// Replication must not wait for memory that only its own progress can free.
+void stay_in_memory() {
+    ::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
+    ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+}
+
+int serve(const std::string& path) {
+    auto config = service::load_config(path);
+    if (!config) return complain(config.error());
+    ::signal(SIGPIPE, SIG_IGN);
+    stay_in_memory();
+    platform::EventLoop loop;
+    boost::asio::signal_set signals(loop.context(), SIGTERM, SIGINT);
+    signals.async_wait([&loop](const auto&, int) { loop.stop(); });
+
+    std::unique_ptr<service::ControllerRole> controller;
+    if (config->has_role("controller")) {
+        auto role = service::ControllerRole::start(*config);
+        if (!role) return complain(role.error());
+        controller = std::move(*role);
+    }
+    std::unique_ptr<service::SourceRole> source;
+    std::unique_ptr<service::TargetRole> target;
+    std::vector<service::Role*> roles;
+    if (config->has_role("source")) {
+        auto role = service::SourceRole::start(loop, *config);
+        if (!role) return complain(role.error());
+        source = std::move(*role);
+        roles.push_back(source.get());
+    }
+    if (config->has_role("target")) {
+        auto role = service::TargetRole::start(loop, *config);
+        if (!role) return complain(role.error());
+        target = std::move(*role);
+        roles.push_back(target.get());
+    }
+    std::unique_ptr<service::Agent> agent;
+    if (!roles.empty()) {
+        auto started = service::Agent::start(loop, *config, roles);
+        if (!started) return complain(started.error());
+        agent = std::move(*started);
+    }
+    std::cerr << "ebbd: " << config->name << " is ready\n";
+    loop.run();
+    agent.reset();
+    return 0;
+}
+
+po::options_description options() {
+    po::options_description all("Options");
+    all.add_options()("help", "show this text")(
+        "config", po::value<std::string>()->default_value("/etc/ebb/ebbd.json"),
+        "configuration of the daemon")("folder",
+                                       po::value<std::string>()->default_value("/etc/ebb"),
+                                       "where ca-init and join put keys and certificates")(
+        "name", po::value<std::string>(),
+        "ca-init: the site, or NAME of the authority; join: this machine's name")(
+        "controller", po::value<std::string>(), "join: HOST[:PORT] of the controller")(
+        "token", po::value<std::string>(), "join: as ebbctl token create gave it")(
+        "role", po::value<std::vector<std::string>>()->default_value({"source"}, "source"),
+        "join: source or target, repeated for both");
+    return all;
+}
+
+void help(const po::options_description& all) {
+    std::cout
+        << "Usage: ebbd [--config FILE]\n"
+           "       ebbd ca-init --name SITE [--folder DIR]\n"
+           "       ebbd join --controller HOST[:PORT] --token TOKEN --name NAME [--role ROLE]\n"
+           "\nWithout a command it serves in the roles that its configuration names.\n\n"
+           "Commands:\n"
+           "  ca-init  make the authority and the controller's certificate\n"
+           "  join     get this machine's certificate from the controller\n\n"
+        << all;
+}
+
+int run(const po::variables_map& values, const std::string& command) {
+    const auto text = [&](const char* name) {
+        return values.contains(name) ? values[name].as<std::string>() : std::string{};
+    };
+    if (command.empty()) return serve(text("config"));
+    Status status;
+    if (command == "ca-init") {
+        if (text("name").empty())
+            return complain({ErrorCode::invalid, "ca-init needs --name", {}, {}});
+        status = service::make_site(text("folder"), text("name"), "controller");
+    } else if (command == "join") {
+        service::JoinOptions join{text("folder"), text("controller"), text("token"), text("name"),
+                                  values["role"].as<std::vector<std::string>>()};
+        if (join.controller.empty() || join.token.empty() || join.name.empty())
+            return complain(
+                {ErrorCode::invalid, "join needs --controller, --token and --name", {}, {}});
+        status = service::join_site(join);
+    } else {
+        std::cerr << "ebbd: there is no command " << command << "; see ebbd --help\n";
+        return exit_usage;
+    }
+    return status ? 0 : complain(status.error());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const auto visible = options();
+    po::options_description all;
+    all.add(visible).add_options()("command", po::value<std::string>());
+    po::positional_options_description positions;
+    positions.add("command", 1);
+    po::variables_map values;
+    try {
+        po::store(po::command_line_parser(argc, argv).options(all).positional(positions).run(),
+                  values);
+        po::notify(values);
+    } catch (const po::error& error) {
+        std::cerr << "ebbd: " << error.what() << "\n";
+        return exit_usage;
+    }
+    if (values.contains("help")) {
+        help(visible);
+        return 0;
+    }
+    return run(values,
+               values.contains("command") ? values["command"].as<std::string>() : std::string{});
+}
