@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controller's state as tables for people.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "api/json.h"
+
+namespace ebb::ctl {
+
+// Columns as wide as they need to be.
+[[nodiscard]] std::string table(const std::vector<std::vector<std::string>>& rows);
+[[nodiscard]] std::string bytes(std::uint64_t count);
+
+[[nodiscard]] std::string show_state(const api::Json& state);
+[[nodiscard]] std::string show_machines(const api::Json& state);
+[[nodiscard]] std::string show_disks(const api::Json& state);
+[[nodiscard]] std::string show_targets(const api::Json& state);
+[[nodiscard]] std::string show_retention(const api::Json& state);
+[[nodiscard]] std::string show_points(const api::Json& points);
+[[nodiscard]] std::string show_jobs(const api::Json& state);
+// One line: bar, percent, rate, remaining time.
+[[nodiscard]] std::string show_progress(const api::Json& job);
+
+}  // namespace ebb::ctl
