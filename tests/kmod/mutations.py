@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
@@ -55,11 +56,10 @@ MUTATIONS = {
 def plant(name, kernel):
     """The module with the fault, built; its path in the tree."""
     file, text, replacement, _ = MUTATIONS[name]
-    base = os.path.join(TOP, "build/mutations", name)
-    shutil.rmtree(base, ignore_errors=True)
+    # Outside the tree, so that the build takes the copy for the module's own folder.
+    base = tempfile.mkdtemp(prefix="ebb-mutation-")
     source = os.path.join(base, "kmod")
     shutil.copytree(os.path.join(TOP, "kmod"), source)
-    shutil.copytree(os.path.join(TOP, "include"), os.path.join(base, "include"))
     path = os.path.join(source, file)
     with open(path, encoding="utf-8") as stream:
         content = stream.read()
@@ -68,9 +68,9 @@ def plant(name, kernel):
     with open(path, "w", encoding="utf-8") as stream:
         stream.write(content.replace(text, replacement))
     out = os.path.join("build/mutations", name, "out")
-    # The build lays out kmod/ and include/ of the tree beside the source; the source goes by name.
     subprocess.run([os.path.join(LAB, "kmod.sh"), kernel, source, os.path.join(TOP, out)],
                    check=True)
+    shutil.rmtree(base)
     return os.path.join(out, "ebb.ko")
 
 
