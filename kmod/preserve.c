@@ -355,7 +355,7 @@ static void read_blocks(struct ebb_disk *disk, struct list_head *keeps, unsigned
 	struct bio *bio;
 	u64 left;
 
-	bio = ebb_bio_alloc(ebb_disk_bdev(disk), nr, REQ_OP_READ, GFP_NOIO, &read_bios);
+	bio = ebb_bio_alloc_read(ebb_disk_bdev(disk), nr, GFP_NOIO, &read_bios);
 	r = container_of(bio, struct read, bio);
 	r->disk = disk;
 	INIT_LIST_HEAD(&r->keeps);

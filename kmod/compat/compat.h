@@ -75,10 +75,10 @@ static inline void ebb_bio_init(struct bio *bio)
 	bio_init(bio, NULL, NULL, 0, 0);
 }
 
-static inline struct bio *ebb_bio_alloc(struct block_device *bdev, unsigned short nr,
-					unsigned int op, gfp_t gfp, struct bio_set *set)
+static inline struct bio *ebb_bio_alloc_read(struct block_device *bdev, unsigned short nr,
+					     gfp_t gfp, struct bio_set *set)
 {
-	return bio_alloc_bioset(bdev, nr, op, gfp, set);
+	return bio_alloc_bioset(bdev, nr, REQ_OP_READ, gfp, set);
 }
 
 static inline struct bio *ebb_bio_clone(struct block_device *bdev, struct bio *bio, gfp_t gfp,
@@ -92,13 +92,13 @@ static inline void ebb_bio_init(struct bio *bio)
 	bio_init(bio, NULL, 0);
 }
 
-static inline struct bio *ebb_bio_alloc(struct block_device *bdev, unsigned short nr,
-					unsigned int op, gfp_t gfp, struct bio_set *set)
+static inline struct bio *ebb_bio_alloc_read(struct block_device *bdev, unsigned short nr,
+					     gfp_t gfp, struct bio_set *set)
 {
 	struct bio *bio = bio_alloc_bioset(gfp, nr, set);
 
 	bio_set_dev(bio, bdev);
-	bio->bi_opf = op;
+	bio->bi_opf = REQ_OP_READ;
 	return bio;
 }
 

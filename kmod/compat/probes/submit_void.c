@@ -6,4 +6,4 @@ static void submit(struct bio *bio)
 {
 }
 
-struct block_device_operations probe = { .submit_bio = submit };
+const struct block_device_operations probe = { .submit_bio = submit };
