@@ -9,7 +9,7 @@ p=$(partition "$d")
 [ "$(ebbtest info | field block_sectors)" = 8 ] || fail "info"
 refused EINVAL ebbtest attach "$p" part 1
 refused EINVAL ebbtest attach "$d" "" 1
-refused ENOENT ebbtest get 999
+refused ENODEV ebbtest get 999
 refused ENOENT ebbtest pass-begin frozen 7
 id=$(attach "$d" 1) || fail "attach"
 refused EEXIST ebbtest attach "$d" again 1
