@@ -32,7 +32,7 @@ void DiskState::power_cut(Rng& rng, Faults& faults) {
         }
         std::size_t from = 0;
         std::size_t to = write.data.size();
-        if (to > sector_bytes && rng.chance(45)) {
+        if (to > sector_bytes && rng.chance(85)) {
             ++faults.hits["torn-write"];
             from = rng.below(to / sector_bytes) * sector_bytes;
             to = from + (1 + rng.below((to - from) / sector_bytes)) * sector_bytes;

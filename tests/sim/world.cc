@@ -98,7 +98,7 @@ World::World(Options options)
     source_->fixed_incarnation = options_.mutation == "tracker:reboot-unseen";
     extent_ = (1 + rng.below(8)) * block_bytes;
     batch_ = (1 + rng.below(24)) * block_bytes;
-    volume_.overstated = options_.seed % 2 == 0 ? 0 : 4096 * block_bytes;
+    volume_.overstated = options_.seed % 4 == 0 ? 0 : 4096 * block_bytes;
     budget_ = (2 + rng.below(60)) * block_bytes;
     window_ = (2 + rng.below(30)) * block_bytes;
     frozen_limit_ = (2 + rng.below(60)) * block_bytes;
@@ -127,8 +127,8 @@ core::TargetConfig World::target_config() const {
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention_age = std::chrono::seconds(12);
-    // Half of the volumes are filled by somebody else just after they were asked.
-    config.reserve_bytes = options_.seed % 2 == 0 ? 4096 : 0;
+    // Most volumes are filled by somebody else just after they were asked.
+    config.reserve_bytes = options_.seed % 4 == 0 ? 4096 : 0;
     config.space_retry = std::chrono::seconds(1);
     return config;
 }
@@ -244,7 +244,7 @@ void World::something_happens() {
 
 void World::fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(13)) {
+    switch (rng.below(14)) {
         case 0:
         case 1:
             ++faults_.hits["broken-connection"];
@@ -269,9 +269,10 @@ void World::fault() {
             later(static_cast<std::int64_t>(rng.below(2 * second)), [this] { heal(); });
             break;
         }
-        case 6: {
+        case 6:
+        case 10: {
             ++faults_.hits["small-volume"];
-            volume_.capacity = volume_.used() + rng.below(4 * block_bytes);
+            volume_.capacity = volume_.used() + rng.below(2 * block_bytes);
             later(static_cast<std::int64_t>(rng.below(4 * second)),
                   [this] { volume_.capacity = UINT64_MAX; });
             break;
@@ -565,8 +566,7 @@ Report World::run() {
         settle_down();
         settled = true;
     });
-    while (report_.passed && !settled && executor_.step()) {
-    }
+    while (report_.passed && !settled && executor_.step()) watch_for_ambush();
     if (report_.passed) finish();
     source_run_.reset();
     target_run_.reset();
