@@ -295,7 +295,7 @@ void World::fault() {
             break;
         }
         case 8: main_failover(); break;
-        case 9: ambush_ = true; break;
+        case 9: (rng.chance(60) ? ambush_ : name_ambush_) = true; break;
         default: machine_fault();
     }
 }
@@ -303,6 +303,17 @@ void World::fault() {
 // Both ends at once, when a frozen pass has begun to be released in an epoch that has durable live
 // passes: the one moment at which what was acknowledged is in nobody's memory.
 void World::watch_for_ambush() {
+    if (name_ambush_ && target_run_ && !failing_over_ && !volume_.pending.empty()) {
+        // The daemon dies when a new epoch has a name in the cache alone.
+        const auto& change = volume_.pending.back();
+        if (change.add.starts_with("epoch-") && !change.file->current.empty()) {
+            name_ambush_ = false;
+            ++faults_.hits["name-ambush"];
+            stop_target(false);
+            later(second / 10, [this] { start_target(); });
+            for (int i = 0; i < 30; ++i) later((100 + i * 50) * ms, [this] { check_replica(); });
+        }
+    }
     if (!ambush_ || failing_over_ || !source_run_ || !target_run_) return;
     const auto status = source_run_->source->status();
     if (!status.pass_open || status.open_epoch == 0) return;
@@ -433,7 +444,8 @@ std::string World::compare(const std::vector<DiskState>& disks, const core::Poin
 
 // One attempt on a copy; `interrupted`: the power fails somewhere in it. True: it answered.
 bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, std::uint64_t seed,
-                         bool interrupted, core::FailoverResult& result, std::string& problem) {
+                         bool interrupted, core::FailoverResult& result, std::string& problem,
+                         bool fenced) {
     Executor executor(seed);
     Faults faults;
     faults.removed_site = faults_.removed_site;
@@ -444,6 +456,11 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, std
     run->target->open([&](Status opened) {
         if (!opened) {
             problem = "recovery: " + opened.error().message;
+            answered = true;
+            return;
+        }
+        if (fenced && run->target->status().state != core::TargetState::failed_over) {
+            problem = "a failover that was answered is forgotten";
             answered = true;
             return;
         }
@@ -505,7 +522,7 @@ void World::check_replica() {
     if (!difference.empty()) return problem("after recovery: " + difference);
     // Rolled back is rolled back: what the machine writes now is its own, and stays.
     core::FailoverResult again;
-    (void)try_failover(disks, volume, rng.next(), false, again, trouble);
+    (void)try_failover(disks, volume, rng.next(), false, again, trouble, true);
     if (!trouble.empty()) return problem("second failover: " + trouble);
     if (again.point.epoch != result.point.epoch || again.rolled_back_bytes != 0) {
         problem("a finished rollback was done again");

@@ -58,7 +58,8 @@ private:
     void resume(TargetRun* run);
     void finish();
     bool try_failover(std::vector<DiskState>& disks, VolumeState& volume, std::uint64_t seed,
-                      bool interrupted, core::FailoverResult& result, std::string& problem);
+                      bool interrupted, core::FailoverResult& result, std::string& problem,
+                      bool fenced = false);
     [[nodiscard]] std::string compare(const std::vector<DiskState>& disks,
                                       const core::Point& point);
     [[nodiscard]] core::TargetConfig target_config() const;
@@ -81,6 +82,7 @@ private:
     bool busy_ = true;  // the application writes
     bool failing_over_ = false;
     bool ambush_ = false;
+    bool name_ambush_ = false;
     std::uint64_t live_epoch_ = 0;
     std::uint64_t session_ = 1;
     std::uint64_t acknowledged_ = 0;  // newest epoch that the source knows to be closed
