@@ -94,7 +94,7 @@ static struct ebb_disk *get_disk(struct genl_info *info, int *err)
 	}
 	disk = ebb_disk_find(nla_get_u32(info->attrs[EBB_A_DISK_ID]));
 	if (!disk)
-		*err = refuse(info, -ENODEV, "no such disk");
+		*err = refuse(info, -ENOENT, "no such disk");
 	return disk;
 }
 

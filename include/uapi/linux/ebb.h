@@ -74,9 +74,9 @@
  * ACCESS
  *	Generic netlink family EBB_GENL_NAME. All commands need CAP_NET_ADMIN in
  *	the initial user namespace (GENL_ADMIN_PERM). Errors are negative errno in
- *	the netlink answer, with an extended error message that
- *	says what was wrong. All commands may sleep; none waits for the
- *	application's I/O except EBB_CMD_DISK_DETACH, which waits until held and
+ *	the netlink answer, with an extended error message that says what was wrong
+ *	(-ENOENT: no such disk, group or pass). All commands may sleep; none waits for
+ *	the application's I/O except EBB_CMD_DISK_DETACH, which waits until held and
  *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS
  *	carries EBB_CMD_EVENT.
  *
