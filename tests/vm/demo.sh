@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# demo.sh: what make demo runs: builds what it needs, fills the cache where it is empty, and tells
+# the story (demo.py). Three cores at most, no privileges, no port on a public address.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+export EBB_CACHE=${EBB_CACHE:-$top/.cache}
+"$top/scripts/build.sh" ebbd ebbctl stamper stampcheck >/dev/null
+exec "$here/demo.py"

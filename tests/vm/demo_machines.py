@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demonstration's three machines: the source in the cloud, the master target, and the machine
+that comes home, which the controller starts."""
+import os
+import subprocess
+import time
+
+import demo_workload as workload
+from guest import Guest
+from machine import free_port
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+WWN_SOURCE, WWN_TARGET = 0x5000C2900000E000, 0x5000C2900000F000
+AGENT_PORT = 8443  # inside the guests, at 10.0.2.100
+NINEP = "trans=virtio,version=9p2000.L,msize=524288"
+
+
+def share(tag, path, readonly):
+    return ["-virtfs", f"local,path={path},mount_tag={tag},security_model=none,"
+            f"readonly={'on' if readonly else 'off'},multidevs=remap"]
+
+
+class Machines:
+    """Source and target are booted here; the home machine is only described."""
+
+    def __init__(self, lab, story):
+        self.lab, self.story = lab, story
+        self.out = os.path.join(lab.folder, "out")
+        os.makedirs(self.out)
+        self.controller_port = free_port()
+        self.build = os.path.join(TOP, "build")
+        net = lab.network()
+        self.source = lab.vm("source", root="disk", mem=1024, smp=2, timeout=900,
+                             qemu=share("ebb", TOP, True) + share("out", self.out, False))
+        self._source_disks()
+        self.source.net(net)
+        self.source.user_net(guestfwd=[(AGENT_PORT, self.controller_port)])
+        self.source.monitor(self.socket("source"))
+        self.target = lab.vm("target", mem=1024, smp=2, udev=True, share=TOP, timeout=900,
+                             modprobe=["xfs"])
+        self._target_disks()
+        self.target.net(net, "10.9.0.2/24")
+        self.target.user_net(guestfwd=[(AGENT_PORT, self.controller_port)])
+        self.target.monitor(self.socket("target"))
+        self.home = None
+
+    def socket(self, name):
+        return os.path.join(self.lab.sockets, name + ".controller")
+
+    def _source_disks(self):
+        base = subprocess.check_output([os.path.join(HERE, "demo_disk.sh")], text=True).strip()
+        system = os.path.join(self.lab.folder, "source-system.raw")
+        subprocess.run(["cp", "--sparse=always", base, system], check=True)
+        images = [system, self.lab.image("source-lvm.raw", "1G"),
+                  self.lab.image("source-ext4.raw", "1G")]
+        for number, image in enumerate(images):
+            self.source.disk(image, "virtio-scsi", wwn=WWN_SOURCE + number + 1, boot=number == 0)
+
+    def _target_disks(self):
+        self.vmdks = []
+        for number in range(3):
+            path = self.lab.image(f"order-server-{number}.vmdk", "1G", "vmdk")
+            self.vmdks.append(path)
+            self.target.disk(path, "lsi", fmt="vmdk", wwn=WWN_TARGET + number + 1,
+                             node=f"replica{number}")
+        self.target.disk(self.lab.image("retention.raw", "2G"), "virtio-scsi", wwn=WWN_TARGET + 9)
+
+    def boot(self):
+        self.target.start(wait=False)
+        self.source.start()
+        self.source.run("modprobe -a 9pnet_virtio virtio_net; mkdir -p /ebb /out /usr/local/bin && "
+                        f"mount -t 9p -o {NINEP},ro,cache=loose ebb /ebb && "
+                        f"mount -t 9p -o {NINEP},cache=none out /out && "
+                        "ip link set eth0 up && ip addr add 10.9.0.1/24 dev eth0 && "
+                        "ip link set eth1 up && ip addr add 10.0.2.15/24 dev eth1")
+        self._install()
+        workload.prepare(self.source, f"{WWN_SOURCE + 2:x}", f"{WWN_SOURCE + 3:x}")
+        self.target.wait_ready()
+        self.target.run("d=$(grep -l 5000c2900000f009 /sys/block/sd*/device/wwid | cut -d/ -f4) && "
+                        "mkfs.xfs -q /dev/$d && mkdir -p /mnt/retention && "
+                        "mount /dev/$d /mnt/retention")
+        self.story.say("booted: order-server from its own disk (XFS on LVM, ext4), and the master "
+                       "target with empty VMDKs on lsi53c895a")
+
+    def _install(self):
+        """Ebb on the source, as an installation would: on its own system disk."""
+        built = os.path.join(self.build, "kmod", "6.1")
+        subprocess.run([os.path.join(TOP, "scripts/lab/kmod.sh"), "6.1",
+                        os.path.join(TOP, "kmod"), built], check=True)
+        subprocess.run(["strip", "-o", os.path.join(self.out, "ebbd"),
+                        os.path.join(self.build, "ebbd")], check=True)
+        inside = "/ebb/" + os.path.relpath(os.path.join(built, "ebb.ko"), TOP)
+        self.source.run(
+            f"cp {inside} /lib/modules/$(uname -r)/ && depmod && cp /out/ebbd /usr/sbin/ && "
+            "cp /ebb/build/tests/kmod/stamper /ebb/build/tests/kmod/stampcheck /usr/local/bin/ && "
+            "cp /ebb/udev/*.rules /etc/udev/rules.d/ && udevadm control --reload && sync && "
+            "modprobe ebb && echo 4000 >/sys/module/ebb/parameters/hold_deadline_ms")
+
+    def pairs(self):
+        words = []
+        for number in range(3):
+            words += ["--disk", f"naa.{WWN_SOURCE + number + 1:x}={self.home_id(number)}"]
+        return words
+
+    def home_id(self, number):
+        return f"naa.{WWN_TARGET + number + 1:x}"
+
+    def provider(self):
+        """The controller's view of the hypervisor."""
+        delta = os.path.join(self.lab.folder, "delta")
+        home = self.lab.vm("home", root="disk", mem=1024, smp=2,
+                           qemu=share("ebb", TOP, True) + share("out", self.out, False))
+        disks = []
+        for number, vmdk in enumerate(self.vmdks):
+            node = f"home{number}"
+            home.disk(os.path.join(delta, node + ".qcow2"), "lsi", fmt="qcow2",
+                      wwn=WWN_TARGET + number + 1, boot=number == 0, node=node)
+            disks.append({"stable_id": self.home_id(number), "node": node, "file": vmdk,
+                          "format": "vmdk"})
+        home.monitor(self.socket("home"))
+        pid_file = os.path.join(self.lab.folder, "home.pid")
+        start = home.command_line() + ["-daemonize", "-pidfile", pid_file]
+        self.home = home
+        home.guest = Guest(home._path("agent"))
+        replicas = [{"stable_id": self.home_id(n), "node": f"replica{n}", "file": v,
+                     "format": "vmdk"} for n, v in enumerate(self.vmdks)]
+        return {"machines": [
+            {"name": "order-server", "qmp": self.socket("source")},
+            {"name": "master-target", "qmp": self.socket("target"), "disks": replicas},
+            {"name": "order-server-home", "qmp": self.socket("home"), "pid_file": pid_file,
+             "start": start, "delta_folder": delta, "disks": disks}]}
+
+    def home_ready(self):
+        self.home._started = time.monotonic()
+        self.home.wait_ready(180)
+        self.home.run("modprobe 9pnet_virtio; mkdir -p /ebb /out && "
+                      f"mount -t 9p -o {NINEP},ro,cache=loose ebb /ebb && "
+                      f"mount -t 9p -o {NINEP},cache=none out /out")
+
+    def end(self):
+        self.home.run("sync; (sleep 1; busybox poweroff -f) >/dev/null 2>&1 &", check=False)
+        self.target.power_off()
+
+
