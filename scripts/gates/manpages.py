@@ -13,7 +13,7 @@ import gate
 
 PROGRAMS = (("ebbctl", "docs/man/ebbctl.1"), ("ebbd", "docs/man/ebbd.8"))
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
-COMMAND_LINE = re.compile(r"^  ([a-z][a-z0-9-]*)\b")
+COMMAND_LINE = re.compile(r"^  ([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)(?:  |$)")
 
 
 class Help:
@@ -26,13 +26,15 @@ class Help:
         self.problems = []
         self.walk(())
 
-    def walk(self, path):
+    def walk(self, path, above=""):
         shown = " ".join((os.path.basename(self.program), *path))
         done = subprocess.run([self.program, *path, "--help"], text=True, capture_output=True,
                               timeout=30, check=False, stdin=subprocess.DEVNULL)
         if done.returncode != 0 or not done.stdout.strip():
             self.problems.append(f"{shown} --help: exit {done.returncode}, or nothing printed")
             return
+        if done.stdout == above:
+            return  # a command without a help of its own shows its program's
         for option in OPTION.findall(done.stdout):
             self.options.setdefault(option, shown)
         listing = False
@@ -40,11 +42,10 @@ class Help:
             if line and not line.startswith(" "):
                 listing = line.rstrip().endswith("ommands:")
             found = COMMAND_LINE.match(line)
-            if listing and found and len(path) < 3 and (*path, found.group(1)) != path:
-                command = (*path, found.group(1))
-                if " ".join(command) not in self.commands:
-                    self.commands.add(" ".join(command))
-                    self.walk(command)
+            if listing and found and len(path) < 3:
+                command = (*path, *found.group(1).split())
+                self.commands.add(" ".join(command))
+                self.walk(command, done.stdout)
 
 
 def plain(roff):
