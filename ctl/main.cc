@@ -323,6 +323,7 @@ int run(std::vector<std::string> words) {
         else if (!argument.empty())
             options.add_options()("machine", po::value<std::string>(), "its name");
         if (!argument.empty()) positions.add(argument.c_str(), 1);
+        if (entry->first == "interval") positions.add("seconds", 1);
     }
     Context context;
     po::store(po::command_line_parser(words).options(options).positional(positions).run(),
