@@ -14,7 +14,7 @@ CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps build kmod check check-unit check-sim check-gates check-kmod check-vm \
-	check-debug check-install demo bench hunt-sim fuzz install uninstall clean format help
+	check-full check-debug check-install demo bench hunt-sim install uninstall clean format help
 
 all: build kmod ## build ebbd, ebbctl and the module for the running kernel
 
@@ -45,6 +45,9 @@ check-kmod: deps ## module tests in virtual machines on every kernel
 check-vm: deps ## two-machine tests: power cuts, killed daemons, the command line
 	@$(CHECK) vm
 
+check-full: deps ## every module test on every kernel, userspace in machines, clang-tidy
+	@$(CHECK) full
+
 check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
 	@$(CHECK) debug
 
@@ -59,9 +62,6 @@ bench: deps ## measure against performance targets and peers
 
 hunt-sim: deps build ## simulator with new seeds until stopped
 	@tests/sim/hunt.sh build
-
-fuzz: deps ## fuzz the decoders with libFuzzer until stopped (FUZZ_SECONDS= for each)
-	@tests/fuzz/run.sh
 
 install: ## install into $(DESTDIR)$(PREFIX)
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh install
