@@ -30,10 +30,10 @@ kmod: ## build ebb.ko for the running kernel (KREL=, KDIR= choose another)
 check: deps ## run everything: gates, unit tests, simulator, module and machine tests
 	@$(CHECK)
 
-check-unit: deps ## unit tests, plain and under the sanitizers
+check-unit: deps ## unit tests of every layer
 	@$(CHECK) unit
 
-check-sim: deps ## simulator: 500 seeds, fault kinds and mutations
+check-sim: deps ## simulator: 500 seeds, each fault kind often
 	@$(CHECK) sim
 
 check-gates: deps ## formatting, lint, layer rules, documentation in step
