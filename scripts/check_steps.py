@@ -46,11 +46,11 @@ _ALL = [
 
     # The share of `make check`; `make check-full` has every case on every kernel.
     Step("kmod-6.1", "kmod", "module tests on 6.1, a share",
-         "tests/kmod/run.sh 6.1 --only discard-chain --only compare-engines", weight=2,
+         "tests/kmod/run.sh 6.1 --only discard-chain --only brd", weight=2,
          needs=("build", "lab"), tests=True, limit=3600),
     Step("kmod-6.12", "kmod", "module tests on 6.12, a share",
-         "tests/kmod/run.sh 6.12 --only discard-chain --only compare-engines --only or-back "
-         "--only owner-death --only stamps-two-disks", weight=2,
+         "tests/kmod/run.sh 6.12 --only discard-chain --only brd --only or-back "
+         "--only owner-death", weight=2,
          needs=("build", "lab"), tests=True, limit=3600),
     Step("kmod-6.1-all", "full", "every module test on 6.1", "tests/kmod/run.sh 6.1", weight=2,
          needs=("build", "lab"), tests=True, limit=3600),
