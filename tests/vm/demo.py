@@ -117,8 +117,11 @@ def last_cut(story, control, load, machines):
 
 def compare_all(story, machines, protection):
     total = 0
-    for index, vmdk in enumerate(machines.vmdks):
-        raw = os.path.join(machines.out, f"{protection}-{index}.raw")
+    # The order of the protection's disks is that of the source's kernel, not ours.
+    for disk in protection["disks"]:
+        index = disk["index"]
+        vmdk = machines.vmdk_of(disk["target_id"])
+        raw = os.path.join(machines.out, f"{protection['id']}-{index}.raw")
         differing, data = compare(raw, vmdk, machines.lab.folder)
         total += data
         story.must(differing == 0, f"disk {index}: {differing} MiB of the VMDK differ from the "
@@ -157,7 +160,7 @@ def tell(story, lab):
     story.must(job["value"]["point"]["epoch"] == epoch,
                f"the newest point is the last cut ({job['value']['point']['epoch']}, {epoch})")
     story.say(f"failed over to epoch {job['value']['point']['epoch']}; source: {job['source_off']}")
-    compare_all(story, machines, control.protection(MACHINE)["id"])
+    compare_all(story, machines, control.protection(MACHINE))
     story.say("the VMDKs are compared byte by byte with the copy of the last cut")
 
     machines.home_ready()

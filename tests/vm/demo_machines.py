@@ -106,6 +106,9 @@ class Machines:
     def home_id(self, number):
         return f"naa.{WWN_TARGET + number + 1:x}"
 
+    def vmdk_of(self, stable_id):
+        return self.vmdks[[self.home_id(n) for n in range(3)].index(stable_id)]
+
     def provider(self):
         """The controller's view of the hypervisor."""
         delta = os.path.join(self.lab.folder, "delta")
