@@ -18,6 +18,7 @@
 
 struct workqueue_struct *ebb_read_wq;
 struct workqueue_struct *ebb_release_wq;
+struct workqueue_struct *ebb_starved_wq;
 static struct workqueue_struct *deadline_wq;
 static struct bio_set read_bios;
 
@@ -487,8 +488,9 @@ int ebb_preserve_init(void)
 		return -ENOMEM;
 	ebb_read_wq = alloc_workqueue("ebb_read", flags, 0);
 	ebb_release_wq = alloc_workqueue("ebb_release", flags, 0);
+	ebb_starved_wq = alloc_workqueue("ebb_starved", flags, 0);
 	deadline_wq = alloc_workqueue("ebb_deadline", flags, 0);
-	if (ebb_read_wq && ebb_release_wq && deadline_wq)
+	if (ebb_read_wq && ebb_release_wq && ebb_starved_wq && deadline_wq)
 		return 0;
 	ebb_preserve_exit();
 	return -ENOMEM;
@@ -503,6 +505,7 @@ static void free_workqueue(struct workqueue_struct *wq)
 void ebb_preserve_exit(void)
 {
 	free_workqueue(deadline_wq);
+	free_workqueue(ebb_starved_wq);
 	free_workqueue(ebb_release_wq);
 	free_workqueue(ebb_read_wq);
 	bioset_exit(&read_bios);
