@@ -220,7 +220,11 @@ static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
 {
 	struct ebb_keep *keep;
 
-	if (!is_preserving(disk))
+	/*
+	 * One that an earlier pass held, and that was not sent before the next began, belongs to
+	 * what that one closed: it waits for this write to land, not the other way round.
+	 */
+	if (!is_preserving(disk) || w->gen <= disk->cut_gen)
 		return true;
 	for (; w->next <= w->last; w->next++) {
 		if (!must_keep(disk, w->next))
@@ -268,6 +272,18 @@ static void release_work(struct work_struct *work)
 	blk_finish_plug(&plug);
 }
 
+/* The oldest write that waits for this pass; those of an earlier one are about to go. */
+static struct ebb_write *oldest_held(struct ebb_disk *disk)
+{
+	struct ebb_write *w;
+
+	if (is_preserving(disk))
+		list_for_each_entry(w, &disk->held, held)
+			if (w->gen > disk->cut_gen)
+				return w;
+	return NULL;
+}
+
 static void deadline_work(struct work_struct *work)
 {
 	struct ebb_disk *disk = container_of(work, struct ebb_disk, deadline_work.work);
@@ -275,8 +291,8 @@ static void deadline_work(struct work_struct *work)
 	struct ebb_write *w;
 
 	spin_lock_irq(&disk->hold_lock);
-	w = list_first_entry_or_null(&disk->held, struct ebb_write, held);
-	if (w && is_preserving(disk)) {
+	w = oldest_held(disk);
+	if (w) {
 		age = ktime_get_ns() - w->held_at;
 		if (age >= limit)
 			ebb_pass_void(disk->group, 0, EBB_VOID_DEADLINE);
