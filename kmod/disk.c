@@ -105,6 +105,10 @@ static void free_disk(struct ebb_disk *disk)
 	ebb_map_exit(&disk->unconfirmed);
 	mempool_destroy(disk->writes);
 	free_percpu(disk->cpu);
+	if (disk->release_wq)
+		destroy_workqueue(disk->release_wq);
+	if (disk->starved_wq)
+		destroy_workqueue(disk->starved_wq);
 	kfree(disk);
 }
 
@@ -130,7 +134,10 @@ static struct ebb_disk *new_disk(struct ebb_bdev *bdev, const char *stable_id)
 	set_kind(disk);
 	disk->cpu = alloc_percpu(struct ebb_disk_cpu);
 	disk->writes = mempool_create_slab_pool(EBB_WRITES_RESERVE, ebb_write_cache);
-	if (!disk->cpu || !disk->writes || ebb_map_init(&disk->map[0], disk->blocks, true) ||
+	disk->release_wq = alloc_workqueue("ebb_release/%s", EBB_WQ_FLAGS, 0, disk->name);
+	disk->starved_wq = alloc_workqueue("ebb_starved/%s", EBB_WQ_FLAGS, 0, disk->name);
+	if (!disk->cpu || !disk->writes || !disk->release_wq || !disk->starved_wq ||
+	    ebb_map_init(&disk->map[0], disk->blocks, true) ||
 	    ebb_map_init(&disk->map[1], disk->blocks, true) ||
 	    ebb_map_init(&disk->released, disk->blocks, false) ||
 	    ebb_map_init(&disk->unconfirmed, disk->blocks, false)) {

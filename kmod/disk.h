@@ -22,6 +22,7 @@
 #define EBB_DISK_HASH_BITS	8
 #define EBB_KEEP_HASH_BITS	10
 #define EBB_WRITES_RESERVE	256
+#define EBB_WQ_FLAGS		(WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_UNBOUND)
 
 struct ebb_group;
 struct ebb_image;
@@ -87,6 +88,12 @@ struct ebb_disk {
 	DECLARE_HASHTABLE(keeps, EBB_KEEP_HASH_BITS);
 	struct work_struct	read_work;
 	struct work_struct	release_work;
+	/*
+	 * Letting go may wait for the disk, and a disk that is stacked on others for theirs: each
+	 * has a worker of its own in reserve. The same with those that wait for memory.
+	 */
+	struct workqueue_struct *release_wq;
+	struct workqueue_struct *starved_wq;
 	struct delayed_work	deadline_work;
 	atomic_t		busy;		/* reads under way: to preserve, and of the image */
 

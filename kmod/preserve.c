@@ -16,9 +16,7 @@
 
 #define READ_BLOCKS	32	/* of one read, at most */
 
-struct workqueue_struct *ebb_read_wq;
-struct workqueue_struct *ebb_release_wq;
-struct workqueue_struct *ebb_starved_wq;
+static struct workqueue_struct *read_wq;
 static struct workqueue_struct *deadline_wq;
 static struct bio_set read_bios;
 
@@ -199,7 +197,7 @@ bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w)
 		queue_delayed_work(deadline_wq, &disk->deadline_work,
 				   msecs_to_jiffies(ebb_hold_deadline_ms));
 		if (READ_ONCE(disk->drained))
-			queue_work(ebb_read_wq, &disk->read_work);
+			queue_work(read_wq, &disk->read_work);
 	} else if (wait < 0) {
 		ebb_pass_void(disk->group, 0, EBB_VOID_POOL_FULL);
 	}
@@ -210,8 +208,8 @@ bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w)
 void ebb_preserve_kick(struct ebb_disk *disk)
 {
 	if (READ_ONCE(disk->drained))
-		queue_work(ebb_read_wq, &disk->read_work);
-	queue_work(ebb_release_wq, &disk->release_work);
+		queue_work(read_wq, &disk->read_work);
+	queue_work(disk->release_wq, &disk->release_work);
 }
 
 /* ---- letting go ---- */
@@ -230,6 +228,7 @@ static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
 		if (!must_keep(disk, w->next))
 			continue;
 		keep = find_keep(disk, w->next);
+		/* None at all: the mark is a stray one, and who left it makes the pass void. */
 		if (!keep || keep->state != EBB_KEEP_DONE)
 			return false;
 	}
@@ -339,7 +338,7 @@ static void read_done(struct bio *bio)
 		kept(disk, keep, bio->bi_status);
 	spin_unlock_irqrestore(&disk->hold_lock, flags);
 	bio_put(bio);
-	queue_work(ebb_release_wq, &disk->release_work);
+	queue_work(disk->release_wq, &disk->release_work);
 	rcu_read_lock();
 	if (atomic_dec_and_test(&disk->busy))
 		wake_up_all(&disk->idle);
@@ -450,7 +449,7 @@ void ebb_preserve_end(struct ebb_disk *disk)
 		spin_unlock_irq(&disk->hold_lock);
 	}
 	WRITE_ONCE(disk->whole, false);
-	queue_work(ebb_release_wq, &disk->release_work);
+	queue_work(disk->release_wq, &disk->release_work);
 }
 
 void ebb_preserve_forget(struct ebb_disk *disk, u64 first, u64 last)
@@ -498,31 +497,21 @@ void ebb_preserve_disk_exit(struct ebb_disk *disk)
 
 int ebb_preserve_init(void)
 {
-	unsigned int flags = WQ_MEM_RECLAIM | WQ_HIGHPRI | WQ_UNBOUND;
-
 	if (bioset_init(&read_bios, 64, offsetof(struct read, bio), BIOSET_NEED_BVECS))
 		return -ENOMEM;
-	ebb_read_wq = alloc_workqueue("ebb_read", flags, 0);
-	ebb_release_wq = alloc_workqueue("ebb_release", flags, 0);
-	ebb_starved_wq = alloc_workqueue("ebb_starved", flags, 0);
-	deadline_wq = alloc_workqueue("ebb_deadline", flags, 0);
-	if (ebb_read_wq && ebb_release_wq && ebb_starved_wq && deadline_wq)
+	read_wq = alloc_workqueue("ebb_read", EBB_WQ_FLAGS, 0);
+	deadline_wq = alloc_workqueue("ebb_deadline", EBB_WQ_FLAGS, 0);
+	if (read_wq && deadline_wq)
 		return 0;
 	ebb_preserve_exit();
 	return -ENOMEM;
 }
 
-static void free_workqueue(struct workqueue_struct *wq)
-{
-	if (wq)
-		destroy_workqueue(wq);
-}
-
 void ebb_preserve_exit(void)
 {
-	free_workqueue(deadline_wq);
-	free_workqueue(ebb_starved_wq);
-	free_workqueue(ebb_release_wq);
-	free_workqueue(ebb_read_wq);
+	if (deadline_wq)
+		destroy_workqueue(deadline_wq);
+	if (read_wq)
+		destroy_workqueue(read_wq);
 	bioset_exit(&read_bios);
 }

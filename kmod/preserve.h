@@ -30,10 +30,6 @@ struct ebb_keep {
 	bool			orphan;	/* being read for a pass that is over */
 };
 
-extern struct workqueue_struct *ebb_read_wq;	/* may wait for the disk */
-extern struct workqueue_struct *ebb_release_wq;	/* lets held writes go: waits for no read */
-extern struct workqueue_struct *ebb_starved_wq;	/* waits for a write to land, so for both above */
-
 int ebb_pool_init(struct ebb_pool *pool, u64 bytes);
 void ebb_pool_exit(struct ebb_pool *pool);
 void ebb_pool_new_peak(struct ebb_pool *pool);

@@ -220,7 +220,7 @@ static noinline enum ebb_verdict starve(struct ebb_disk *disk, struct bio *bio)
 	spin_lock_irqsave(&disk->starved_lock, flags);
 	bio_list_add(&disk->starved, bio);
 	spin_unlock_irqrestore(&disk->starved_lock, flags);
-	queue_work(ebb_starved_wq, &disk->starved_work);
+	queue_work(disk->starved_wq, &disk->starved_work);
 	return EBB_TAKEN;
 }
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the module's tests (tests/kmod/cases/*.sh) in virtual machines with a real kernel.
 
-    tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--short] [--keep-going]
+    tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--short] [--repeat N]
 
 Many cases share one boot; each loads and unloads the module itself, and the kernel's log must hold
 no complaint after it. A case that leaves the module loaded, or a complaint, costs the machine: the
@@ -163,6 +163,7 @@ def parse():
     parser.add_argument("--only", action="append", default=[], help="names of cases")
     parser.add_argument("--jobs", type=int, default=1, help="machines at once")
     parser.add_argument("--short", action="store_true", help="the short share alone")
+    parser.add_argument("--repeat", type=int, default=1, help="every case so many times")
     parser.add_argument("--ko", help="a module built already (path in the tree)")
     parser.add_argument("--tag", default="", help="keeps folders and logs of runs apart")
     parser.add_argument("--verbose", action="store_true", help="print what passing cases say")
@@ -187,7 +188,7 @@ def select(options):
     if options.short:
         cases = [c for c in cases if c.short]
     # Machines of their own last: the common one is not thrown away in between. Long cases first.
-    return sorted(cases, key=lambda c: (c.machine == "own", -c.timeout))
+    return sorted(cases * options.repeat, key=lambda c: (c.machine == "own", -c.timeout))
 
 
 def main():
