@@ -2,14 +2,13 @@
 #include "service/image_export.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 
 #include "api/json.h"
+#include "format/digest.h"
 #include "platform/file_descriptor.h"
 #include "platform/file_store.h"
 #include "platform/system_error.h"
@@ -19,10 +18,7 @@ namespace ebb::service {
 namespace {
 
 constexpr std::uint64_t chunk_bytes = 1 << 20;
-
-bool is_zero(std::span<const std::byte> data) {
-    return std::ranges::all_of(data, [](std::byte b) { return b == std::byte{0}; });
-}
+constexpr std::size_t chunks_under_way = 8;
 
 }  // namespace
 
@@ -30,10 +26,6 @@ bool is_zero(std::span<const std::byte> data) {
 struct ImageExport::File {
     std::string path;
     platform::FileDescriptor file;
-    std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> digest{EVP_MD_CTX_new(),
-                                                                   EVP_MD_CTX_free};
-
-    File() { EVP_DigestInit_ex(digest.get(), EVP_sha256(), nullptr); }
 
     Status create(std::uint64_t size) {
         file = platform::FileDescriptor(
@@ -44,9 +36,7 @@ struct ImageExport::File {
     }
 
     Status write(std::uint64_t offset, std::span<const std::byte> data) {
-        if (is_zero(data)) return {};
-        EVP_DigestUpdate(digest.get(), &offset, sizeof(offset));
-        EVP_DigestUpdate(digest.get(), data.data(), data.size());
+        if (format::all_zero(data)) return {};
         while (!data.empty()) {
             const auto n =
                 ::pwrite(file.get(), data.data(), data.size(), static_cast<off_t>(offset));
@@ -58,19 +48,12 @@ struct ImageExport::File {
         return {};
     }
 
-    Result<std::string> close() {
+    Status close() {
         if (::fsync(file.get()) != 0) return platform::system_fail(errno, "syncing " + path);
         file.reset();
-        unsigned char sum[EVP_MAX_MD_SIZE];
-        unsigned size = 0;
-        EVP_DigestFinal_ex(digest.get(), sum, &size);
-        std::string hex;
-        for (unsigned i = 0; i < size; ++i) {
-            char two[3];
-            std::snprintf(two, sizeof(two), "%02x", sum[i]);
-            hex += two;
-        }
-        return hex;
+        if (::rename((path + ".partial").c_str(), path.c_str()) != 0)
+            return platform::system_fail(errno, "renaming " + path);
+        return {};
     }
 };
 
@@ -80,8 +63,7 @@ ImageExport::ImageExport(env::Tracker& tracker, platform::Worker& worker, std::s
       worker_(worker),
       folder_(std::move(folder)),
       protection_(std::move(protection)),
-      disks_(std::move(disks)),
-      chunk_(chunk_bytes) {
+      disks_(std::move(disks)) {
     for (std::size_t i = 0; i < disks_.size(); ++i) {
         files_.push_back(std::make_shared<File>());
         files_.back()->path = path(i);
@@ -95,38 +77,56 @@ std::string ImageExport::path(std::size_t disk) const {
 void ImageExport::start(core::CheckpointRequest::Image image, env::StatusCallback done) {
     image_ = image;
     done_ = std::move(done);
-    next();
+    worker_.submit<void>(
+        [self = shared_from_this()]() -> Status {
+            for (std::size_t i = 0; i < self->files_.size(); ++i) {
+                if (auto ok = self->files_[i]->create(self->disks_[i].size); !ok) return ok;
+            }
+            return {};
+        },
+        [self = shared_from_this()](Status status) {
+            if (!status) return self->end(std::move(status));
+            for (std::size_t i = 0; i < chunks_under_way; ++i)
+                self->next(std::make_shared<Buffer>(chunk_bytes));
+        });
 }
 
-void ImageExport::next() {
-    if (disk_ == disks_.size()) return finish();
-    const std::uint64_t length = std::min(chunk_bytes, disks_[disk_].size - offset_);
-    tracker_.read(image_.pass, static_cast<DiskIndex>(disk_), offset_,
-                  chunk_.span().first(static_cast<std::size_t>(length)),
-                  [self = shared_from_this(), length](Status status) {
-                      if (!status) return self->end(std::move(status));
-                      self->write_chunk(length);
+// The next chunk goes through `buffer`; the last one that comes back ends it all.
+void ImageExport::next(const std::shared_ptr<Buffer>& buffer) {
+    if (!status_ || disk_ == disks_.size()) {
+        if (under_way_ > 0) return;
+        return status_ ? finish() : end(status_);
+    }
+    const auto disk = disk_;
+    const auto offset = offset_;
+    const std::uint64_t length = std::min(chunk_bytes, disks_[disk].size - offset);
+    offset_ += length;
+    if (offset_ == disks_[disk].size) {
+        ++disk_;
+        offset_ = 0;
+    }
+    ++under_way_;
+    const auto part = buffer->span().first(static_cast<std::size_t>(length));
+    tracker_.read(image_.pass, static_cast<DiskIndex>(disk), offset, part,
+                  [self = shared_from_this(), buffer, disk, offset, part](Status status) {
+                      if (!status) return self->came_back(buffer, std::move(status));
+                      self->write_chunk(buffer, disk, offset, part);
                   });
 }
 
-void ImageExport::write_chunk(std::uint64_t length) {
+void ImageExport::write_chunk(const std::shared_ptr<Buffer>& buffer, std::size_t disk,
+                              std::uint64_t offset, std::span<const std::byte> part) {
     worker_.submit<void>(
-        [file = files_[disk_], first = offset_ == 0, size = disks_[disk_].size, offset = offset_,
-         data = chunk_.span().first(static_cast<std::size_t>(length))]() -> Status {
-            if (first) {
-                if (auto ok = file->create(size); !ok) return ok;
-            }
-            return file->write(offset, data);
-        },
-        [self = shared_from_this(), length](Status status) {
-            if (!status) return self->end(std::move(status));
-            self->offset_ += length;
-            if (self->offset_ == self->disks_[self->disk_].size) {
-                ++self->disk_;
-                self->offset_ = 0;
-            }
-            self->next();
+        [file = files_[disk], offset, part]() -> Status { return file->write(offset, part); },
+        [self = shared_from_this(), buffer](Status status) {
+            self->came_back(buffer, std::move(status));
         });
+}
+
+void ImageExport::came_back(const std::shared_ptr<Buffer>& buffer, Status status) {
+    --under_way_;
+    if (!status && status_) status_ = std::move(status);
+    next(buffer);
 }
 
 void ImageExport::finish() {
@@ -134,16 +134,11 @@ void ImageExport::finish() {
         [self = shared_from_this()]() -> Status {
             api::Json disks = api::Json::array();
             for (std::size_t i = 0; i < self->files_.size(); ++i) {
-                auto sum = self->files_[i]->close();
-                if (!sum) return std::unexpected(sum.error());
-                const auto to = self->path(i);
-                if (::rename((to + ".partial").c_str(), to.c_str()) != 0)
-                    return platform::system_fail(errno, "renaming " + to);
+                if (auto ok = self->files_[i]->close(); !ok) return ok;
                 disks.push_back({{"index", i},
                                  {"stable_id", self->disks_[i].stable_id},
                                  {"size", self->disks_[i].size},
-                                 {"file", to},
-                                 {"sha256_of_data", *sum}});
+                                 {"file", self->path(i)}});
             }
             const api::Json account{{"epoch", self->image_.epoch},
                                     {"cut_time_ns", self->image_.cut_time.ns},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies the image of a whole cut into files on the source: <folder>/<protection>-<index>.raw with
-// holes where the disk is zero, and <folder>/<protection>.json. All or nothing. On the loop.
+// holes where the disk is zero, and <folder>/<protection>.json. All or nothing. Several chunks are
+// under way at once, since the cut is held for as long as it takes. On the loop.
 #pragma once
 
 #include <memory>
@@ -22,8 +23,10 @@ public:
 
 private:
     struct File;
-    void next();
-    void write_chunk(std::uint64_t length);
+    void next(const std::shared_ptr<Buffer>& buffer);
+    void write_chunk(const std::shared_ptr<Buffer>& buffer, std::size_t disk, std::uint64_t offset,
+                     std::span<const std::byte> part);
+    void came_back(const std::shared_ptr<Buffer>& buffer, Status status);
     void finish();
     void end(Status status);
     [[nodiscard]] std::string path(std::size_t disk) const;
@@ -34,10 +37,11 @@ private:
     const std::vector<core::SourceDisk> disks_;
     core::CheckpointRequest::Image image_;
     env::StatusCallback done_;
-    Buffer chunk_;
     std::vector<std::shared_ptr<File>> files_;
-    std::size_t disk_ = 0;
+    std::size_t disk_ = 0;  // of the next chunk
     std::uint64_t offset_ = 0;
+    std::size_t under_way_ = 0;
+    Status status_;
 };
 
 }  // namespace ebb::service
