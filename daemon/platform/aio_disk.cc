@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "format/digest.h"
 #include "platform/system_error.h"
 
 namespace ebb::platform {
@@ -20,6 +21,7 @@ namespace {
 
 // Long discards and zeroing go in steps, so that closing the disk does not wait for all of it.
 constexpr std::uint64_t step_bytes = 64ULL << 20;
+constexpr std::uint64_t look_bytes = 1ULL << 20;
 constexpr unsigned blocking_threads = 2;
 constexpr auto retry_delay = std::chrono::milliseconds(10);
 
@@ -336,11 +338,27 @@ Status AioDisk::in_steps(const Worker& worker, std::uint64_t offset, std::uint64
     return {};
 }
 
-int AioDisk::zero_step(std::uint64_t offset, std::uint64_t length) const {
-    if (block_device_) {
-        std::array<std::uint64_t, 2> range{offset, length};
-        return ::ioctl(file_.get(), BLKZEROOUT, range.data()) == 0 ? 0 : errno;
+// Controllers without UNMAP, LSI Logic's among them, make their disks store what is zeroed: only
+// where something else is, so that a thin disk stays thin.
+int AioDisk::zero_what_is_not(std::uint64_t offset, std::uint64_t length) const {
+    thread_local Buffer content(look_bytes);
+    while (length > 0) {
+        const std::uint64_t part = std::min(length, look_bytes);
+        const ssize_t got = ::pread(file_.get(), content.data(), part, static_cast<off_t>(offset));
+        if (got < 0) return errno;
+        const bool whole = static_cast<std::uint64_t>(got) == part;
+        std::array<std::uint64_t, 2> range{offset, part};
+        if (!(whole && format::all_zero(content.span().first(part))) &&
+            ::ioctl(file_.get(), BLKZEROOUT, range.data()) != 0)
+            return errno;
+        offset += part;
+        length -= part;
     }
+    return 0;
+}
+
+int AioDisk::zero_step(std::uint64_t offset, std::uint64_t length) const {
+    if (block_device_) return zero_what_is_not(offset, length);
     // The size stays: ranges are within it.
     if (::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                     static_cast<off_t>(offset), static_cast<off_t>(length)) == 0)

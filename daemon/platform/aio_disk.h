@@ -86,6 +86,7 @@ private:
     Status in_steps(const Worker& worker, std::uint64_t offset, std::uint64_t length,
                     const std::function<int(std::uint64_t, std::uint64_t)>& step,
                     const char* what) const;
+    int zero_what_is_not(std::uint64_t offset, std::uint64_t length) const;
     int zero_step(std::uint64_t offset, std::uint64_t length) const;
     int discard_step(std::uint64_t offset, std::uint64_t length) const;
 
