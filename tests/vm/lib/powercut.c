@@ -9,6 +9,8 @@
  *
  *   cut drop SEED   power fails: nothing of the cache survives
  *   cut tear SEED   power fails: each unflushed sector survives or not, by a seeded coin
+ *   arm write N PID    power will fail at the Nth write from now: that one does not arrive, and the
+ *   arm flush N PID    process, QEMU, is killed before anything is answered; likewise a flush
  *   stats           counts since the start
  *
  * A cut waits for the end of all connections (the guest is gone), so that no request that was on
@@ -22,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +55,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t closed = PTHREAD_COND_INITIALIZER;
 static struct entry *table[buckets]; /* all below: under the lock */
 static unsigned long cached, connections, writes, flushes, fua_writes, cuts;
+static unsigned long armed_writes, armed_flushes; /* requests left until the power fails */
+static pid_t armed_pid;
 
 static struct entry **find(uint64_t block)
 {
@@ -196,6 +201,36 @@ static int put(uint64_t block, size_t offset, const unsigned char *buf, size_t l
     return 0;
 }
 
+/* Dead, though perhaps not yet waited for. */
+static int is_dead(pid_t pid)
+{
+    char path[64], line[512] = "", state = 'Z';
+    const char *after;
+    FILE *f;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    f = fopen(path, "r");
+    if (!f)
+        return 1;
+    if (fgets(line, sizeof(line), f) && (after = strrchr(line, ')')))
+        sscanf(after + 1, " %c", &state);
+    fclose(f);
+    return state == 'Z' || state == 'X';
+}
+
+/* True when the power fails at this request. Under the lock. */
+static int power_fails(unsigned long *left)
+{
+    if (!*left || --*left)
+        return 0;
+    armed_writes = armed_flushes = 0;
+    kill(armed_pid, SIGKILL);
+    while (!is_dead(armed_pid))
+        usleep(1000);
+    errno = EIO;
+    return 1;
+}
+
 static int change(const unsigned char *buf, uint64_t len, uint64_t at, uint32_t flags)
 {
     int fua = !!(flags & NBDKIT_FLAG_FUA), result = 0;
@@ -203,6 +238,8 @@ static int change(const unsigned char *buf, uint64_t len, uint64_t at, uint32_t 
     pthread_mutex_lock(&lock);
     writes++;
     fua_writes += fua;
+    if (power_fails(&armed_writes))
+        result = -1;
     while (len && !result) {
         size_t offset = at % block_size;
         size_t n = block_size - offset < len ? block_size - offset : len;
@@ -265,7 +302,7 @@ static int powercut_flush(void *handle, uint32_t flags)
     (void)flags;
     pthread_mutex_lock(&lock);
     flushes++;
-    result = destage_all();
+    result = power_fails(&armed_flushes) ? -1 : destage_all();
     pthread_mutex_unlock(&lock);
     if (result)
         nbdkit_error("flush: %m");
@@ -316,7 +353,9 @@ static void wait_closed(void)
 static void command(const char *line, char *answer, size_t room)
 {
     unsigned long long seed;
+    unsigned long count;
     char how[8];
+    int pid;
 
     pthread_mutex_lock(&lock);
     if (sscanf(line, "cut %7s %llu", how, &seed) == 2 &&
@@ -326,6 +365,12 @@ static void command(const char *line, char *answer, size_t room)
             snprintf(answer, room, "error a client is still connected\n");
         else if (cut(!strcmp(how, "tear"), seed, answer, room))
             snprintf(answer, room, "error %s\n", strerror(errno));
+    } else if (sscanf(line, "arm %7s %lu %d", how, &count, &pid) == 3 &&
+               (!strcmp(how, "write") || !strcmp(how, "flush"))) {
+        armed_writes = strcmp(how, "write") ? 0 : count;
+        armed_flushes = strcmp(how, "flush") ? 0 : count;
+        armed_pid = pid;
+        snprintf(answer, room, "ok\n");
     } else if (!strncmp(line, "stats", 5)) {
         unsigned long sectors = 0;
 

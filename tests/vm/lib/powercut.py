@@ -59,6 +59,11 @@ class PowerCutDisk:
         {"lost": sectors, "kept": sectors}. All clients must be gone (QEMU killed)."""
         return self._ask(f"cut {how} {seed}")
 
+    def arm(self, what, count, pid):
+        """The power will fail at the `count`th "write" or "flush" from now, which does not arrive:
+        `pid`, QEMU's, is killed then. cut() says what that loses."""
+        self._ask(f"arm {what} {count} {pid}")
+
     def stats(self):
         """{"unflushed": sectors, "writes", "fua", "flushes", "cuts"}"""
         return self._ask("stats")

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the power-cut disk, by a small NBD client: no machine is started."""
 import os
+import signal
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -144,9 +146,28 @@ def cut_waits_for_clients(disk):
     c.close()
 
 
+def power_fails_at_a_write(disk):
+    victim = subprocess.Popen(["sleep", "600"])
+    c = Client(disk.socket)
+    c.write(0, sectors(1, 1), FUA)
+    disk.arm("write", 2, victim.pid)
+    c.write(0, sectors(2, 1), FUA)
+    try:
+        c.write(0, sectors(3, 1), FUA)
+    except AssertionError:
+        pass
+    else:
+        raise AssertionError("the write arrived")
+    assert victim.wait() == -signal.SIGKILL
+    assert c.read(0, 512) == sectors(2, 1)
+    c.write(0, sectors(4, 1), FUA)
+    c.close()
+
+
 TESTS = (unflushed_is_lost, flushed_stays, fua_covers_its_sectors_alone,
          tearing_is_by_sector_and_seed, discards_are_cached_too, an_orderly_end_keeps_all,
-         cut_waits_for_clients)
+         cut_waits_for_clients,
+         power_fails_at_a_write)
 
 
 def main():
