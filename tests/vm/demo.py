@@ -135,8 +135,9 @@ def tell(story, lab):
     machines.boot()
     control = Control(lab, machines)
     control.start()
-    control.join(machines.target, TARGET, "on-premises", "target")
-    control.join(machines.source, MACHINE, "cloud", "source")
+    control.join(machines.target, TARGET, "on-premises", "target", "/ebb/build/ebbd",
+                 more={"target": {"host": "10.9.0.2"}})
+    control.join(machines.source, MACHINE, "cloud", "source", "/usr/sbin/ebbd")
     story.say("both agents have joined: TLS 1.3, certificates by one-time tokens")
 
     load = workload.Workload(machines.source, "/out/stamps", 40, 25)

@@ -29,6 +29,7 @@ class Control:
         self.folder = os.path.join(lab.folder, "controller")
         self.socket = os.path.join(lab.sockets, "ctl.sock")
         self.process = None
+        self.daemons = {}
 
     def start(self):
         build = self.machines.build
@@ -38,7 +39,10 @@ class Control:
         config = {"name": "controller", "folder": self.folder,
                   "state": os.path.join(self.folder, "state"), "roles": ["controller"],
                   "serve": {"address": "127.0.0.1", "port": self.machines.controller_port,
-                            "socket": self.socket, "qemu": self.machines.provider()}}
+                            "socket": self.socket}}
+        provider = self.machines.provider()
+        if provider:
+            config["serve"]["qemu"] = provider
         path = os.path.join(self.folder, "ebbd.json")
         with open(path, "w") as out:
             json.dump(config, out, indent=1)
@@ -49,15 +53,27 @@ class Control:
         log.close()
         self._until("the controller listens", lambda: os.path.exists(self.socket))
 
-    def join(self, vm, name, site, role):
+    def join(self, vm, name, site, role, ebbd, folder="/etc/ebb", more=None):
+        """`more`: of the daemon's configuration."""
         token = self.ctl("token", "create", "--machine", name, "--site", site)["token"]
-        ebbd = "/usr/sbin/ebbd" if role == "source" else "/ebb/build/ebbd"
         vm.run(f"{ebbd} join --controller 10.0.2.100:{AGENT_PORT} --token {token} --name {name} "
-               f"--role {role}")
-        if role == "target":
-            vm.run("sed -i 's|^{|{\"target\": {\"host\": \"10.9.0.2\"},|' /etc/ebb/ebbd.json")
-        vm.spawn(f"exec {ebbd} >/run/ebbd.log 2>&1")
-        self._until(f"{name} registers", lambda: self.machine(name).get("seen"))
+               f"--role {role} --folder {folder}")
+        words = json.dumps(more or {})[1:-1]
+        if words:
+            vm.run(f"sed -i '1s|^{{|{{{words},|' {folder}/ebbd.json")
+        self.daemons[vm.name] = (name, f"exec {ebbd} --config {folder}/ebbd.json >>/run/ebbd.log 2>&1")
+        self.serve(vm)
+
+    def serve(self, vm):
+        """Starts the daemon of a machine that has joined."""
+        name, command = self.daemons[vm.name]
+        before = self._incarnation(name)
+        vm.spawn(command)
+        self._until(f"{name} registers", lambda: self._incarnation(name) != before)
+
+    def _incarnation(self, name):
+        """Of its daemon: another one after each start."""
+        return self.machine(name).get("status", {}).get("incarnation")
 
     def ctl(self, *words):
         """ebbctl --json: its value; Refused with its words."""
