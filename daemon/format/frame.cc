@@ -2,11 +2,18 @@
 #include "format/frame.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "format/bytes.h"
 #include "format/digest.h"
 
 namespace ebb::format {
+
+namespace {
+
+constexpr std::size_t reserve_bytes = 64 << 10;
+
+}  // namespace
 
 Result<FrameHeader> decode_frame_header(std::span<const std::byte> in) {
     if (in.size() < frame_header_bytes) return fail(ErrorCode::protocol, "frame header is short");
@@ -31,7 +38,7 @@ Result<FrameHeader> decode_frame_header(std::span<const std::byte> in) {
         type > static_cast<std::uint8_t>(FrameType::pong)) {
         return fail(ErrorCode::protocol, "unknown frame type " + std::to_string(type));
     }
-    if (header.length > frame_payload_max || reserved != 0) {
+    if (header.length > frame_payload_max || header.flags != 0 || reserved != 0) {
         return fail(ErrorCode::protocol, "frame header out of range");
     }
     header.type = static_cast<FrameType>(type);
@@ -53,23 +60,43 @@ void seal_frame(std::vector<std::byte>& frame, FrameType type, std::uint64_t seq
     std::copy(header.begin(), header.end(), frame.begin());
 }
 
+// A frame is gathered in memory of its own, so that a byte of a large one is copied once.
 void FrameSplitter::push(std::span<const std::byte> bytes) {
-    if (begin_ > 0) {
-        buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<std::ptrdiff_t>(begin_));
-        begin_ = 0;
+    while (!bytes.empty() && !error_) {
+        if (frame_.size() < frame_header_bytes) {
+            const std::size_t size = std::min(frame_header_bytes - frame_.size(), bytes.size());
+            frame_.insert(frame_.end(), bytes.begin(),
+                          bytes.begin() + static_cast<std::ptrdiff_t>(size));
+            bytes = bytes.subspan(size);
+            if (frame_.size() < frame_header_bytes) return;
+            auto header = decode_frame_header(frame_);
+            if (!header) {
+                error_ = header.error();
+                return;
+            }
+            wanted_ = frame_header_bytes + header->length;
+            // Not more than a little before there is something to put into it.
+            frame_.reserve(std::min(wanted_, frame_header_bytes + bytes.size() + reserve_bytes));
+        }
+        const std::size_t size = std::min(wanted_ - frame_.size(), bytes.size());
+        if (frame_.capacity() < frame_.size() + size) frame_.reserve(wanted_);
+        frame_.insert(frame_.end(), bytes.begin(),
+                      bytes.begin() + static_cast<std::ptrdiff_t>(size));
+        bytes = bytes.subspan(size);
+        if (frame_.size() < wanted_) return;
+        whole_.push_back(std::exchange(frame_, {}));
+        wanted_ = 0;
     }
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
 }
 
 Result<std::optional<std::vector<std::byte>>> FrameSplitter::next() {
-    const auto rest = std::span<const std::byte>(buffer_).subspan(begin_);
-    if (rest.size() < frame_header_bytes) return std::nullopt;
-    auto header = decode_frame_header(rest);
-    if (!header) return std::unexpected(header.error());
-    const std::size_t size = frame_header_bytes + header->length;
-    if (rest.size() < size) return std::nullopt;
-    begin_ += size;
-    return std::vector<std::byte>(rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(size));
+    if (whole_.empty()) {
+        if (error_) return std::unexpected(*error_);
+        return std::nullopt;
+    }
+    auto frame = std::move(whole_.front());
+    whole_.pop_front();
+    return frame;
 }
 
 }  // namespace ebb::format

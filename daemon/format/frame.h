@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <span>
 #include <vector>
@@ -52,8 +53,10 @@ public:
     [[nodiscard]] Result<std::optional<std::vector<std::byte>>> next();
 
 private:
-    std::vector<std::byte> buffer_;
-    std::size_t begin_ = 0;
+    std::vector<std::byte> frame_;  // being gathered
+    std::size_t wanted_ = 0;        // its size, once its header is there
+    std::deque<std::vector<std::byte>> whole_;
+    std::optional<Error> error_;
 };
 
 }  // namespace ebb::format

@@ -92,7 +92,8 @@ Result<Hello> decode_hello(std::span<const std::byte> frame) {
         if (disk.stable_id.size() > text_max) return malformed("HELLO");
         m.disks.push_back(std::move(disk));
     }
-    if (!r.done()) return malformed("HELLO");
+    // Later versions may say more, behind what all of them say.
+    if (r.failed() || (!r.done() && m.version_max <= protocol_version)) return malformed("HELLO");
     return m;
 }
 
@@ -249,7 +250,9 @@ Result<ExtentView> decode_extent(std::span<const std::byte> frame) {
         m.head.length > extent_bytes_max) {
         return malformed("EXTENT");
     }
-    if (!data && (codec != 0 || !m.stored.empty())) return malformed("EXTENT");
+    if (!data && (codec != 0 || !m.stored.empty() || m.head.digest != Digest128{})) {
+        return malformed("EXTENT");
+    }
     if (data && codec == 0 && m.stored.size() != m.head.length) return malformed("EXTENT");
     return m;
 }
