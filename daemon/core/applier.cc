@@ -45,19 +45,18 @@ void add_undo(const Received& extent, std::uint64_t offset, std::span<const std:
     }
 }
 
-format::Payload undo_payload(std::vector<format::UndoEntry>& entries,
-                             const std::vector<std::span<const std::byte>>& data) {
+format::RecordBytes undo_record(std::vector<format::UndoEntry>& entries,
+                                const std::vector<std::span<const std::byte>>& data) {
     std::uint64_t at = format::undo_table_bytes(entries.size());
     for (format::UndoEntry& entry : entries) {
         if (entry.zero) continue;
         entry.at = at;
         at += entry.length;
     }
-    format::Payload payload;
-    payload.reserve(at);
-    format::encode_undo_table(entries, payload);
-    for (const auto& block : data) payload.insert(payload.end(), block.begin(), block.end());
-    return payload;
+    auto record = format::blank_record(at);
+    format::encode_undo_table(entries, record);
+    for (const auto& block : data) record.insert(record.end(), block.begin(), block.end());
+    return record;
 }
 
 }  // namespace
@@ -119,16 +118,16 @@ Task<Status> Applier::save_old(const std::vector<Received>& extents, std::size_t
         add_undo(extent, old.offset, content, entries, data);
     }
     if (entries.empty()) co_return Status{};
-    auto payload = undo_payload(entries, data);
+    auto record = undo_record(entries, data);
     Op<env::VolumeSpace> asked;
     volume_.space(asked.callback());
     auto space = co_await asked;
     if (!space) co_return std::unexpected(space.error());
-    if (space->available < payload.size() + limits_.reserve_bytes) {
+    if (space->available < record.size() + limits_.reserve_bytes) {
         co_return fail(ErrorCode::no_space, "the retention volume is full",
                        "make it larger, or keep points for a shorter time");
     }
-    status = co_await journal_.append_undo(std::move(entries), std::move(payload));
+    status = co_await journal_.append_undo(std::move(entries), std::move(record));
     co_return status;
 }
 

@@ -11,6 +11,8 @@ constexpr const char* session_name = "session";
 constexpr const char* prefix = "epoch-";
 constexpr const char* suffix = ".ebb";
 constexpr std::size_t digits = 16;
+constexpr std::uint64_t seal_bytes = format::record_header_bytes + format::record_trailer_bytes;
+constexpr std::uint64_t look_bytes = 1ULL << 20;
 
 bool same_disks(const format::MetaFile& a, const format::MetaFile& b) {
     return std::equal(a.disks.begin(), a.disks.end(), b.disks.begin(), b.disks.end(),
@@ -24,6 +26,12 @@ const env::VolumeFile* find(const std::vector<env::VolumeFile>& files, std::stri
     const auto at = std::find_if(files.begin(), files.end(),
                                  [&](const env::VolumeFile& file) { return file.name == name; });
     return at == files.end() ? nullptr : &*at;
+}
+
+format::RecordBytes record_of(const format::Payload& payload) {
+    auto record = format::blank_record(payload.size());
+    record.insert(record.end(), payload.begin(), payload.end());
+    return record;
 }
 
 }  // namespace
@@ -192,7 +200,8 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
         auto status = co_await scan_record(scan);
         if (!status) co_return status;
     }
-    if (scan.closed && scan.at != size) {
+    // Behind the closed record comes its seal, if anything: as it was never synced, also a part.
+    if (scan.closed && size - scan.at > seal_bytes) {
         co_return fail(ErrorCode::corrupt, name + ": data after the end of a closed epoch");
     }
     if (scan.last) {
@@ -201,21 +210,28 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
         if (scan.at == 0) co_return Status{};
     } else if (!scan.closed) {
         co_return fail(ErrorCode::corrupt,
-                       name + ": an epoch that is not the newest is not closed");
+                       name + ": an epoch that is not the newest is not closed",
+                       "the points of this protection cannot be relied on: disable it, and protect "
+                       "the machine again");
     }
     chain_ = scan.chain;
-    scan.epoch.file_bytes = scan.at;
+    scan.epoch.file_bytes = scan.epoch.durable_bytes = scan.at;
     if (scan.closed) {
         chain_closed_ = scan.chain;
-        closed_.push_back({scan.epoch.epoch, scan.at, std::move(*scan.closed)});
+        closed_.push_back({scan.epoch.epoch, size, std::move(*scan.closed)});
     } else {
         open_ = std::move(scan.epoch);
     }
     co_return Status{};
 }
 
-// A tail that is not whole was not synced, so nothing was done that relied on it.
-Task<Status> Journal::repair_tail(const Scan& scan) {
+// A tail that is not whole was not synced, so nothing was done that relied on it; unless a later
+// record says otherwise.
+Task<Status> Journal::repair_tail(Scan& scan) {
+    if (scan.torn) {
+        auto status = co_await look_beyond(scan);
+        if (!status) co_return status;
+    }
     if (scan.at == 0) {
         Op<void> removed;
         volume_.remove(scan.name, removed.callback());
@@ -232,6 +248,37 @@ Task<Status> Journal::repair_tail(const Scan& scan) {
     volume_.sync(scan.name, "recovery-content", synced.callback());
     auto status = co_await synced;
     co_return status;
+}
+
+// What was damaged after it had been synced is loss: a header beyond it that was made when it was
+// durable bears witness.
+Task<Status> Journal::look_beyond(const Scan& scan) {
+    std::uint64_t from = scan.at + 1;
+    while (from + format::record_header_bytes <= scan.size) {
+        const std::uint64_t size =
+            std::min(scan.size - from, look_bytes + format::record_header_bytes);
+        auto chunk = std::make_shared<std::vector<std::byte>>(size);
+        Op<void> read;
+        volume_.read(scan.name, from, *chunk, read.callback(chunk));
+        auto status = co_await read;
+        if (!status) co_return status;
+        for (auto rest = std::span<const std::byte>(*chunk);
+             rest.size() >= format::record_header_bytes; rest = rest.subspan(1)) {
+            rest = rest.subspan(format::find_record_magic(rest));
+            auto header = format::decode_record_header(rest);
+            if (header && header->epoch == scan.epoch.epoch &&
+                header->sequence > scan.epoch.records && header->durable_bytes > scan.at) {
+                co_return fail(ErrorCode::corrupt,
+                               scan.name + ": damaged at " + std::to_string(scan.at) +
+                                   ", where it had been durable",
+                               "the points of this protection cannot be relied on: disable it, and "
+                               "protect the machine again");
+            }
+            if (rest.empty()) break;
+        }
+        from += look_bytes;
+    }
+    co_return Status{};
 }
 
 Task<Status> Journal::scan_record(Scan& scan) {
@@ -319,27 +366,30 @@ Status Journal::take_record(Scan& scan, const std::vector<std::byte>& payload) {
             scan.closed = std::move(*record);
             return {};
         }
+        case format::RecordType::sealed:
+            return fail(ErrorCode::corrupt, scan.name + ": a seal and nothing closed");
     }
     return fail(ErrorCode::corrupt, "unknown record");
 }
 
-Task<Status> Journal::append(format::RecordType type, format::Payload payload,
-                             std::string_view site) {
+Task<Result<format::RecordHeader>> Journal::append(format::RecordType type,
+                                                   format::RecordBytes record,
+                                                   std::string_view site) {
     const std::string name = epoch_name(open_->epoch);
     format::Sha256 chain = chain_;
-    auto record = std::make_shared<std::vector<std::byte>>(
-        format::encode_record(type, open_->epoch, open_->records, payload, chain));
-    payload = {};
+    auto bytes = std::make_shared<format::RecordBytes>(std::move(record));
+    const auto header = format::seal_record(*bytes, type, open_->epoch, open_->records,
+                                            open_->durable_bytes, chain);
     Op<void> appended;
-    volume_.append(name, *record, appended.callback(record));
+    volume_.append(name, *bytes, appended.callback(bytes));
     auto status = co_await appended;
     if (!status) {
-        if (status.error().code != ErrorCode::no_space) co_return status;
+        if (status.error().code != ErrorCode::no_space) co_return std::unexpected(status.error());
         Op<void> cut;
         volume_.truncate(name, open_->file_bytes, cut.callback());
         auto undone = co_await cut;
-        if (!undone) co_return undone;
-        co_return status;
+        if (!undone) co_return std::unexpected(undone.error());
+        co_return std::unexpected(status.error());
     }
     if (!site.empty()) {
         Op<void> synced;
@@ -349,11 +399,12 @@ Task<Status> Journal::append(format::RecordType type, format::Payload payload,
             // What a failed sync left is not known: never E_NO_SPACE, so that it is read again.
             co_return fail(ErrorCode::io, "sync of the journal failed: " + status.error().message);
         }
+        open_->durable_bytes = open_->file_bytes + bytes->size();
     }
-    open_->file_bytes += record->size();
+    open_->file_bytes += bytes->size();
     ++open_->records;
     chain_ = chain;
-    co_return Status{};
+    co_return header;
 }
 
 Task<Status> Journal::begin(std::uint64_t epoch, format::BeginRecord record) {
@@ -370,15 +421,16 @@ Task<Status> Journal::begin(std::uint64_t epoch, format::BeginRecord record) {
         chain_ = chain_closed_;
     }
     // Not synced: nothing is done that relies on it before a later record is.
-    auto status = co_await append(format::RecordType::begin, format::encode(record), {});
-    if (!status) {
+    auto begun = co_await append(format::RecordType::begin, record_of(format::encode(record)), {});
+    if (!begun) {
         // An open epoch without its first record is none: as after a crash here.
-        if (status.error().code == ErrorCode::no_space && fresh) {
+        if (begun.error().code == ErrorCode::no_space && fresh) {
             auto dropped = co_await drop_open();
             if (!dropped) co_return dropped;
         }
-        co_return status;
+        co_return std::unexpected(begun.error());
     }
+    Status status;
     open_->begin = record;
     open_->position.reset();
     if (fresh) {
@@ -389,15 +441,13 @@ Task<Status> Journal::begin(std::uint64_t epoch, format::BeginRecord record) {
     co_return status;
 }
 
-Task<Status> Journal::append_undo(std::vector<format::UndoEntry> entries, format::Payload payload) {
-    UndoRecord record;
-    record.at = open_->file_bytes;
-    record.header.payload_bytes = payload.size();
-    record.header.payload_digest = format::xxh3_128(payload);
-    auto status = co_await append(format::RecordType::undo, std::move(payload), "undo");
-    if (!status) co_return status;
-    open_->undo_bytes += record.header.payload_bytes;
-    open_->undo.push_back(record);
+Task<Status> Journal::append_undo(std::vector<format::UndoEntry> entries,
+                                  format::RecordBytes record) {
+    const std::uint64_t at = open_->file_bytes;
+    auto header = co_await append(format::RecordType::undo, std::move(record), "undo");
+    if (!header) co_return std::unexpected(header.error());
+    open_->undo_bytes += header->payload_bytes;
+    open_->undo.push_back({at, *header});
     for (const format::UndoEntry& entry : entries) {
         open_->undone[entry.disk].add(entry.offset, entry.offset + entry.length);
     }
@@ -405,19 +455,35 @@ Task<Status> Journal::append_undo(std::vector<format::UndoEntry> entries, format
 }
 
 Task<Status> Journal::append_position(format::PositionRecord record, std::string_view site) {
-    auto status = co_await append(format::RecordType::position, format::encode(record), site);
-    if (status) open_->position = record;
-    co_return status;
+    auto done =
+        co_await append(format::RecordType::position, record_of(format::encode(record)), site);
+    if (!done) co_return std::unexpected(done.error());
+    open_->position = std::move(record);
+    co_return Status{};
 }
 
 Task<Status> Journal::append_closed(format::ClosedRecord record) {
     record.undo_bytes = open_->undo_bytes;
-    auto status = co_await append(format::RecordType::closed, format::encode(record), "closed");
-    if (!status) co_return status;
-    closed_.push_back({open_->epoch, open_->file_bytes, std::move(record)});
+    auto done =
+        co_await append(format::RecordType::closed, record_of(format::encode(record)), "closed");
+    if (!done) co_return std::unexpected(done.error());
     chain_closed_ = chain_;
+    co_await append_seal();
+    closed_.push_back({open_->epoch, open_->file_bytes, std::move(record)});
     open_.reset();
     co_return Status{};
+}
+
+// Not synced, and good for nothing but a witness: without it the epoch is closed all the same.
+Task<void> Journal::append_seal() {
+    format::Sha256 chain = chain_;
+    auto seal = std::make_shared<format::RecordBytes>(format::blank_record(0));
+    format::seal_record(*seal, format::RecordType::sealed, open_->epoch, open_->records,
+                        open_->durable_bytes, chain);
+    Op<void> appended;
+    volume_.append(epoch_name(open_->epoch), *seal, appended.callback(seal));
+    auto status = co_await appended;
+    if (status) open_->file_bytes += seal->size();
 }
 
 Task<Result<std::vector<std::byte>>> Journal::read_undo(UndoRecord record) {

@@ -33,6 +33,7 @@ struct JournalEpoch {
     std::vector<Ranges> undone;                      // by disk: old content is in the journal
     std::vector<UndoRecord> undo;
     std::uint64_t file_bytes = 0;
+    std::uint64_t durable_bytes = 0;  // of them, synced
     std::uint64_t undo_bytes = 0;
     std::uint64_t records = 0;
 };
@@ -47,8 +48,9 @@ public:
     [[nodiscard]] Task<Status> begin(std::uint64_t epoch, format::BeginRecord record);
     // These are durable when they return. E_NO_SPACE leaves the journal as it was; after any other
     // error it must be opened again.
+    // `record`: blank_record() and the payload.
     [[nodiscard]] Task<Status> append_undo(std::vector<format::UndoEntry> entries,
-                                           format::Payload payload);
+                                           format::RecordBytes record);
     [[nodiscard]] Task<Status> append_position(format::PositionRecord record,
                                                std::string_view site);
     [[nodiscard]] Task<Status> append_closed(format::ClosedRecord record);
@@ -75,9 +77,13 @@ private:
     [[nodiscard]] Task<Status> scan_file(std::string name, std::uint64_t size, bool last);
     [[nodiscard]] Task<Status> scan_record(Scan& scan);
     [[nodiscard]] Status take_record(Scan& scan, const std::vector<std::byte>& payload);
-    [[nodiscard]] Task<Status> repair_tail(const Scan& scan);
-    [[nodiscard]] Task<Status> append(format::RecordType type, format::Payload payload,
-                                      std::string_view site);  // empty: not synced
+    [[nodiscard]] Task<Status> repair_tail(Scan& scan);
+    [[nodiscard]] Task<Status> look_beyond(const Scan& scan);
+    [[nodiscard]] Task<void> append_seal();
+    // `site` empty: not synced.
+    [[nodiscard]] Task<Result<format::RecordHeader>> append(format::RecordType type,
+                                                            format::RecordBytes record,
+                                                            std::string_view site);
     [[nodiscard]] Task<Status> replace_file(std::string name, format::Payload content);
     [[nodiscard]] Task<Result<std::vector<std::byte>>> read_file(std::string name,
                                                                  std::uint64_t size);

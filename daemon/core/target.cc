@@ -223,6 +223,8 @@ void Target::Impl::restore_pass() {
     lost_acks_ = false;
     frozen_began_ = false;
     epoch_bytes_ = 0;
+    unreadable_.clear();
+    unreadable_bytes_ = 0;
     pass_.reset();
     const auto& open = journal_.open_epoch();
     if (!open) return;
@@ -234,6 +236,8 @@ void Target::Impl::restore_pass() {
     frozen_began_ = at.frozen_began;
     lost_acks_ = at.frozen_began;
     epoch_bytes_ = at.bytes;
+    unreadable_ = at.unreadable;
+    unreadable_bytes_ = at.unreadable_bytes;
     pass_.emplace();
     pass_->number = at.pass;
     pass_->run = at.run;
@@ -246,18 +250,22 @@ Task<void> Target::Impl::loop() {
     auto status = co_await recover();
     ready_ = status.has_value();
     if (!status) {
-        has_error_ = true;
+        has_error_ = broken_ = true;
         error_ = status.error();
     }
     post([done = std::move(opened_), status]() mutable { done(std::move(status)); });
-    if (!ready_) co_return;
+    while (!ready_ && !closing_) {
+        // Nothing but an answer to what is asked.
+        co_await run_work();
+        if (!closing_) co_await wake_.wait();
+    }
     while (!closing_) {
         if (!work_.empty()) {
             co_await run_work();
         } else if (broken_) {
             status = co_await recover();
             if (status) {
-                broken_ = has_error_ = false;
+                broken_ = false;
             } else {
                 error_ = status.error();
                 wake_later(config_.space_retry);
@@ -299,6 +307,7 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
         if (status || status.error().code != ErrorCode::no_space) {
             if (full_ && connection_) connection_->send(format::encode(format::Notice{}, sent_++));
             full_ = false;
+            if (status) has_error_ = false;
             co_return status;
         }
         if (journal_.closed().size() > 1) {
@@ -316,7 +325,8 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
         while (clock_.now() < until) {
             co_await wake_.wait();
             co_await run_work();
-            if (closing_ || link != link_ || !connection_ || !journal_.open_epoch()) {
+            // A failover, which ends the epoch, has ended the connection before.
+            if (closing_ || link != link_ || !connection_) {
                 full_ = false;
                 co_return fail(ErrorCode::cancelled, "given up while the volume was full");
             }
@@ -338,6 +348,16 @@ Task<Status> Target::Impl::trim() {
     co_return Status{};
 }
 
+Task<Status> Target::Impl::write_session(format::SessionFile session) {
+    while (true) {
+        auto status = co_await journal_.write_session(session);
+        if (status || status.error().code != ErrorCode::no_space) co_return status;
+        if (journal_.closed().size() < 2) co_return status;
+        status = co_await journal_.remove_oldest();
+        if (!status) co_return status;
+    }
+}
+
 Task<void> Target::Impl::trim_now(std::shared_ptr<env::StatusCallback> done) {
     Status status;
     if (broken_) {
@@ -352,7 +372,9 @@ Task<void> Target::Impl::trim_now(std::shared_ptr<env::StatusCallback> done) {
 Task<void> Target::Impl::failover(std::uint64_t session,
                                   std::shared_ptr<env::Callback<FailoverResult>> done) {
     Result<FailoverResult> result;
-    if (broken_) {
+    if (!ready_) {
+        result = std::unexpected(error_);
+    } else if (broken_) {
         auto again = co_await recover();
         broken_ = has_error_ = !again.has_value();
         if (!again) result = std::unexpected(error_ = again.error());
@@ -370,7 +392,7 @@ Task<void> Target::Impl::failover(std::uint64_t session,
         forget_waiting();
         pass_.reset();
         // The fence is durable before anything is taken back.
-        auto status = co_await journal_.write_session({session, true});
+        auto status = co_await write_session({session, true});
         if (status) {
             auto bytes = co_await take_back();
             if (bytes) {
@@ -410,7 +432,7 @@ Task<void> Target::Impl::resume(std::shared_ptr<env::StatusCallback> done) {
         auto bytes = co_await take_back();
         if (!bytes) status = std::unexpected(bytes.error());
         if (status) {
-            status = co_await journal_.write_session({journal_.session().session, false});
+            status = co_await write_session({journal_.session().session, false});
         }
         if (!status) fail_with(status.error());
     }

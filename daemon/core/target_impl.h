@@ -58,6 +58,8 @@ private:
     // Repeats `step` while the volume is full: gives up the oldest point, or waits.
     [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
     [[nodiscard]] Task<Status> trim();
+    // Gives up old points where there is no room for it, but waits for none.
+    [[nodiscard]] Task<Status> write_session(format::SessionFile session);
     [[nodiscard]] Task<Result<std::uint64_t>> take_back();
     [[nodiscard]] Task<void> run_work();
     [[nodiscard]] Status check_hello(const format::Hello& hello) const;
@@ -90,7 +92,7 @@ private:
     bool broken_ = false;  // to be recovered again
     bool closing_ = false;
     bool full_ = false;
-    bool has_error_ = false;
+    bool has_error_ = false;  // until something could be written again
     Error error_;
     std::deque<std::function<Task<void>(Impl&)>> work_;
 
@@ -108,11 +110,11 @@ private:
     std::optional<Pass> pass_;
     std::vector<Received> waiting_;  // received and not on the disks
     std::vector<Ranges> waiting_ranges_;
-    std::uint64_t waiting_bytes_ = 0;
+    std::uint64_t waiting_bytes_ = 0;  // memory it takes
     bool lost_acks_ = false;  // something acknowledged in the open epoch may be gone
     bool frozen_began_ = false;
     std::uint64_t epoch_bytes_ = 0;
-    std::vector<format::ClosedRecord::Unreadable> unreadable_;
+    std::vector<format::Unreadable> unreadable_;
     std::uint64_t unreadable_bytes_ = 0;
     std::uint64_t received_bytes_ = 0;
 };

@@ -9,6 +9,13 @@ namespace ebb::core {
 using format::ExtentKind;
 using format::FrameType;
 
+namespace {
+
+// Memory of an extent that waits, beside its content.
+constexpr std::uint64_t extent_cost = 256;
+
+}  // namespace
+
 void Target::Impl::accept(std::shared_ptr<env::Connection> connection, env::Frame first) {
     drop_connection();
     const std::uint64_t link = link_;
@@ -196,7 +203,7 @@ Task<Status> Target::Impl::on_hello(const env::Frame& frame) {
     auto status = check_hello(*hello);
     if (!status) co_return status;
     if (hello->session > journal_.session().session) {
-        status = co_await journal_.write_session({hello->session, false});
+        status = co_await write_session({hello->session, false});
         if (!status) co_return status;
     }
     // What was received of a pass that goes on is counted; what another run of the source left in
@@ -223,28 +230,14 @@ Task<Status> Target::Impl::on_epoch_begin(const env::Frame& frame) {
     }
     const bool fresh = !journal_.open_epoch();
     forget_waiting();
-    if (fresh) {
-        pass_.reset();
-        epoch_bytes_ = 0;
-    }
+    pass_.reset();
+    if (fresh) epoch_bytes_ = 0;
     format::BeginRecord record{message->incarnation, message->full, newest == 0};
     if (!fresh && record.incarnation == journal_.open_epoch()->begin.incarnation) {
         record.full = record.full || journal_.open_epoch()->begin.full;
     }
     const std::uint64_t epoch = message->epoch;
-    Status status;
-    if (fresh) {
-        // There is no open epoch yet that with_space could wait for.
-        while (true) {
-            status = co_await journal_.begin(epoch, record);
-            if (status || status.error().code != ErrorCode::no_space) break;
-            if (journal_.closed().size() < 2) break;
-            auto removed = co_await journal_.remove_oldest();
-            if (!removed) co_return removed;
-        }
-    } else {
-        status = co_await with_space([&] { return journal_.begin(epoch, record); });
-    }
+    auto status = co_await with_space([&] { return journal_.begin(epoch, record); });
     if (!status) co_return status;
     lost_acks_ = false;
     frozen_began_ = false;
@@ -271,17 +264,19 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
     pass_->kind = message->kind;
     pass_->in_memory =
         message->kind == format::PassKind::frozen && message->bytes <= config_.closing_budget_bytes;
-    if (message->kind == format::PassKind::frozen && !frozen_began_) {
-        frozen_began_ = true;
-        // From here on a restart of ours may lose what was acknowledged: whoever relies on what
-        // is durable in this epoch must be able to know.
-        if (open->position) {
-            auto status = co_await with_space(
-                [&] { return journal_.append_position(position(), "frozen-began"); });
-            co_return status;
-        }
+    // From a frozen pass on a restart of ours may lose what was acknowledged: whoever relies on what
+    // is durable in this epoch must be able to know.
+    if (message->kind != format::PassKind::frozen || frozen_began_) co_return Status{};
+    frozen_began_ = true;
+    if (!open->position) co_return Status{};
+    auto status = co_await with_space(
+        [&] { return journal_.append_position(position(), "frozen-began"); });
+    if (!status) {
+        // The pass has not begun.
+        frozen_began_ = false;
+        pass_.reset();
     }
-    co_return Status{};
+    co_return status;
 }
 
 Status Target::Impl::check_extent(const format::ExtentHead& head) const {
@@ -305,8 +300,8 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     const std::uint64_t end = head.offset + head.length;
     const auto free_parts = waiting_ranges_[head.disk].missing(head.offset, end);
     const bool overlaps = free_parts.size() != 1 || free_parts[0] != std::pair(head.offset, end);
-    if (overlaps ||
-        (pass_->in_memory && waiting_bytes_ + head.length > config_.closing_budget_bytes)) {
+    const std::uint64_t cost = extent_cost + (head.kind == ExtentKind::data ? head.length : 0);
+    if (overlaps || (pass_->in_memory && waiting_bytes_ + cost > config_.closing_budget_bytes)) {
         // Too large to wait, or written twice: from here on as it comes.
         pass_->in_memory = false;
         status = co_await settle();
@@ -318,8 +313,8 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
         received.content = std::make_shared<Buffer>(head.length);
         status = format::unpack(*extent, received.content->span());
         if (!status) co_return status;
-        waiting_bytes_ += head.length;
     }
+    waiting_bytes_ += cost;
     waiting_ranges_[head.disk].add(head.offset, end);
     waiting_.push_back(std::move(received));
     pass_->chain.add(head.disk, head.offset, head.length, head.kind, head.digest);
@@ -338,7 +333,8 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
 
 format::PositionRecord Target::Impl::position() const {
     return {pass_->number,      pass_->run,   pass_->kind,  pass_->count,
-            pass_->chain.value, epoch_bytes_, frozen_began_};
+            pass_->chain.value, epoch_bytes_, frozen_began_, unreadable_bytes_,
+            unreadable_};
 }
 
 void Target::Impl::acknowledge() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "format/record.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "format/bytes.h"
@@ -24,6 +25,31 @@ bool get(Reader& r, bool& flag) {
     const std::uint8_t value = r.u8();
     flag = value != 0;
     return value <= 1;
+}
+
+void put(Writer& w, std::uint64_t bytes, const std::vector<Unreadable>& ranges) {
+    w.u64(bytes);
+    const std::size_t count = std::min(ranges.size(), unreadable_max);
+    w.u32(static_cast<std::uint32_t>(count));
+    for (std::size_t i = 0; i < count; ++i) {
+        w.u32(ranges[i].disk);
+        w.u64(ranges[i].offset);
+        w.u64(ranges[i].length);
+    }
+}
+
+bool get(Reader& r, std::uint64_t& bytes, std::vector<Unreadable>& ranges) {
+    bytes = r.u64();
+    const std::uint32_t count = r.u32();
+    if (r.failed() || count > unreadable_max) return false;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        Unreadable range;
+        range.disk = r.u32();
+        range.offset = r.u64();
+        range.length = r.u64();
+        ranges.push_back(range);
+    }
+    return true;
 }
 
 Payload envelope(std::uint32_t magic, const Payload& body) {
@@ -58,10 +84,20 @@ Sha256 chain_after(std::span<const std::byte> encoded_header) {
     return sha256(encoded_header);
 }
 
-std::vector<std::byte> encode_record(RecordType type, std::uint64_t epoch, std::uint64_t sequence,
-                                     std::span<const std::byte> payload, Sha256& chain) {
+RecordBytes blank_record(std::size_t payload_bytes) {
+    RecordBytes record;
+    record.reserve(record_header_bytes + payload_bytes + record_trailer_bytes);
+    record.resize(record_header_bytes);
+    return record;
+}
+
+RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epoch,
+                         std::uint64_t sequence, std::uint64_t durable_bytes, Sha256& chain) {
+    const auto payload = std::span<const std::byte>(record).subspan(record_header_bytes);
+    RecordHeader header{type,  epoch,        sequence, payload.size(), xxh3_128(payload),
+                        chain, durable_bytes};
     std::vector<std::byte> out;
-    out.reserve(record_header_bytes + payload.size() + record_trailer_bytes);
+    out.reserve(record_header_bytes);
     Writer w(out);
     w.u32(record_magic);
     w.u16(format_version);
@@ -69,20 +105,32 @@ std::vector<std::byte> encode_record(RecordType type, std::uint64_t epoch, std::
     w.u8(0);
     w.u64(epoch);
     w.u64(sequence);
-    w.u64(payload.size());
-    w.bytes(xxh3_128(payload));
+    w.u64(header.payload_bytes);
+    w.bytes(header.payload_digest);
     w.bytes(chain);
-    w.u64(0);
+    w.u64(durable_bytes);
     w.u64(0);
     w.u64(0);
     w.u64(xxh3_64(out));
-    const std::uint64_t checksum = xxh3_64(std::span<const std::byte>(out));
+    std::copy(out.begin(), out.end(), record.begin());
     chain = chain_after(out);
-    w.bytes(payload);
-    w.u32(trailer_magic);
-    w.u32(0);
-    w.u64(checksum);
-    return out;
+    Writer trailer(record);
+    trailer.u32(trailer_magic);
+    trailer.u32(0);
+    trailer.u64(xxh3_64(out));
+    return header;
+}
+
+std::size_t find_record_magic(std::span<const std::byte> in) {
+    for (std::size_t at = 0; at + 4 <= in.size();) {
+        const void* found = std::memchr(in.data() + at, record_magic & 0xff, in.size() - at);
+        if (found == nullptr) break;
+        at = static_cast<std::size_t>(static_cast<const std::byte*>(found) - in.data());
+        if (at + 4 > in.size()) break;
+        if (Reader(in.subspan(at, 4)).u32() == record_magic) return at;
+        ++at;
+    }
+    return in.size();
 }
 
 Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
@@ -99,7 +147,7 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
     header.payload_bytes = r.u64();
     r.array(header.payload_digest);
     r.array(header.previous);
-    r.u64();
+    header.durable_bytes = r.u64();
     r.u64();
     r.u64();
     const std::uint64_t checksum = r.u64();
@@ -109,7 +157,7 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
     if (version != format_version) {
         return fail(ErrorCode::version, "journal record of version " + std::to_string(version));
     }
-    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::closed) ||
+    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::sealed) ||
         header.payload_bytes > record_payload_max) {
         return damaged("record header");
     }
@@ -156,6 +204,7 @@ Payload encode(const PositionRecord& m) {
     w.bytes(m.chain);
     w.u64(m.bytes);
     w.u8(m.frozen_began ? 1 : 0);
+    put(w, m.unreadable_bytes, m.unreadable);
     return out;
 }
 
@@ -169,7 +218,8 @@ Result<PositionRecord> decode_position_record(std::span<const std::byte> in) {
     m.count = r.u64();
     r.array(m.chain);
     m.bytes = r.u64();
-    const bool valid = get(r, m.frozen_began);
+    bool valid = get(r, m.frozen_began);
+    valid = get(r, m.unreadable_bytes, m.unreadable) && valid;
     if (!valid || !r.done() || kind > 1) return damaged("position record");
     return m;
 }
@@ -183,14 +233,7 @@ Payload encode(const ClosedRecord& m) {
     w.text(std::string_view(m.name).substr(0, text_max));
     w.u64(m.bytes);
     w.u64(m.undo_bytes);
-    w.u64(m.unreadable_bytes);
-    const std::size_t count = std::min(m.unreadable.size(), unreadable_max);
-    w.u32(static_cast<std::uint32_t>(count));
-    for (std::size_t i = 0; i < count; ++i) {
-        w.u32(m.unreadable[i].disk);
-        w.u64(m.unreadable[i].offset);
-        w.u64(m.unreadable[i].length);
-    }
+    put(w, m.unreadable_bytes, m.unreadable);
     return out;
 }
 
@@ -203,17 +246,8 @@ Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in) {
     m.name = r.text();
     m.bytes = r.u64();
     m.undo_bytes = r.u64();
-    m.unreadable_bytes = r.u64();
-    const std::uint32_t count = r.u32();
-    if (r.failed() || count > unreadable_max) return damaged("closed record");
-    for (std::uint32_t i = 0; i < count; ++i) {
-        ClosedRecord::Unreadable range;
-        range.disk = r.u32();
-        range.offset = r.u64();
-        range.length = r.u64();
-        m.unreadable.push_back(range);
-    }
-    if (!r.done()) return damaged("closed record");
+    const bool valid = get(r, m.unreadable_bytes, m.unreadable);
+    if (!valid || !r.done()) return damaged("closed record");
     return m;
 }
 

@@ -25,6 +25,7 @@ enum class RecordType : std::uint8_t {
     undo = 2,      // old content, to be durable before it is overwritten
     position = 3,  // the disks hold, durably, all up to here
     closed = 4,    // the epoch is a recovery point
+    sealed = 5,    // the closed record before it is durable; outside of the chain
 };
 
 struct RecordHeader {
@@ -34,16 +35,23 @@ struct RecordHeader {
     std::uint64_t payload_bytes = 0;
     Digest128 payload_digest{};
     Sha256 previous{};  // chain value before this record
+    // Bytes of the file that were durable when this record was made: what is damaged below it was
+    // not torn by a power cut.
+    std::uint64_t durable_bytes = 0;
 };
 
 // Chain value after the record: SHA-256 of the encoded header, which holds the value before.
 [[nodiscard]] Sha256 chain_after(std::span<const std::byte> encoded_header);
 
-// The whole record; sets `chain` to the value after it.
-[[nodiscard]] std::vector<std::byte> encode_record(RecordType type, std::uint64_t epoch,
-                                                   std::uint64_t sequence,
-                                                   std::span<const std::byte> payload,
-                                                   Sha256& chain);
+// A record is made in place: room for its header, its payload behind that, then seal_record(),
+// which fills in the header, appends the trailer, gives the header back and sets `chain` to the
+// value after the record.
+using RecordBytes = std::vector<std::byte>;
+[[nodiscard]] RecordBytes blank_record(std::size_t payload_bytes);
+RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epoch,
+                         std::uint64_t sequence, std::uint64_t durable_bytes, Sha256& chain);
+// Where the next record may begin: in.size() when nothing looks like one.
+[[nodiscard]] std::size_t find_record_magic(std::span<const std::byte> in);
 // E_CORRUPT. `in` holds record_header_bytes.
 [[nodiscard]] Result<RecordHeader> decode_record_header(std::span<const std::byte> in);
 // Payload and trailer, as read from after the header: E_CORRUPT when they do not match it.
@@ -64,6 +72,14 @@ struct UndoEntry {
     std::uint64_t at = 0;
 };
 
+// What the source could not read.
+struct Unreadable {
+    DiskIndex disk = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+};
+inline constexpr std::size_t unreadable_max = 1024;
+
 struct PositionRecord {
     std::uint32_t pass = 0;
     Uuid run;
@@ -72,6 +88,8 @@ struct PositionRecord {
     Sha256 chain{};
     std::uint64_t bytes = 0;    // of extents, in the epoch so far
     bool frozen_began = false;  // acknowledged extents may have been in memory alone
+    std::uint64_t unreadable_bytes = 0;  // of the pass
+    std::vector<Unreadable> unreadable;  // at most unreadable_max
 };
 
 struct ClosedRecord {
@@ -82,14 +100,8 @@ struct ClosedRecord {
     std::uint64_t bytes = 0;
     std::uint64_t undo_bytes = 0;
     std::uint64_t unreadable_bytes = 0;
-    struct Unreadable {
-        DiskIndex disk = 0;
-        std::uint64_t offset = 0;
-        std::uint64_t length = 0;
-    };
     std::vector<Unreadable> unreadable;  // at most unreadable_max
 };
-inline constexpr std::size_t unreadable_max = 1024;
 
 using Payload = std::vector<std::byte>;
 

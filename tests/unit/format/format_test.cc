@@ -149,14 +149,22 @@ TEST(Digest, ManifestDependsOnOrder) {
 TEST(Record, ChainsAndIsVerified) {
     Sha256 chain{};
     const auto payload = pattern(1000);
-    const auto first = encode_record(RecordType::undo, 3, 0, payload, chain);
-    const auto second = encode_record(RecordType::undo, 3, 1, payload, chain);
+    const auto made = [&](std::uint64_t sequence, std::uint64_t durable) {
+        auto record = blank_record(payload.size());
+        record.insert(record.end(), payload.begin(), payload.end());
+        const auto header = seal_record(record, RecordType::undo, 3, sequence, durable, chain);
+        EXPECT_EQ(header.payload_bytes, payload.size());
+        return record;
+    };
+    const auto first = made(0, 0);
+    const auto second = made(1, first.size());
     auto header = decode_record_header(first);
     ASSERT_TRUE(header.has_value());
     EXPECT_EQ(header->epoch, 3U);
     EXPECT_TRUE(check_record(*header, std::span(first).subspan(record_header_bytes)).has_value());
     auto next = decode_record_header(second);
     ASSERT_TRUE(next.has_value());
+    EXPECT_EQ(next->durable_bytes, first.size());
     EXPECT_EQ(next->previous, chain_after(std::span(first).first(record_header_bytes)));
     auto torn = first;
     torn[record_header_bytes + 500] ^= std::byte{4};
@@ -174,9 +182,12 @@ TEST(Record, PayloadsComeBack) {
     EXPECT_EQ(back->unreadable[0].offset, 4096U);
 
     auto position =
-        decode_position_record(encode(PositionRecord{3, {}, PassKind::live, 9, {}, 8, true}));
+        decode_position_record(encode(PositionRecord{3, {}, PassKind::live, 9, {}, 8, true, 512,
+                                                     {{1, 4096, 512}}}));
     ASSERT_TRUE(position.has_value());
     EXPECT_EQ(position->count, 9U);
+    ASSERT_EQ(position->unreadable.size(), 1U);
+    EXPECT_EQ(position->unreadable[0].offset, 4096U);
     EXPECT_TRUE(position->frozen_began);
 
     MetaFile meta;
