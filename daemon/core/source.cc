@@ -322,10 +322,12 @@ Status Source::Impl::take_frames() {
 }
 
 Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
+    const bool early = type == FrameType::ack || type == FrameType::epoch_closed;
+    if (!welcome_ && early) type = FrameType::hello;  // not allowed
     switch (type) {
         case FrameType::welcome: {
             auto message = format::decode_welcome(frame);
-            if (!message) break;
+            if (!message || welcome_) break;
             welcome_ = *message;
             return {};
         }
@@ -344,7 +346,7 @@ Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
         }
         case FrameType::epoch_closed: {
             auto message = format::decode_epoch_closed(frame);
-            if (!message) break;
+            if (!message || !pass_ || !pass_->closing || message->epoch != epoch_) break;
             closed_seen_ = message->epoch;
             return {};
         }
@@ -364,30 +366,39 @@ Status Source::Impl::on_refused(const format::Refused& refused) {
     Error error{refused.code, "the target refused: " + refused.message, {}, {}};
     if (refused.code == ErrorCode::fenced) status_.state = SourceState::fenced;
     if (refused.code == ErrorCode::digest) ++status_.digest_mismatches;
+    // Both ends differ about where they are: from the beginning of the epoch, then.
+    if (refused.code == ErrorCode::protocol) fresh_ = true;
     drop_connection();
     return std::unexpected(std::move(error));
 }
 
+// Whether the target is where this run, and nobody else, has left it; the pass aside.
+bool Source::Impl::in_step() const {
+    const format::Welcome& there = *welcome_;
+    if (fresh_) return false;
+    if (there.closed_epoch != 0 && there.closed_incarnation != incarnation_) {
+        // Only an epoch that was begun before ours may be of another.
+        if (epoch_ == 0 || there.closed_epoch != confirmed_) return false;
+    }
+    if (epoch_ != 0 && there.closed_epoch == epoch_) {
+        // Closed, and the word of it was lost.
+        return there.open.epoch == 0 && pass_ && pass_->closing;
+    }
+    if (there.closed_epoch != confirmed_ || there.open.epoch != epoch_) return false;
+    return epoch_ == 0 || there.open.incarnation == incarnation_;
+}
+
 Task<Status> Source::Impl::reconcile() {
-    const bool in_step = !fresh_ && confirmed_ <= welcome_->closed_epoch;
+    fresh_ = !in_step();
+    const bool was_closed = !fresh_ && epoch_ != 0 && welcome_->closed_epoch == epoch_;
     status_.closed_epoch = welcome_->closed_epoch;
     has_point_ = welcome_->closed_epoch != 0;
     closed_seen_ = 0;
     Status status;
-    if (in_step && epoch_ != 0 && welcome_->closed_epoch >= epoch_) {
-        // Closed, and the word of it was lost.
-        if (pass_ && pass_->closing) {
-            status = co_await closed();
-            if (!status) co_return status;
-        } else {
-            fresh_ = true;
-        }
-    } else if (!in_step || (epoch_ != 0 && welcome_->open.epoch != epoch_) ||
-               (epoch_ == 0 && welcome_->open.epoch != 0)) {
-        fresh_ = true;
-    }
-    if (fresh_) {
-        status = co_await reconcile_fresh();
+    if (was_closed) {
+        status = co_await closed();
+    } else if (fresh_) {
+        status = co_await reconcile_fresh(true);
     } else if (pass_) {
         status = co_await reconcile_pass();
     }
@@ -420,7 +431,7 @@ Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason) {
     co_return Status{};
 }
 
-Task<Status> Source::Impl::reconcile_fresh() {
+Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     const format::OpenEpoch& open = welcome_->open;
     const bool has_open = open.epoch != 0;
     const Uuid base = has_open ? open.incarnation : welcome_->closed_incarnation;
@@ -431,7 +442,7 @@ Task<Status> Source::Impl::reconcile_fresh() {
     if (reason.empty() && base != incarnation_) reason = "tracking was interrupted";
     if (reason.empty() && confirmed_ > welcome_->closed_epoch) reason = "the target lost points";
     const bool gap = !reason.empty();
-    const bool resumes = has_open && open.resumable && !gap;
+    const bool resumes = has_open && open.resumable && may_resume && !gap;
     put_back_requests();
     pass_.reset();
     if (!resumes) {
@@ -483,7 +494,13 @@ Task<Status> Source::Impl::reconcile_pass() {
         pass_->number = ++last_pass_;
         co_return Status{};
     }
-    if (!pass_->frozen()) ++status_.live_acks_lost;
+    if (!pass_->frozen()) {
+        // Nothing tells what else is gone: the epoch starts over.
+        ++status_.live_acks_lost;
+        while (pass_->releases > 0) co_await wake_.wait();
+        auto status = co_await reconcile_fresh(false);
+        co_return status;
+    }
     auto status = co_await give_up_pass();
     co_return status;
 }

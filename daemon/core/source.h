@@ -87,8 +87,9 @@ struct CheckpointRequest {
     std::string name;  // may be empty
     // The whole image as of the cut stays readable for on_image.
     bool whole = false;
-    // Called once the cut's data is at the target and before the pass ends; replication goes on
+    // Called when the cut's data is at the target and before the pass ends; replication goes on
     // when it calls `done`, with an error: the checkpoint fails with it, and so does the cut.
+    // Called again when the cut turns out void after that: the last one counts.
     struct Image {
         env::PassId pass = 0;
         std::uint64_t epoch = 0;

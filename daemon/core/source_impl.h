@@ -87,7 +87,9 @@ private:
     [[nodiscard]] Task<Status> receive_welcome();
     [[nodiscard]] Task<Status> look_at_tracker();
     [[nodiscard]] Task<Status> reconcile();
-    [[nodiscard]] Task<Status> reconcile_fresh();
+    [[nodiscard]] bool in_step() const;
+    // `may_resume`: what the target has of the open epoch can be relied on.
+    [[nodiscard]] Task<Status> reconcile_fresh(bool may_resume);
     [[nodiscard]] Task<Status> reconcile_pass();
     [[nodiscard]] Task<Status> mark_gaps(bool everything, std::string reason);
     [[nodiscard]] Task<Status> replicate();

@@ -359,7 +359,6 @@ Task<Status> Source::Impl::read_failed(std::shared_ptr<Cursor> cursor) {
     tracker_.mark(chunk->disk, std::span(&range, 1), marked.callback());
     auto status = co_await marked;
     if (!status) co_return status;
-    pass_->unreadable_bytes += range.length;
     chunk->kind = format::ExtentKind::unreadable;
     chunk->status = {};
     chunk->content.reset();
@@ -415,7 +414,6 @@ Task<Status> Source::Impl::export_image() {
         Op<void> exported;
         request.what.on_image({pass_->info.id, epoch_, pass_->info.cut_time}, exported.callback());
         auto status = co_await exported;
-        request.what.on_image = {};
         if (!status) {
             request.what.whole = false;
             post([done = std::move(request.done), status]() mutable {

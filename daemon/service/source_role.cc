@@ -174,11 +174,11 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
     if (!args.export_.empty()) {
         std::vector<core::SourceDisk> disks;
         for (const auto& disk : protection.args.disks) disks.push_back({disk.stable_id, disk.size});
-        auto job = std::make_shared<ImageExport>(*protection.tracker, *worker_, args.export_,
-                                                 args.protection, std::move(disks));
         request.whole = true;
-        request.on_image = [job](core::CheckpointRequest::Image image,
-                                 env::StatusCallback finished) {
+        request.on_image = [this, tracker = protection.tracker.get(), args, disks](
+                               core::CheckpointRequest::Image image, env::StatusCallback finished) {
+            auto job = std::make_shared<ImageExport>(*tracker, *worker_, args.export_,
+                                                     args.protection, disks);
             job->start(image, std::move(finished));
         };
     }
