@@ -209,8 +209,7 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
         if (!status) co_return status;
         if (scan.at == 0) co_return Status{};
     } else if (!scan.closed) {
-        co_return fail(ErrorCode::corrupt,
-                       name + ": an epoch that is not the newest is not closed",
+        co_return fail(ErrorCode::corrupt, name + ": an epoch that is not the newest is not closed",
                        "the points of this protection cannot be relied on: disable it, and protect "
                        "the machine again");
     }

@@ -111,7 +111,7 @@ private:
     std::vector<Received> waiting_;  // received and not on the disks
     std::vector<Ranges> waiting_ranges_;
     std::uint64_t waiting_bytes_ = 0;  // memory it takes
-    bool lost_acks_ = false;  // something acknowledged in the open epoch may be gone
+    bool lost_acks_ = false;           // something acknowledged in the open epoch may be gone
     bool frozen_began_ = false;
     std::uint64_t epoch_bytes_ = 0;
     std::vector<format::Unreadable> unreadable_;

@@ -264,13 +264,13 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
     pass_->kind = message->kind;
     pass_->in_memory =
         message->kind == format::PassKind::frozen && message->bytes <= config_.closing_budget_bytes;
-    // From a frozen pass on a restart of ours may lose what was acknowledged: whoever relies on what
-    // is durable in this epoch must be able to know.
+    // From a frozen pass on a restart of ours may lose what was acknowledged: whoever relies on
+    // what is durable in this epoch must be able to know.
     if (message->kind != format::PassKind::frozen || frozen_began_) co_return Status{};
     frozen_began_ = true;
     if (!open->position) co_return Status{};
-    auto status = co_await with_space(
-        [&] { return journal_.append_position(position(), "frozen-began"); });
+    auto status =
+        co_await with_space([&] { return journal_.append_position(position(), "frozen-began"); });
     if (!status) {
         // The pass has not begun.
         frozen_began_ = false;
@@ -332,9 +332,8 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
 }
 
 format::PositionRecord Target::Impl::position() const {
-    return {pass_->number,      pass_->run,   pass_->kind,  pass_->count,
-            pass_->chain.value, epoch_bytes_, frozen_began_, unreadable_bytes_,
-            unreadable_};
+    return {pass_->number, pass_->run,    pass_->kind,       pass_->count, pass_->chain.value,
+            epoch_bytes_,  frozen_began_, unreadable_bytes_, unreadable_};
 }
 
 void Target::Impl::acknowledge() {

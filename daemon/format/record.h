@@ -86,8 +86,8 @@ struct PositionRecord {
     PassKind kind = PassKind::live;
     std::uint64_t count = 0;
     Sha256 chain{};
-    std::uint64_t bytes = 0;    // of extents, in the epoch so far
-    bool frozen_began = false;  // acknowledged extents may have been in memory alone
+    std::uint64_t bytes = 0;             // of extents, in the epoch so far
+    bool frozen_began = false;           // acknowledged extents may have been in memory alone
     std::uint64_t unreadable_bytes = 0;  // of the pass
     std::vector<Unreadable> unreadable;  // at most unreadable_max
 };

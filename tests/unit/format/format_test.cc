@@ -181,9 +181,8 @@ TEST(Record, PayloadsComeBack) {
     EXPECT_EQ(back->name, "before-upgrade");
     EXPECT_EQ(back->unreadable[0].offset, 4096U);
 
-    auto position =
-        decode_position_record(encode(PositionRecord{3, {}, PassKind::live, 9, {}, 8, true, 512,
-                                                     {{1, 4096, 512}}}));
+    auto position = decode_position_record(
+        encode(PositionRecord{3, {}, PassKind::live, 9, {}, 8, true, 512, {{1, 4096, 512}}}));
     ASSERT_TRUE(position.has_value());
     EXPECT_EQ(position->count, 9U);
     ASSERT_EQ(position->unreadable.size(), 1U);
