@@ -65,7 +65,8 @@ struct LogRecord {
     std::uint64_t block = 0;
     std::uint64_t sequence = 0;
     std::uint64_t ticket = 0;
-    std::uint64_t stamp_ticket = 0;  // found: the stamp's own ticket
+    // found: the stamp's own ticket; issued, acknowledged: when, in nanoseconds since 1970
+    std::uint64_t stamp_ticket = 0;
 };
 static_assert(sizeof(LogRecord) == 48);
 

@@ -53,6 +53,13 @@ double now() {
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) / 1e9;
 }
 
+std::uint64_t wall_ns() {
+    timespec t{};
+    clock_gettime(CLOCK_REALTIME, &t);
+    return static_cast<std::uint64_t>(t.tv_sec) * 1000000000 +
+           static_cast<std::uint64_t>(t.tv_nsec);
+}
+
 class Writer {
 public:
     Writer(std::uint32_t number, std::uint32_t writers, const std::vector<Region>& regions,
@@ -83,7 +90,8 @@ public:
             written += count;
             if (rate <= 0) continue;
             next = std::max(next + static_cast<double>(count) / rate, now() - 0.2);
-            if (next > now()) usleep(static_cast<useconds_t>((next - now()) * 1e6));
+            const double left = next - now();
+            if (left > 0) usleep(static_cast<useconds_t>(left * 1e6));
         }
         if (!log_.flush()) failed = true;
     }
@@ -112,8 +120,10 @@ private:
             failed = true;
             return 0;
         }
+        const std::uint64_t acknowledged = wall_ns();
         std::uint64_t ticket = tickets_.take();
         for (auto& w : writes) {
+            w.record.stamp_ticket = acknowledged;
             w.record.kind = LogKind::acknowledged;
             w.record.ticket = ticket;
             log_.add(w.record);
@@ -128,6 +138,7 @@ private:
         std::uint64_t share = region.count / writers_;
         std::uint64_t base = region.first + number_ * share;
         std::uint64_t ticket = tickets_.take();
+        const std::uint64_t issued = wall_ns();
         ++sequence_;
         std::vector<Write> writes;
         std::uint64_t run = random_() % (share - std::min<std::uint64_t>(share - 1, 4));
@@ -143,6 +154,7 @@ private:
             write.record.block = base + at + region.shift;
             write.record.sequence = sequence_;
             write.record.ticket = ticket;
+            write.record.stamp_ticket = issued;
             std::byte* to = memory_.get() + writes.size() * stamp_block;
             stamp_fill(std::span<std::byte, stamp_block>(to, stamp_block),
                        {write.record.disk, number_, write.record.block, sequence_, ticket});
