@@ -14,6 +14,12 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 WWN_SOURCE, WWN_TARGET = 0x5000C2900000E000, 0x5000C2900000F000
 AGENT_PORT = 8443  # inside the guests, at 10.0.2.100
 NINEP = "trans=virtio,version=9p2000.L,msize=524288"
+# From a disk up to its PCI device.
+CONTROLLER = """
+d=$(grep -l "%s" /sys/block/sd*/device/wwid); d=$(realpath ${d%%/wwid})
+while [ ! -e $d/vendor ] || [ ! -e $d/class ]; do d=$(dirname $d); [ $d != / ] || exit 1; done
+echo $(cat $d/vendor):$(cat $d/device) $(basename $(realpath $d/driver))
+"""
 
 
 def share(tag, path, readonly):
@@ -103,6 +109,24 @@ class Machines:
             words += ["--disk", f"naa.{WWN_SOURCE + number + 1:x}={self.home_id(number)}"]
         return words
 
+    def source_clock(self):
+        """How far the source's clock is ahead of this one's, in seconds: the quickest answer of a few."""
+        best = None
+        for _ in range(5):
+            before = time.time()
+            there = int(self.source.run("date +%s%N").output) / 1e9
+            took = time.time() - before
+            if best is None or took < best[0]:
+                best = (took, there - before - took / 2)
+        return best[1]
+
+    def sent_bytes(self):
+        """That left the source by the wire to the target, whatever they are."""
+        return int(self.source.run("cat /sys/class/net/eth0/statistics/tx_bytes").output)
+
+    def stamp_logs(self):
+        return [os.path.join(self.out, f"stamps.{n}") for n in range(2)]
+
     def home_id(self, number):
         return f"naa.{WWN_TARGET + number + 1:x}"
 
@@ -140,6 +164,15 @@ class Machines:
         self.home.run("modprobe 9pnet_virtio; mkdir -p /ebb /out && "
                       f"mount -t 9p -o {NINEP},ro,cache=loose ebb /ebb && "
                       f"mount -t 9p -o {NINEP},cache=none out /out")
+
+    def home_controllers(self):
+        """Of each disk at home, as its kernel has it: PCI vendor and device, driver."""
+        return [self.home.run(CONTROLLER % self.home_id(n)[4:]).output.strip() for n in range(3)]
+
+    def home_root(self):
+        """The wwid of the disk that the root file system at home is on."""
+        return self.home.run("p=$(findmnt -no SOURCE /); p=${p##*/}; "
+                             "cat /sys/class/block/$p/../device/wwid").output.strip()
 
     def end(self):
         self.home.run("sync; (sleep 1; busybox poweroff -f) >/dev/null 2>&1 &", check=False)
