@@ -49,6 +49,16 @@ Result<std::string> converse(int fd, const std::string& request) {
 
 }  // namespace
 
+Result<api::Json> parse_response(std::string_view response) {
+    constexpr std::string_view version = "HTTP/1.1 ";
+    const auto end = response.find("\r\n\r\n");
+    if (!response.starts_with(version) || end == std::string_view::npos)
+        return fail(ErrorCode::protocol, "the controller's answer is no HTTP");
+    unsigned status = 0;
+    std::from_chars(response.data() + version.size(), response.data() + end, status);
+    return api::take_answer(status, response.substr(end + 4));
+}
+
 Result<api::Json> call(const std::string& socket, const std::string& path, const api::Json& args) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
@@ -65,16 +75,7 @@ Result<api::Json> call(const std::string& socket, const std::string& path, const
                                                 "Content-Length: " +
                                                 std::to_string(body.size()) + "\r\n\r\n" + body);
     if (!response) return std::unexpected(response.error());
-    const auto end = response->find("\r\n\r\n");
-    if (!response->starts_with("HTTP/1.1 ") || end == std::string::npos)
-        return fail(ErrorCode::protocol, "the controller's answer is no HTTP");
-    unsigned status = 0;
-    std::from_chars(response->data() + 9, response->data() + 12, status);
-    auto json = api::parse(std::string_view(*response).substr(end + 4));
-    if (!json || status == 200) return json;
-    auto info = api::decode<api::ErrorInfo>(json->value("error", api::Json()));
-    if (!info) return std::unexpected(info.error());
-    return std::unexpected(api::from_info(*info));
+    return parse_response(*response);
 }
 
 }  // namespace ebb::ctl

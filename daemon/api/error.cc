@@ -23,6 +23,18 @@ Error from_info(const ErrorInfo& info) {
     return {ErrorCode::refused, info.message, info.remedy, info.code};
 }
 
+Result<Json> take_answer(unsigned status, std::string_view body) {
+    auto json = parse(body);
+    if (!json || status == 200) return json;
+    const Json* error = nullptr;
+    if (json->is_object() && json->contains("error")) error = &(*json)["error"];
+    if (error == nullptr)
+        return fail(ErrorCode::protocol, "status " + std::to_string(status) + " without an error");
+    const auto info = decode<ErrorInfo>(*error);
+    if (!info) return std::unexpected(info.error());
+    return std::unexpected(from_info(*info));
+}
+
 bool valid_code(std::string_view code) {
     return code.starts_with("E_") && code.size() > 2 && code.size() <= 64 &&
            std::all_of(code.begin(), code.end(), [](char c) {

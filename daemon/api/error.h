@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "api/json.h"
 #include "base/error.h"
@@ -27,6 +28,8 @@ void describe(V& visit, ErrorInfo& e) {
 [[nodiscard]] ErrorInfo to_info(const Error& error);
 // A code that ErrorCode does not know becomes detail_code under ErrorCode::refused.
 [[nodiscard]] Error from_info(const ErrorInfo& info);
+// What an HTTP answer of the controller says: its document, or the error that it carries.
+[[nodiscard]] Result<Json> take_answer(unsigned status, std::string_view body);
 // E_ followed by capitals, digits and underscores, at most 64 characters.
 [[nodiscard]] bool valid_code(std::string_view code);
 

@@ -279,7 +279,7 @@ Task<Status> Source::Impl::connect() {
         [weak, link](env::Frame frame) {
             if (auto self = weak.lock()) self->on_frame(link, std::move(frame));
         },
-        [weak, link](Error) {
+        [weak, link](const Error&) {
             auto self = weak.lock();
             if (self && self->link_ == link) self->drop_connection();
         });

@@ -13,6 +13,18 @@
 
 namespace ebb::core {
 
+// The pass that is being received. What is acknowledged of a frozen one that waits is in
+// `waiting` alone; of any other it is on the disks.
+struct ReceivedPass {
+    std::uint32_t number = 0;
+    Uuid run;
+    format::PassKind kind = format::PassKind::live;
+    bool in_memory = false;
+    std::uint64_t count = 0;  // of the chain: received
+    format::ManifestChain chain;
+    std::uint64_t acknowledged = 0;
+};
+
 class Target::Impl : public std::enable_shared_from_this<Target::Impl> {
 public:
     Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
@@ -32,18 +44,6 @@ public:
     [[nodiscard]] TargetStatus status() const;
 
 private:
-    // The pass that is being received. What is acknowledged of a frozen one that waits is in
-    // `waiting` alone; of any other it is on the disks.
-    struct Pass {
-        std::uint32_t number = 0;
-        Uuid run;
-        format::PassKind kind = format::PassKind::live;
-        bool in_memory = false;
-        std::uint64_t count = 0;  // of the chain: received
-        format::ManifestChain chain;
-        std::uint64_t acknowledged = 0;
-    };
-
     [[nodiscard]] Task<void> loop();
     [[nodiscard]] Task<Status> recover();
     [[nodiscard]] Task<void> handle(env::Frame frame);
@@ -107,7 +107,7 @@ private:
     std::uint64_t inbox_bytes_ = 0;
     bool paused_ = false;
 
-    std::optional<Pass> pass_;
+    std::optional<ReceivedPass> pass_;
     std::vector<Received> waiting_;  // received and not on the disks
     std::vector<Ranges> waiting_ranges_;
     std::uint64_t waiting_bytes_ = 0;  // memory it takes

@@ -27,7 +27,7 @@ void Target::Impl::accept(std::shared_ptr<env::Connection> connection, env::Fram
         [weak, link](env::Frame frame) {
             if (auto self = weak.lock()) self->on_frame(link, std::move(frame));
         },
-        [weak, link](Error) {
+        [weak, link](const Error&) {
             if (auto self = weak.lock()) self->on_closed(link);
         });
     watch_silence(link);

@@ -4,21 +4,18 @@
 
 #include <atomic>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/beast/core.hpp>
-#include <boost/beast/http.hpp>
 #include <list>
 #include <mutex>
 #include <thread>
 
 #include "platform/http.h"
+#include "platform/http_session.h"
 
 namespace ebb::platform {
 
 namespace asio = boost::asio;
-namespace beast = boost::beast;
-namespace http = boost::beast::http;
 using asio::ip::tcp;
-using local = asio::local::stream_protocol;
+using LocalStream = asio::local::stream_protocol;
 
 class HttpServer::Impl {
 public:
@@ -60,19 +57,19 @@ public:
 
     Status listen_unix(const std::string& path) {
         boost::system::error_code error;
-        local::socket probe(context_);
-        probe.connect(local::endpoint(path), error);
+        LocalStream::socket probe(context_);
+        probe.connect(LocalStream::endpoint(path), error);
         if (!error) return fail(ErrorCode::busy, "somebody listens at " + path);
         if (error == asio::error::connection_refused) ::unlink(path.c_str());
-        auto acceptor = std::make_shared<local::acceptor>(context_);
-        acceptor->open(local(), error);
+        auto acceptor = std::make_shared<LocalStream::acceptor>(context_);
+        acceptor->open(LocalStream(), error);
         const auto mask = ::umask(0177);
-        if (!error) acceptor->bind(local::endpoint(path), error);
+        if (!error) acceptor->bind(LocalStream::endpoint(path), error);
         ::umask(mask);
         if (!error) acceptor->listen(asio::socket_base::max_listen_connections, error);
         if (error) return fail(ErrorCode::io, "cannot listen at " + path + ": " + error.message());
         path_ = path;
-        accept_from<local>(acceptor);
+        accept_from<LocalStream>(acceptor);
         return {};
     }
 
@@ -126,7 +123,7 @@ private:
         });
     }
 
-    void serve(local::socket& socket) { serve_stream(socket, {}); }
+    void serve(LocalStream::socket& socket) { http_serve(socket, {}, stopping_, handler_); }
 
     void serve(tcp::socket& socket) {
         boost::system::error_code error;
@@ -134,31 +131,7 @@ private:
         asio::ssl::stream<tcp::socket&> stream(socket, *tls_);
         stream.handshake(asio::ssl::stream_base::server, error);
         if (error) return;
-        serve_stream(stream, peer_name(stream.native_handle()));
-    }
-
-    template <class Stream>
-    void serve_stream(Stream& stream, const std::string& peer) {
-        beast::flat_buffer buffer;
-        while (!stopping_) {
-            boost::system::error_code error;
-            http::request_parser<http::string_body> parser;
-            parser.body_limit(http_body_limit);
-            http::read(stream, buffer, parser, error);
-            if (error) return;
-            auto& message = parser.get();
-            const auto answer =
-                handler_({std::string(message.method_string()), std::string(message.target()),
-                          std::move(message.body()), peer});
-            http::response<http::string_body> response{static_cast<http::status>(answer.status),
-                                                       message.version()};
-            response.set(http::field::content_type, "application/json");
-            response.keep_alive(message.keep_alive());
-            response.body() = answer.body;
-            response.prepare_payload();
-            http::write(stream, response, error);
-            if (error || !message.keep_alive()) return;
-        }
+        http_serve(stream, peer_name(stream.native_handle()), stopping_, handler_);
     }
 
     Handler handler_;

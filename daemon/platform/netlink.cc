@@ -38,35 +38,6 @@ ErrorCode to_code(int error) {
     }
 }
 
-void decode_nest(nlattr* first, int length, NetlinkNest& nest, NetlinkReply* top) {
-    int left = length;
-    for (nlattr* at = first; nla_ok(at, left); at = nla_next(at, &left)) {
-        const int type = nla_type(at);
-        const auto size = static_cast<std::size_t>(nla_len(at));
-        const auto* data = static_cast<const char*>(nla_data(at));
-        if (top != nullptr && (type == EBB_A_DISK || type == EBB_A_PASS)) {
-            decode_nest(static_cast<nlattr*>(nla_data(at)), nla_len(at),
-                        type == EBB_A_DISK ? top->disk : top->pass, nullptr);
-        } else if (top != nullptr && type == EBB_A_EXTENTS) {
-            top->extents.resize(size / sizeof(ebb_extent));
-            if (!top->extents.empty())
-                std::memcpy(top->extents.data(), data, top->extents.size() * sizeof(ebb_extent));
-        } else {
-            nest.texts[type] = std::string(data, size);
-            if (size > sizeof(std::uint64_t)) continue;
-            std::uint64_t value = 0;
-            if (size == 4) {
-                std::uint32_t narrow = 0;
-                std::memcpy(&narrow, data, size);
-                value = narrow;
-            } else {
-                std::memcpy(&value, data, size);
-            }
-            nest.numbers[type] = value;
-        }
-    }
-}
-
 struct Exchange {
     std::vector<NetlinkReply> replies;
     std::string words;
@@ -74,11 +45,15 @@ struct Exchange {
     bool finished = false;
 };
 
+std::span<const std::byte> bytes_at(const void* data, std::size_t size) {
+    return {static_cast<const std::byte*>(data), size};
+}
+
 int on_valid(nl_msg* message, void* argument) {
     auto* generic = static_cast<genlmsghdr*>(nlmsg_data(nlmsg_hdr(message)));
-    NetlinkReply reply;
-    decode_nest(genlmsg_attrdata(generic, 0), genlmsg_attrlen(generic, 0), reply.top, &reply);
-    static_cast<Exchange*>(argument)->replies.push_back(std::move(reply));
+    const auto attributes = bytes_at(genlmsg_attrdata(generic, 0),
+                                     static_cast<std::size_t>(genlmsg_attrlen(generic, 0)));
+    static_cast<Exchange*>(argument)->replies.push_back(decode_reply(attributes));
     return NL_OK;
 }
 
@@ -87,16 +62,9 @@ int on_error(sockaddr_nl* /*from*/, nlmsgerr* error, void* argument) {
     auto* exchange = static_cast<Exchange*>(argument);
     exchange->error = -error->error;
     exchange->finished = true;
-    auto* header = reinterpret_cast<nlmsghdr*>(reinterpret_cast<char*>(error) - NLMSG_HDRLEN);
-    if ((header->nlmsg_flags & NLM_F_ACK_TLVS) == 0) return NL_STOP;
-    std::size_t skip = sizeof(*error);
-    if ((header->nlmsg_flags & NLM_F_CAPPED) == 0) skip += error->msg.nlmsg_len - NLMSG_HDRLEN;
-    int left = static_cast<int>(header->nlmsg_len - NLMSG_HDRLEN - NLMSG_ALIGN(skip));
-    auto* at = reinterpret_cast<nlattr*>(reinterpret_cast<char*>(error) + NLMSG_ALIGN(skip));
-    for (; nla_ok(at, left); at = nla_next(at, &left)) {
-        if (nla_type(at) == NLMSGERR_ATTR_MSG)
-            exchange->words = static_cast<const char*>(nla_data(at));
-    }
+    const auto* header =
+        reinterpret_cast<const nlmsghdr*>(reinterpret_cast<const char*>(error) - NLMSG_HDRLEN);
+    exchange->words = error_words(bytes_at(header, header->nlmsg_len));
     return NL_STOP;
 }
 

@@ -12,32 +12,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "platform/netlink_reply.h"
 
 struct nl_sock;
 
 namespace ebb::platform {
-
-// Attributes by number; integers of any width as numbers, the rest as bytes.
-struct NetlinkNest {
-    std::map<int, std::uint64_t> numbers;
-    std::map<int, std::string> texts;
-
-    [[nodiscard]] std::uint64_t number(int attribute) const {
-        const auto found = numbers.find(attribute);
-        return found == numbers.end() ? 0 : found->second;
-    }
-    [[nodiscard]] std::string text(int attribute) const {
-        const auto found = texts.find(attribute);
-        return found == texts.end() ? std::string{} : found->second;
-    }
-};
-
-struct NetlinkReply {
-    NetlinkNest top;
-    NetlinkNest disk;
-    NetlinkNest pass;
-    std::vector<ebb_extent> extents;
-};
 
 // Only what is set is sent.
 struct NetlinkRequest {

@@ -124,8 +124,7 @@ Status read_image(int fd, std::uint64_t offset, std::span<std::byte> into) {
 
 NetlinkTracker::NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
                                NetlinkClient events)
-    : loop_(loop),
-      group_(group),
+    : group_(group),
       commands_(std::move(commands)),
       events_(std::move(events)),
       event_wait_(loop.context(), events_.fd()) {}

@@ -69,7 +69,6 @@ private:
     void send_extents(NetlinkRequest base, std::span<const Extent> extents,
                       env::StatusCallback done);
 
-    EventLoop& loop_;
     std::uint32_t group_;
     NetlinkClient commands_;  // used on command_ alone after open()
     NetlinkClient events_;

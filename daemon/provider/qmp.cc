@@ -33,11 +33,16 @@ Status ready(int fd, short events, std::chrono::steady_clock::time_point deadlin
     }
 }
 
+std::string text_in(const Json& object, const char* key) {
+    if (!object.is_object() || !object.contains(key) || !object[key].is_string()) return {};
+    return object[key].get<std::string>();
+}
+
 Error to_error(const Json& reply) {
-    const auto& error = reply["error"];
-    const auto kind = error.value("class", std::string{});
+    const auto kind = text_in(reply["error"], "class");
+    const auto words = text_in(reply["error"], "desc");
     return Error{kind == "DeviceNotFound" ? ErrorCode::not_found : ErrorCode::refused,
-                 "QEMU: " + error.value("desc", kind),
+                 "QEMU: " + (words.empty() ? kind : words),
                  {},
                  {}};
 }

@@ -19,9 +19,11 @@ platform::TlsIdentity Config::identity() const {
 Result<Config> load_config(const std::string& path) {
     auto text = platform::read_file(path);
     if (!text) return std::unexpected(text.error());
-    auto json = api::parse(*text);
-    if (!json) return std::unexpected(json.error());
-    auto config = api::decode<Config>(*json);
+    return parse_config(*text, path);
+}
+
+Result<Config> parse_config(std::string_view text, const std::string& path) {
+    auto config = api::decode_text<Config>(text);
     if (!config) return config;
     if (!api::valid_machine_name(config->name))
         return fail(ErrorCode::invalid, path + ": the name is no machine name");

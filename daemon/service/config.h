@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/json.h"
@@ -48,6 +49,8 @@ struct Config {
 };
 
 Result<Config> load_config(const std::string& path);
+// `path` for messages alone.
+Result<Config> parse_config(std::string_view text, const std::string& path);
 
 template <class V>
 void describe(V& visit, ControllerPlace& c) {

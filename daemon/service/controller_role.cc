@@ -298,7 +298,7 @@ Result<api::Json> ControllerRole::begin(const std::string& kind, const std::stri
         jobs_.pop_back();
         return std::unexpected(ok.error());
     }
-    const auto document = job.document;
+    auto document = job.document;
     job.thread = std::thread([this, &job, steps = std::move(steps)] {
         const Status status = steps(job);
         const std::lock_guard end(mutex_);

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "api/agent.h"
+#include "api/error.h"
 #include "platform/file_store.h"
 #include "platform/http.h"
 #include "platform/pki.h"
@@ -52,7 +53,7 @@ Result<ControllerPlace> parse_place(const std::string& text) {
 Result<std::string> trusted_authority(const ControllerPlace& place, const std::string& token) {
     platform::HttpClient look(platform::make_unverified_context(), place.host, place.port, {});
     if (auto ok = look.connect(patience); !ok) return std::unexpected(ok.error());
-    const auto authority = look.authority_seen();
+    auto authority = look.authority_seen();
     const auto print = platform::fingerprint(authority);
     if (!print) return std::unexpected(print.error());
     if (token.ends_with("-" + *print)) return authority;
@@ -101,13 +102,8 @@ Status join_site(const JoinOptions& options) {
     const api::JoinRequest body{options.token, options.name, request->request};
     const auto response = http.post(api::join_path, api::dump(api::encode(body)), patience);
     if (!response) return std::unexpected(response.error());
-    auto json = api::parse(response->body);
+    const auto json = api::take_answer(response->status, response->body);
     if (!json) return std::unexpected(json.error());
-    if (response->status != 200) {
-        auto info = api::decode<api::ErrorInfo>(json->value("error", api::Json()));
-        if (!info) return std::unexpected(info.error());
-        return std::unexpected(api::from_info(*info));
-    }
     const auto answer = api::decode<api::JoinAnswer>(*json);
     if (!answer) return std::unexpected(answer.error());
     if (auto ok = write_identity(options.folder, answer->ca, answer->certificate, request->key);

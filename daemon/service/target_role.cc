@@ -295,7 +295,7 @@ void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
 void TargetRole::give_up(const std::string& id, env::Callback<api::Json> done) {
     auto found = find(id);
     if (!found) return done(api::Json::object());
-    const Shared protection = *found;
+    const Shared& protection = *found;
     close(protection, [this, id, protection, done = std::move(done)](Status) mutable {
         const auto folder = protection->args.retention + "/" + id;
         auto volume = platform::DirectoryVolume::open(loop_, folder);

@@ -20,7 +20,8 @@ Bytes stamped(std::uint64_t stamp, std::size_t size) {
 
 }  // namespace
 
-SourceMachine::SourceMachine(Executor& executor, Faults& faults, std::vector<std::uint64_t> sizes)
+SourceMachine::SourceMachine(Executor& executor, Faults& faults,
+                             const std::vector<std::uint64_t>& sizes)
     : executor_(executor), faults_(faults), life_(std::make_shared<Life>(executor)) {
     for (std::uint64_t size : sizes) {
         Disk disk;

@@ -27,7 +27,7 @@ struct Cut {
 
 class SourceMachine {
 public:
-    SourceMachine(Executor& executor, Faults& faults, std::vector<std::uint64_t> sizes);
+    SourceMachine(Executor& executor, Faults& faults, const std::vector<std::uint64_t>& sizes);
 
     // The application.
     void app_write(Rng& rng);

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection of an HTTP server, over any stream: the same for TLS, Unix sockets and tests.
+#pragma once
+
+#include <atomic>
+#include <boost/beast/core.hpp>
+#include <boost/beast/http.hpp>
+#include <string>
+
+#include "platform/http.h"
+
+namespace ebb::platform {
+
+// Answers request after request until the client or `stopping` ends it, or it sends no HTTP.
+template <class Stream>
+void http_serve(Stream& stream, const std::string& peer, const std::atomic<bool>& stopping,
+                const HttpServer::Handler& handler) {
+    namespace http = boost::beast::http;
+    boost::beast::flat_buffer buffer;
+    while (!stopping) {
+        boost::system::error_code error;
+        http::request_parser<http::string_body> parser;
+        parser.body_limit(http_body_limit);
+        http::read(stream, buffer, parser, error);
+        if (error) return;
+        auto& message = parser.get();
+        const auto answer =
+            handler({std::string(message.method_string()), std::string(message.target()),
+                     std::move(message.body()), peer});
+        http::response<http::string_body> response{static_cast<http::status>(answer.status),
+                                                   message.version()};
+        response.set(http::field::content_type, "application/json");
+        response.keep_alive(message.keep_alive());
+        response.body() = answer.body;
+        response.prepare_payload();
+        http::write(stream, response, error);
+        if (error || !message.keep_alive()) return;
+    }
+}
+
+}  // namespace ebb::platform
