@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Configures and builds: scripts/build.sh [preset] [ninja targets...]
-# Presets: (none) -> build/, asan -> build/asan, tsan -> build/tsan, fuzz -> build/fuzz.
+# Presets: (none) -> build/; asan -> build/asan: ASan, UBSan and libFuzzer, by clang;
+# tsan -> build/tsan; product -> build/ without the tests.
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$top"
@@ -17,18 +18,13 @@ fi
 case ${1:-} in
 asan)
     dir=build/asan
-    args=("-DEBB_SANITIZE=address,undefined")
+    args=(-DEBB_FUZZ=ON "-DEBB_SANITIZE=address,undefined")
+    cc=clang-19 cxx=clang++-19
     shift
     ;;
 tsan)
     dir=build/tsan
     args=(-DEBB_SANITIZE=thread)
-    shift
-    ;;
-fuzz)
-    dir=build/fuzz
-    args=(-DEBB_FUZZ=ON "-DEBB_SANITIZE=address,undefined")
-    cc=clang-19 cxx=clang++-19
     shift
     ;;
 product)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every decoder of the retention directory.
+#include <cstdlib>
 #include <span>
 
 #include "core/journal.h"
@@ -7,19 +8,29 @@
 
 using namespace ebb::format;
 
+namespace {
+
+template <class T>
+void again(const ebb::Result<T>& record, ebb::Result<T> (*decode)(std::span<const std::byte>)) {
+    if (record && !decode(encode(*record))) std::abort();
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-    const std::span bytes(reinterpret_cast<const std::byte*>(data), size);
-    if (auto header = decode_record_header(bytes)) {
-        auto whole = check_record(*header, bytes.subspan(record_header_bytes));
-        (void)whole;
+    const auto bytes = std::as_bytes(std::span(data, size));
+    if (bytes.size() >= record_header_bytes) {
+        if (auto header = decode_record_header(bytes))
+            static_cast<void>(check_record(*header, bytes.subspan(record_header_bytes)));
     }
-    (void)decode_begin_record(bytes).has_value();
-    (void)decode_position_record(bytes).has_value();
-    (void)decode_closed_record(bytes).has_value();
-    (void)decode_undo_table(bytes, size).has_value();
-    (void)decode_meta_file(bytes).has_value();
-    (void)decode_session_file(bytes).has_value();
-    const auto epoch =
-        ebb::core::Journal::epoch_of(std::string(reinterpret_cast<const char*>(data), size));
-    return epoch && ebb::core::Journal::epoch_name(*epoch).size() != size ? 1 : 0;
+    again(decode_begin_record(bytes), decode_begin_record);
+    again(decode_position_record(bytes), decode_position_record);
+    again(decode_closed_record(bytes), decode_closed_record);
+    again(decode_meta_file(bytes), decode_meta_file);
+    again(decode_session_file(bytes), decode_session_file);
+    static_cast<void>(decode_undo_table(bytes, size));
+    const std::string name(reinterpret_cast<const char*>(data), size);
+    const auto epoch = ebb::core::Journal::epoch_of(name);
+    if (epoch && ebb::core::Journal::epoch_name(*epoch) != name) std::abort();
+    return 0;
 }

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Both ends of HTTP: a server's connection with whatever a client sends, the two clients with
+// whatever a server answers.
+#include <boost/beast/_experimental/test/stream.hpp>
+#include <string_view>
+
+#include "api/agent.h"
+#include "api/error.h"
+#include "ctl/connection.h"
+#include "platform/http_session.h"
+
+namespace {
+
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+ebb::platform::HttpResponse answer(const ebb::platform::HttpRequest& request) {
+    const auto exchange = ebb::api::decode_text<ebb::api::ExchangeRequest>(request.body);
+    return {exchange ? 200U : 400U, request.target};
+}
+
+void serve(std::string_view text) {
+    boost::asio::io_context context{1};
+    beast::test::stream server(context);
+    beast::test::stream client(context);
+    server.connect(client);
+    server.append({text.data(), text.size()});
+    client.close();
+    const std::atomic<bool> stopping = false;
+    ebb::platform::http_serve(server, "peer", stopping, answer);
+}
+
+void take_response(std::string_view text) {
+    boost::system::error_code error;
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(ebb::platform::http_body_limit);
+    parser.eager(true);
+    parser.put(boost::asio::buffer(text.data(), text.size()), error);
+    if (error || !parser.is_done()) return;
+    static_cast<void>(ebb::api::take_answer(parser.get().result_int(), parser.get().body()));
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    serve(text);
+    take_response(text);
+    static_cast<void>(ebb::ctl::parse_response(text));
+    return 0;
+}
