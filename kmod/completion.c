@@ -14,7 +14,7 @@
 #include "compat/compat.h"
 #include "completion.h"
 
-static bio_end_io_t *chain_end_io;
+bio_end_io_t *ebb_chain_end_io;
 
 struct unchain {
 	struct bio_list	list;
@@ -22,11 +22,6 @@ struct unchain {
 };
 
 static DEFINE_PER_CPU(struct unchain, unchain);
-
-bool ebb_is_chained(const struct bio *bio)
-{
-	return bio->bi_end_io == chain_end_io;
-}
 
 /* The next one of this CPU; if there is none, the outermost call is over. */
 static struct bio *next_chained(struct unchain *u)
@@ -42,7 +37,7 @@ static struct bio *next_chained(struct unchain *u)
 	return bio;
 }
 
-static void complete_chained(struct bio *bio)
+void ebb_complete_chained(struct bio *bio)
 {
 	struct unchain *u;
 	unsigned long flags;
@@ -62,14 +57,6 @@ static void complete_chained(struct bio *bio)
 	preempt_enable();
 }
 
-void ebb_complete(struct bio *bio)
-{
-	if (bio->bi_end_io == chain_end_io)
-		complete_chained(bio);
-	else if (bio->bi_end_io)
-		bio->bi_end_io(bio);
-}
-
 void ebb_completion_init(void)
 {
 	static struct bio child, parent;
@@ -77,5 +64,5 @@ void ebb_completion_init(void)
 	ebb_bio_init(&child);
 	ebb_bio_init(&parent);
 	bio_chain(&child, &parent);
-	chain_end_io = child.bi_end_io;
+	ebb_chain_end_io = child.bi_end_io;
 }

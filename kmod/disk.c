@@ -219,7 +219,7 @@ static int publish(struct ebb_disk *disk, struct ebb_group *group, const char **
 leave:
 	WRITE_ONCE(disk->detaching, true);
 	WRITE_ONCE(disk->draining, true);
-	/* Pairs with landed(). */
+	/* Pairs with count_landed(). */
 	smp_mb();
 	wait_event(disk->idle, is_idle(disk));
 	leave_group(disk);
@@ -322,7 +322,7 @@ int ebb_disk_detach(struct ebb_disk *disk)
 	WRITE_ONCE(disk->detaching, true);
 	unpublish(disk);
 	WRITE_ONCE(disk->draining, true);
-	/* Pairs with landed(). */
+	/* Pairs with count_landed(). */
 	smp_mb();
 	mutex_unlock(&ebb_mutex);
 	err = wait_event_interruptible(disk->idle, is_idle(disk));

@@ -122,20 +122,13 @@ static unsigned long get_mask(const struct ebb_map *map, unsigned long word)
 	return leaf ? READ_ONCE(leaf[word % EBB_LEAF_WORDS]) : 0;
 }
 
-static inline void set_bits(unsigned long *p, unsigned long bits)
-{
-	if ((READ_ONCE(*p) & bits) != bits)
-		atomic_long_or(bits, (atomic_long_t *)p);
-}
-
 static inline void clear_bits(unsigned long *p, unsigned long bits)
 {
 	if (READ_ONCE(*p) & bits)
 		atomic_long_andnot(bits, (atomic_long_t *)p);
 }
 
-/* Returns how many chunks had to be set whole. */
-unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp)
+unsigned int ebb_map_set_range(struct ebb_map *map, u64 first, u64 last, gfp_t gfp)
 {
 	unsigned long word = first / BITS_PER_LONG, end = last / BITS_PER_LONG;
 	unsigned int coarse = 0;
@@ -144,7 +137,7 @@ unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp)
 	while (word <= end) {
 		p = leaf_word(map, map->leaf, word, gfp);
 		if (likely(p)) {
-			set_bits(p, bits_of(word, first, last));
+			ebb_map_set_bits(p, bits_of(word, first, last));
 			word++;
 		} else {
 			set_bit(word / EBB_CHUNK_WORDS, map->coarse);
@@ -172,7 +165,7 @@ void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last)
 	for (word = first / BITS_PER_LONG; word <= last / BITS_PER_LONG; word++) {
 		p = leaf_word(map, map->mask, word, GFP_NOWAIT);
 		if (p)
-			set_bits(p, bits_of(word, first, last));
+			ebb_map_set_bits(p, bits_of(word, first, last));
 	}
 }
 
@@ -272,7 +265,7 @@ static int make_fine(struct ebb_map *map, unsigned long word)
 		p = leaf_word(map, map->leaf, w, GFP_NOIO);
 		if (!p)
 			return -ENOMEM;
-		set_bits(p, valid_bits(map, w));
+		ebb_map_set_bits(p, valid_bits(map, w));
 	}
 	/* Pairs with get_word(). */
 	smp_wmb();
@@ -293,7 +286,7 @@ int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, 
 			continue;
 		dst = leaf_word(to, to->leaf, word, GFP_NOIO);
 		if (dst)
-			set_bits(dst, set);
+			ebb_map_set_bits(dst, set);
 		else
 			set_bit(word / EBB_CHUNK_WORDS, to->coarse);
 		clear_bits(src, set);
@@ -313,7 +306,7 @@ void ebb_map_merge(struct ebb_map *to, struct ebb_map *from)
 			continue;
 		dst = leaf_word(to, to->leaf, word, GFP_NOIO);
 		if (dst)
-			set_bits(dst, set);
+			ebb_map_set_bits(dst, set);
 		else
 			set_bit(word / EBB_CHUNK_WORDS, to->coarse);
 	}

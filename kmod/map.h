@@ -10,8 +10,10 @@
 #ifndef _EBB_MAP_H
 #define _EBB_MAP_H
 
-#include <linux/types.h>
+#include <linux/atomic.h>
+#include <linux/bits.h>
 #include <linux/mm.h>
+#include <linux/types.h>
 
 #define EBB_BLOCK_SHIFT		3	/* sectors of a block, as a shift: 4 KiB */
 #define EBB_BLOCK_BYTES		(512u << EBB_BLOCK_SHIFT)
@@ -39,8 +41,29 @@ int ebb_map_init(struct ebb_map *map, u64 blocks, bool with_mask);
 void ebb_map_exit(struct ebb_map *map);
 u64 ebb_map_bytes(const struct ebb_map *map);
 
+/* No locked operation for bits that are set already: most writes go where others went. */
+static inline void ebb_map_set_bits(unsigned long *p, unsigned long bits)
+{
+	if ((READ_ONCE(*p) & bits) != bits)
+		atomic_long_or(bits, (atomic_long_t *)p);
+}
+
 /* Ranges are from first to last, both included, and within the map. */
-unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp);
+unsigned int ebb_map_set_range(struct ebb_map *map, u64 first, u64 last, gfp_t gfp);
+
+/* Returns how many chunks had to be set whole. Every write comes here, most with one word. */
+static inline unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp)
+{
+	unsigned long word = first / BITS_PER_LONG;
+	unsigned long *leaf = READ_ONCE(map->leaf[word / EBB_LEAF_WORDS]);
+
+	if (unlikely(!leaf || word != last / BITS_PER_LONG))
+		return ebb_map_set_range(map, first, last, gfp);
+	ebb_map_set_bits(leaf + word % EBB_LEAF_WORDS,
+			 GENMASK(last % BITS_PER_LONG, first % BITS_PER_LONG));
+	return 0;
+}
+
 bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last);
 void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last);
 void ebb_map_clear_discarded(struct ebb_map *map, u64 first, u64 last);

@@ -166,7 +166,7 @@ static void cut(struct ebb_group *group)
 	/* Who sees the new number sees what has been prepared. */
 	smp_mb();
 	WRITE_ONCE(group->gen, group->gen + 1);
-	/* Pairs with ebb_write_mark(): we see its count and marks, or it the number. */
+	/* Pairs with mark(): we see its count and marks, or it the number. */
 	smp_mb();
 	pass->duration_ns = ktime_get_ns() - t0;
 	pass->realtime_ns = ktime_get_real_ns();
@@ -198,7 +198,7 @@ int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
 	rcu_read_lock();
 	list_for_each_entry_rcu(disk, &group->disks, member) {
 		WRITE_ONCE(disk->draining, true);
-		/* Pairs with landed(): it sees this, or we its count. */
+		/* Pairs with count_landed(): it sees this, or we its count. */
 		smp_mb();
 		ebb_pass_landed(disk);
 	}

@@ -86,15 +86,19 @@ static bool passthrough_is_harmless(const struct ebb_disk *disk, struct request 
 /* Whether the bio, or one that it is a part of, came through the hook for this disk. */
 static bool came_through(const struct ebb_disk *disk, const struct bio *bio)
 {
-	while (!ebb_write_is_ours(disk, bio)) {
+	const struct ebb_write *w;
+
+	for (;;) {
+		w = ebb_write_of(bio);
+		if (w && w->disk == disk)
+			return true;
 		if (!ebb_is_chained(bio))
 			return false;
 		bio = bio->bi_private;
 	}
-	return true;
 }
 
-static void look_at(struct ebb_disk *disk, struct request *rq)
+static noinline void look_at(struct ebb_disk *disk, struct request *rq)
 {
 	const struct bio *bio;
 
@@ -115,12 +119,34 @@ static void look_at(struct ebb_disk *disk, struct request *rq)
 	}
 }
 
+/*
+ * Nearly every request: each of its bios is, itself, a write that came through the hook for this
+ * disk. Needs no lock: the disk stays as long as writes of it are in flight, and these are.
+ */
+static inline bool all_came_through(const struct gendisk *gd, const struct request *rq)
+{
+	const struct bio *bio = rq->bio;
+	const struct ebb_write *w;
+
+	if (!bio)
+		return false;
+	do {
+		w = ebb_write_of(bio);
+		if (!w || w->disk->gd != gd)
+			return false;
+		bio = bio->bi_next;
+	} while (bio);
+	return true;
+}
+
 static void request_issued(void *data, EBB_RQ_ISSUE_ARGUMENTS)
 {
-	struct gendisk *gd = ebb_request_gendisk(rq);
+	const struct gendisk *gd = ebb_request_gendisk(rq);
 	struct ebb_disk *disk;
 
 	if (!gd || hlist_empty(ebb_disk_bucket(gd)))
+		return;
+	if (all_came_through(gd, rq))
 		return;
 	if (!op_is_write(req_op(rq)) && !blk_rq_is_passthrough(rq))
 		return;

@@ -15,6 +15,7 @@
  * A discarded block is so marked after the write is a member. A write clears that when it is
  * sent and once more when it has landed, in both maps, so that of two at once the write wins.
  */
+#include <linux/percpu.h>
 #include <linux/slab.h>
 
 #include "compat/compat.h"
@@ -26,13 +27,49 @@
 
 struct kmem_cache *ebb_write_cache;
 
-static void write_done(struct bio *bio);
+/*
+ * Structures that are ready for the next write of a CPU, whichever its disk: taking one from a
+ * mempool and giving it back costs more than all the rest of tracking. The reserve of a mempool
+ * never ends up here, see is_surplus(). KASAN must see every use of what was given back.
+ */
+#define SPARES_MAX	(IS_ENABLED(CONFIG_KASAN) ? 0 : 64)
 
-bool ebb_write_is_ours(const struct ebb_disk *disk, const struct bio *bio)
+struct spares {
+	struct ebb_write	*first;
+	unsigned int		nr;
+};
+
+static DEFINE_PER_CPU(struct spares, spares);
+
+/* The first of the spares of this CPU, or NULL. Any context. */
+static inline struct ebb_write *take_spare(void)
 {
-	const struct ebb_write *w = bio->bi_private;
+	struct ebb_write *w;
+	unsigned long flags;
 
-	return bio->bi_end_io == write_done && w->bio == bio && w->disk == disk;
+	/* Writes are submitted and completed by interrupts as well. */
+	local_irq_save(flags);
+	w = this_cpu_read(spares.first);
+	if (likely(w)) {
+		this_cpu_write(spares.first, w->next_spare);
+		this_cpu_dec(spares.nr);
+	}
+	local_irq_restore(flags);
+	return w;
+}
+
+/*
+ * Whether the structure of a write that lands is to be freed. As in mempool_free(): whoever gives
+ * back what came from the reserve sees that the reserve is not full, since the count went down
+ * before the structure was given out; so all of it comes home, and whoever waits for it is woken.
+ * The limit of spares is approximate: the CPU may be another one afterwards.
+ */
+static inline bool is_surplus(const struct ebb_disk *disk)
+{
+	/* Pairs with mempool_alloc(): it counts, then gives out. */
+	smp_rmb();
+	return READ_ONCE(disk->writes->curr_nr) < disk->writes->min_nr ||
+	       this_cpu_read(spares.nr) >= SPARES_MAX;
 }
 
 bool ebb_write_slot_landed(const struct ebb_disk *disk, unsigned int slot)
@@ -42,7 +79,7 @@ bool ebb_write_slot_landed(const struct ebb_disk *disk, unsigned int slot)
 
 	for_each_possible_cpu(cpu)
 		finished += READ_ONCE(per_cpu_ptr(disk->cpu, cpu)->finished[slot]);
-	/* A write that is seen finished is then seen started as well: pairs with landed(). */
+	/* A write that is seen finished is then seen started as well: pairs with count_landed(). */
 	smp_mb();
 	for_each_possible_cpu(cpu)
 		started += READ_ONCE(per_cpu_ptr(disk->cpu, cpu)->started[slot]);
@@ -75,16 +112,15 @@ u64 ebb_write_in_flight(const struct ebb_disk *disk)
 	return (long)(started - finished) > 0 ? started - finished : 0;
 }
 
-/* Under rcu_read_lock(): the disk may be freed as soon as its last write has landed. */
-static inline void landed(struct ebb_disk *disk, unsigned long gen)
+/* True: somebody waits. Under RCU in any of its forms, since the disk may be freed by then. */
+static inline bool count_landed(struct ebb_disk *disk, unsigned long gen)
 {
 	/* Pairs with ebb_write_slot_landed(). */
 	smp_wmb();
 	this_cpu_inc(disk->cpu->finished[gen % EBB_SLOTS]);
 	/* Pairs with whoever sets ->draining and then counts. */
 	smp_mb();
-	if (unlikely(READ_ONCE(disk->draining)))
-		ebb_pass_landed(disk);
+	return READ_ONCE(disk->draining);
 }
 
 /* The first try marked a block in a map that is not current any more. */
@@ -97,7 +133,15 @@ static noinline void stray_mark(struct ebb_disk *disk, unsigned long gen, u64 fi
 		ebb_pass_void(disk->group, 0, EBB_VOID_CUT_RACE);
 }
 
-unsigned long ebb_write_mark(struct ebb_disk *disk, u64 first, u64 last, bool count)
+/*
+ * Marks blocks in the current map, whichever that is by then, and returns its generation. Under
+ * rcu_read_lock() if @count, since a try that failed has landed.
+ *
+ * A bit that is seen set is left alone. It is one of this generation, not one that was cleared
+ * before: the map was emptied before its number was set, and is looked for by that number (an
+ * address dependency orders the two reads).
+ */
+static __always_inline unsigned long mark(struct ebb_disk *disk, u64 first, u64 last, bool count)
 {
 	struct ebb_group *group = disk->group;
 	unsigned long gen;
@@ -115,32 +159,66 @@ unsigned long ebb_write_mark(struct ebb_disk *disk, u64 first, u64 last, bool co
 		if (likely(READ_ONCE(group->gen) == gen))
 			return gen;
 		stray_mark(disk, gen, first, last);
-		if (count)
-			landed(disk, gen);
+		if (count && count_landed(disk, gen))
+			ebb_pass_landed(disk);
 	}
 }
 
-static void write_done(struct bio *bio)
+static noinline void clear_discarded(struct ebb_disk *disk, const struct ebb_write *w)
+{
+	ebb_map_clear_discarded(&disk->map[0], w->first, w->last);
+	ebb_map_clear_discarded(&disk->map[1], w->first, w->last);
+}
+
+static noinline void write_failed(struct ebb_disk *disk, const struct ebb_write *w)
+{
+	this_cpu_inc(disk->cpu->errors);
+	mark(disk, w->first, w->last, false);
+	ebb_group_look(disk->group);
+}
+
+/*
+ * Counting it landed is the last that is done with a disk: it may be freed as soon as all of its
+ * writes have landed. Who frees it waits for RCU, and so for this CPU until interrupts are on,
+ * which they are not before it is known whether somebody waits, and for rcu_read_unlock() if so.
+ */
+static inline void land(struct ebb_disk *disk, struct ebb_write *w)
+{
+	unsigned long gen = w->gen;
+	unsigned long flags;
+
+	if (unlikely(is_surplus(disk))) {
+		mempool_free(w, disk->writes);
+		w = NULL;
+	}
+	local_irq_save(flags);
+	if (likely(w)) {
+		w->next_spare = this_cpu_read(spares.first);
+		this_cpu_write(spares.first, w);
+		this_cpu_inc(spares.nr);
+	}
+	if (likely(!count_landed(disk, gen))) {
+		local_irq_restore(flags);
+		return;
+	}
+	rcu_read_lock();
+	local_irq_restore(flags);
+	ebb_pass_landed(disk);
+	rcu_read_unlock();
+}
+
+void ebb_write_done(struct bio *bio)
 {
 	struct ebb_write *w = bio->bi_private;
 	struct ebb_disk *disk = w->disk;
-	unsigned long gen = w->gen;
 
 	bio->bi_end_io = w->end_io;
 	bio->bi_private = w->private;
-	rcu_read_lock();
-	if (unlikely(bio->bi_status)) {
-		this_cpu_inc(disk->cpu->errors);
-		ebb_write_mark(disk, w->first, w->last, false);
-		ebb_group_look(disk->group);
-	}
-	if (unlikely(READ_ONCE(disk->discards)) && !w->discard) {
-		ebb_map_clear_discarded(&disk->map[0], w->first, w->last);
-		ebb_map_clear_discarded(&disk->map[1], w->first, w->last);
-	}
-	mempool_free(w, disk->writes);
-	landed(disk, gen);
-	rcu_read_unlock();
+	if (unlikely(bio->bi_status))
+		write_failed(disk, w);
+	if (unlikely(READ_ONCE(disk->discards)) && !w->discard)
+		clear_discarded(disk, w);
+	land(disk, w);
 	ebb_complete(bio);
 }
 
@@ -155,7 +233,8 @@ static noinline void flag_unusual(struct ebb_disk *disk, struct bio *bio)
 	bio->bi_opf &= ~EBB_REQ_POLLED;
 }
 
-static void set_discarded(struct ebb_disk *disk, const struct ebb_write *w, u64 sector, u32 nr)
+static noinline void set_discarded(struct ebb_disk *disk, const struct ebb_write *w, u64 sector,
+				   u32 nr)
 {
 	u64 first = DIV_ROUND_UP_ULL(sector, EBB_BLOCK_SECTORS);
 	u64 end = (sector + nr) / EBB_BLOCK_SECTORS;
@@ -170,20 +249,17 @@ static void set_discarded(struct ebb_disk *disk, const struct ebb_write *w, u64 
 	ebb_map_set_discarded(&disk->map[w->gen & 1], first, end - 1);
 }
 
-/* Blocks of the bio, within the disk: what lies beyond its end marks the last one. */
-static void set_range(struct ebb_disk *disk, struct ebb_write *w, u64 sector, u32 nr)
+/* What lies beyond the end of the disk marks its last block. */
+static noinline void cut_range(struct ebb_disk *disk, struct ebb_write *w, u64 end)
 {
-	w->first = sector >> EBB_BLOCK_SHIFT;
-	w->last = (sector + nr - 1) >> EBB_BLOCK_SHIFT;
-	if (unlikely(w->last >= disk->blocks)) {
-		w->last = disk->blocks - 1;
-		if (sector + nr <= get_capacity(disk->gd))
-			ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
-		w->first = min(w->first, w->last);
-	}
+	w->last = disk->blocks - 1;
+	if (end <= get_capacity(disk->gd))
+		ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
+	w->first = min(w->first, w->last);
 }
 
-static enum ebb_verdict admit(struct ebb_disk *disk, struct bio *bio, struct ebb_write *w)
+static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio *bio,
+					      struct ebb_write *w)
 {
 	u64 sector = ebb_bio_sector(bio);
 	u32 nr = bio_sectors(bio);
@@ -192,19 +268,22 @@ static enum ebb_verdict admit(struct ebb_disk *disk, struct bio *bio, struct ebb
 	w->disk = disk;
 	w->end_io = bio->bi_end_io;
 	w->private = bio->bi_private;
-	w->discard = bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_SECURE_ERASE;
-	set_range(disk, w, sector, nr);
-	w->gen = ebb_write_mark(disk, w->first, w->last, true);
+	w->discard = unlikely(bio_op(bio) != REQ_OP_WRITE) &&
+		     (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_SECURE_ERASE);
+	w->first = sector >> EBB_BLOCK_SHIFT;
+	w->last = (sector + nr - 1) >> EBB_BLOCK_SHIFT;
+	if (unlikely(w->last >= disk->blocks))
+		cut_range(disk, w, sector + nr);
+	w->gen = mark(disk, w->first, w->last, true);
 	this_cpu_inc(disk->cpu->writes);
 	this_cpu_add(disk->cpu->sectors, nr);
 	if (unlikely(w->discard)) {
 		this_cpu_inc(disk->cpu->discards);
 		set_discarded(disk, w, sector, nr);
 	} else if (unlikely(READ_ONCE(disk->discards))) {
-		ebb_map_clear_discarded(&disk->map[0], w->first, w->last);
-		ebb_map_clear_discarded(&disk->map[1], w->first, w->last);
+		clear_discarded(disk, w);
 	}
-	bio->bi_end_io = write_done;
+	bio->bi_end_io = ebb_write_done;
 	bio->bi_private = w;
 	if (unlikely(READ_ONCE(disk->frozen)) && ebb_preserve_hold(disk, w))
 		return EBB_TAKEN;
@@ -250,41 +329,45 @@ void ebb_write_starved_work(struct work_struct *work)
 	}
 }
 
-static noinline enum ebb_verdict not_tracked(struct ebb_disk *disk, struct bio *bio)
+/* No plain write: whether it changes blocks in a way that is tracked. */
+static noinline bool is_tracked(struct ebb_disk *disk, const struct bio *bio)
 {
-	ebb_disk_flag(disk, EBB_RESYNC_ZONED);
-	return EBB_PASS_ON;
-}
-
-enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
-{
-	struct ebb_write *w;
-
-	/* The rest of a split comes back; it is part of what was marked and counted. */
-	if (unlikely(ebb_write_is_ours(disk, bio)))
-		return EBB_PASS_ON;
-	if (unlikely(!bio_sectors(bio))) {
-		if (READ_ONCE(disk->probing))
-			atomic_set(&disk->probe_seen, 1);
-		return EBB_PASS_ON;
-	}
 	switch (bio_op(bio)) {
-	case REQ_OP_WRITE:
 	case REQ_OP_DISCARD:
 	case REQ_OP_SECURE_ERASE:
 	case REQ_OP_WRITE_ZEROES:
 #ifdef EBB_HAVE_WRITE_SAME
 	case REQ_OP_WRITE_SAME:
 #endif
-		break;
+		return true;
 	default:
-		return not_tracked(disk, bio);
+		ebb_disk_flag(disk, EBB_RESYNC_ZONED);
+		return false;
 	}
+}
+
+enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
+{
+	struct ebb_write *w = ebb_write_of(bio);
+
+	/* The rest of a split comes back; it is part of what was marked and counted. */
+	if (unlikely(w && w->disk == disk))
+		return EBB_PASS_ON;
+	if (unlikely(!bio_sectors(bio))) {
+		if (READ_ONCE(disk->probing))
+			atomic_set(&disk->probe_seen, 1);
+		return EBB_PASS_ON;
+	}
+	if (unlikely(bio_op(bio) != REQ_OP_WRITE) && !is_tracked(disk, bio))
+		return EBB_PASS_ON;
 	if (unlikely((bio->bi_opf & (REQ_INTEGRITY | EBB_REQ_POLLED)) || ebb_bio_is_encrypted(bio)))
 		flag_unusual(disk, bio);
-	w = mempool_alloc(disk->writes, GFP_NOWAIT | __GFP_NOWARN);
-	if (unlikely(!w))
-		return starve(disk, bio);
+	w = take_spare();
+	if (unlikely(!w)) {
+		w = mempool_alloc(disk->writes, GFP_NOWAIT | __GFP_NOWARN);
+		if (!w)
+			return starve(disk, bio);
+	}
 	return admit(disk, bio, w);
 }
 
@@ -296,5 +379,14 @@ int ebb_write_init(void)
 
 void ebb_write_exit(void)
 {
+	struct ebb_write *w, *next;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		for (w = per_cpu(spares, cpu).first; w; w = next) {
+			next = w->next_spare;
+			kmem_cache_free(ebb_write_cache, w);
+		}
+	}
 	kmem_cache_destroy(ebb_write_cache);
 }

@@ -11,7 +11,10 @@
 #include "disk.h"
 
 struct ebb_write {
-	struct bio		*bio;
+	union {
+		struct bio		*bio;
+		struct ebb_write	*next_spare;	/* while no write has it */
+	};
 	struct ebb_disk		*disk;
 	bio_end_io_t		*end_io;	/* of the sender */
 	void			*private;
@@ -30,11 +33,16 @@ enum ebb_verdict { EBB_PASS_ON, EBB_TAKEN };
 
 enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio);
 
-/* Whether the bio on top is ours for this disk. */
-bool ebb_write_is_ours(const struct ebb_disk *disk, const struct bio *bio);
+/* The completion of every write on its way. */
+void ebb_write_done(struct bio *bio);
 
-/* Marks blocks in the current map, whichever that is by then; returns its generation. */
-unsigned long ebb_write_mark(struct ebb_disk *disk, u64 first, u64 last, bool count);
+/* The write on its way that the bio is, on whichever disk, or NULL. */
+static inline struct ebb_write *ebb_write_of(const struct bio *bio)
+{
+	struct ebb_write *w = bio->bi_private;
+
+	return bio->bi_end_io == ebb_write_done && w->bio == bio ? w : NULL;
+}
 
 /* No write is in flight, but those counted in the slot @except (none: EBB_SLOTS). */
 bool ebb_write_landed(const struct ebb_disk *disk, unsigned int except);
