@@ -158,6 +158,18 @@ bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last)
 	return false;
 }
 
+u64 ebb_map_first(const struct ebb_map *map, u64 first, u64 last)
+{
+	unsigned long word, set;
+
+	for (word = first / BITS_PER_LONG; word <= last / BITS_PER_LONG; word++) {
+		set = get_word(map, word) & bits_of(word, first, last);
+		if (set)
+			return (u64)word * BITS_PER_LONG + __ffs(set);
+	}
+	return last + 1;
+}
+
 void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last)
 {
 	unsigned long word, *p;

@@ -65,6 +65,7 @@ static inline unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last,
 }
 
 bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last);
+u64 ebb_map_first(const struct ebb_map *map, u64 first, u64 last);	/* beyond last: none is set */
 void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last);
 void ebb_map_clear_discarded(struct ebb_map *map, u64 first, u64 last);
 u64 ebb_map_count(const struct ebb_map *map);

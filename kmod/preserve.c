@@ -112,9 +112,10 @@ static void drop_keep(struct ebb_disk *disk, struct ebb_keep *keep)
 	pool_give(&disk->group->pool, keep);
 }
 
-static bool must_keep(struct ebb_disk *disk, u64 block)
+/* The first block from there on that has to be kept; beyond @last: none. */
+static u64 next_kept(struct ebb_disk *disk, u64 block, u64 last)
 {
-	return disk->whole || ebb_map_any(ebb_pass_map(disk), block, block);
+	return disk->whole ? block : ebb_map_first(ebb_pass_map(disk), block, last);
 }
 
 static bool is_preserving(struct ebb_disk *disk)
@@ -132,9 +133,9 @@ static int claim_blocks(struct ebb_disk *disk, struct ebb_write *w)
 	int wait = 0;
 	u64 block;
 
-	for (block = w->first; block <= w->last; block++) {
-		if (!must_keep(disk, block))
-			continue;
+	/* A discard may be of a million blocks: at most as many are looked at as the pool has. */
+	for (block = next_kept(disk, w->first, w->last); block <= w->last;
+	     block = next_kept(disk, block + 1, w->last)) {
 		keep = find_keep(disk, block);
 		if (!keep) {
 			keep = pool_take(&disk->group->pool);
@@ -224,9 +225,10 @@ static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
 	 */
 	if (!is_preserving(disk) || w->gen <= disk->cut_gen)
 		return true;
-	for (; w->next <= w->last; w->next++) {
-		if (!must_keep(disk, w->next))
-			continue;
+	for (;; w->next++) {
+		w->next = next_kept(disk, w->next, w->last);
+		if (w->next > w->last)
+			break;
 		keep = find_keep(disk, w->next);
 		/* None at all: the mark is a stray one, and who left it makes the pass void. */
 		if (!keep || keep->state != EBB_KEEP_DONE)
