@@ -6,6 +6,9 @@
 //   --initial          mark everything, bring it over in a live pass first
 //   --interval MS      from cut to cut; --cuts N ends after N cuts, else SIGTERM ends
 //   --slow-us US       wait before each release, so that writers meet frozen blocks
+//   --cut-writes N     from one cut to the next, wait for so many writes besides the interval
+//   --release-writes N wait for so many writes to the disk before each release of a frozen pass
+//                      (either at most 10 s: the writers may have stopped)
 //   --depth N          reads under way at once (and ranges per release)
 //   --whole-every N    every Nth cut is a whole one, and its image is compared with the replica
 //   --log F --tickets F   stamps of each closed cut for stampcheck
@@ -90,6 +93,8 @@ private:
     Outcome read_ranges(Disk& disk, std::uint64_t pass, std::span<const ebb_extent> ranges,
                         std::vector<Chunk>& kept);
     Outcome wait_ready();
+    std::uint64_t writes_seen(const Disk& disk);
+    void wait_writes(const Disk& disk, std::uint64_t until);
     Outcome trouble(const char* what, int error);
     Outcome cut();
     void account(Outcome outcome);
@@ -110,6 +115,7 @@ private:
     Tickets tickets_;
     LogFile log_;
     bool logging_ = false;
+    bool live_pass_ = false;
     std::map<std::uint32_t, std::size_t> by_id_;
     std::vector<std::unique_ptr<Disk>> disks_;
     std::vector<Aligned> images_;
@@ -185,10 +191,23 @@ Outcome Replicator::wait_ready() {
     return Outcome::closed;
 }
 
+std::uint64_t Replicator::writes_seen(const Disk& disk) {
+    Reply reply;
+    Request request{.command = EBB_CMD_DISK_GET, .disk = disk.id};
+    return client_.call(request, reply) ? 0 : reply.disk[EBB_DISK_A_WRITES];
+}
+
+void Replicator::wait_writes(const Disk& disk, std::uint64_t until) {
+    std::uint64_t begun = now_us();
+    while (!stop_asked && writes_seen(disk) < until && now_us() - begun < 10000000) usleep(500);
+}
+
 Outcome Replicator::read_ranges(Disk& disk, std::uint64_t pass, std::span<const ebb_extent> ranges,
                                 std::vector<Chunk>& kept) {
     std::vector<Piece> pieces;
     std::size_t first = kept.size();
+    std::uint64_t pace = live_pass_ ? 0 : options_.number("release-writes", 0);
+    std::uint64_t writes = pace ? writes_seen(disk) : 0;
     for (const auto& range : ranges) {
         Chunk chunk{&disk, range.sector * 512, range.nr_sectors * 512ull,
                     (range.flags & EBB_EXTENT_DISCARDED) != 0, nullptr};
@@ -200,6 +219,7 @@ Outcome Replicator::read_ranges(Disk& disk, std::uint64_t pass, std::span<const 
     }
     bool read = batch_.run(pieces, false);
     if (slow_us_) usleep(static_cast<useconds_t>(slow_us_));
+    if (pace) wait_writes(disk, writes + pace);
     Request request{.command = EBB_CMD_PASS_RELEASE, .disk = disk.id, .pass = pass};
     request.extents.assign(ranges.begin(), ranges.end());
     for (auto& extent : request.extents) extent.flags = 0;
@@ -301,6 +321,7 @@ Outcome Replicator::pass(bool live, bool whole, std::vector<Chunk>& kept) {
     if (error) return trouble("pass-begin", error);
     if (logging_ && !live) log(LogKind::cut_granted, tickets_.take());
     last_pass_ = reply.pass;
+    live_pass_ = live;
     return read_pass(reply.pass, live, whole, kept);
 }
 
@@ -497,7 +518,10 @@ int Replicator::run() {
     Outcome outcome = Outcome::closed;
     while (!stop_asked && (!cuts || number_ < cuts) && outcome != Outcome::failed) {
         std::uint64_t next = now_us() + interval;
+        std::uint64_t pace = options_.number("cut-writes", 0);
+        std::uint64_t writes = pace ? writes_seen(*disks_[0]) : 0;
         outcome = cut();
+        if (pace) wait_writes(*disks_[0], writes + pace);
         while (!stop_asked && now_us() < next)
             usleep(static_cast<useconds_t>(std::min<std::uint64_t>(next - now_us() + 1, 100000)));
     }
