@@ -73,6 +73,7 @@ class Machine:
     out       host folder at /out, writable
     append    more of the kernel command line
     run       a command started by the guest itself (result: machine.own, a Command)
+    threads   "multi": a host thread for each virtual CPU; "single": they take turns in one
     icount    exact measurement: one thread, one CPU, virtual time by instructions, no wall clock
     timeout   seconds after which QEMU is killed, whatever happens, counted from start()
     allow     regular expressions of console lines that are not complaints
@@ -80,12 +81,13 @@ class Machine:
     """
 
     def __init__(self, lab, name, *, kernel="6.1", root="9p", mem=1024, smp=2, udev=False,
-                 modprobe=(), share=TOP, out=None, append="", initrd=None, run=None, icount=False,
-                 timeout=600, allow=(), qemu=()):
+                 modprobe=(), share=TOP, out=None, append="", initrd=None, run=None, threads="multi",
+                 icount=False, timeout=600, allow=(), qemu=()):
         self.lab, self.name, self.kernel, self.root = lab, name, kernel, root
         self.mem, self.smp, self.udev, self.modprobe = mem, smp, udev, list(modprobe)
         self.share, self.out, self.append, self.initrd = share, out, append, initrd
         self.own_command, self.icount, self.timeout = run, icount, timeout
+        self.threads = threads
         self.allow, self.qemu_args = list(allow), list(qemu)
         self.disks, self.addresses, self._nets, self._monitors = [], [], [], []
         self.console = os.path.join(lab.folder, name + ".console")
@@ -217,7 +219,7 @@ class Machine:
             args += ["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off", "-smp", "1",
                      "-seed", "1", "-cpu", "max", "-rtc", "base=2026-01-01,clock=vm"]
         else:
-            args += ["-accel", "tcg,thread=multi", "-smp", str(self.smp), "-cpu", "max"]
+            args += ["-accel", f"tcg,thread={self.threads}", "-smp", str(self.smp), "-cpu", "max"]
         args += ["-chardev", f"file,id=con,path={self.console},append=on", "-serial", "chardev:con",
                  "-qmp", f"unix:{self._path('qmp')},server=on,wait=off",
                  "-device", "virtio-serial-pci,id=vser",

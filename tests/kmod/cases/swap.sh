@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# machine: swap
 # Swapping to a tracked disk under memory pressure while cuts are taken: no deadlock, no loss.
 load
 d=$(disk virtio0)
