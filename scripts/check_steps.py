@@ -61,6 +61,9 @@ _ALL = [
     Step("kmod-debug", "debug", "module tests under KASAN and lockdep",
          "scripts/lab/debug-kernel.sh && tests/kmod/run.sh debug", weight=2,
          needs=("build", "lab"), tests=True, limit=7200),
+    Step("kmod-mutations", "full", "module tests: every planted fault is caught",
+         "scripts/lab/debug-kernel.sh && tests/kmod/mutations.py", weight=2,
+         needs=("build", "lab"), tests=True, limit=7200),
     Step("vm", "full", "userspace in virtual machines", "tests/vm/run.sh", weight=2,
          needs=("build", "lab"), tests=True, limit=3600, when="tests/vm/run.sh"),
 

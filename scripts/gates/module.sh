@@ -9,7 +9,8 @@ what=${1:?checkpatch or sparse}
 if [ "${2:-}" = --top ]; then top=$3; fi
 
 checkpatch() {
-    mapfile -t names < <(cd "$top" && git ls-files -co --exclude-standard -- 'kmod/*.[ch]' 'include/uapi/*.h')
+    mapfile -t names < <(cd "$top" && git ls-files -co --exclude-standard -- 'kmod/*.[ch]' 'include/uapi/*.h' \
+        'tests/kmod/modules/*.c')
     if [ "${#names[@]}" = 0 ]; then
         echo "checkpatch: nothing to look at"
         return 2

@@ -21,7 +21,7 @@ IDENTIFIER = re.compile(r"SPDX-License-Identifier: ([^\n*>]+)")
 def expected_licence(name):
     if name.startswith("include/uapi/"):
         return "GPL-2.0-only WITH Linux-syscall-note"
-    if name.startswith(("kmod/", "scripts/lab/selftest/")):
+    if name.startswith(("kmod/", "tests/kmod/modules/", "scripts/lab/selftest/")):
         return "GPL-2.0-only"
     return "Apache-2.0"
 

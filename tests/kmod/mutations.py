@@ -17,7 +17,7 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 
-# name: (file, text, replacement, case that must fail)
+# name: (file, text, replacement, case that must fail[, kernel where it runs, if not on every one])
 MUTATIONS = {
     "or-back-void": ("pass.c",
                      "\t\tebb_map_merge(current_map(disk), ebb_pass_map(disk));\n",
@@ -50,6 +50,27 @@ MUTATIONS = {
     "held-of-earlier-pass": ("preserve.c",
                              "\tif (!is_preserving(disk) || w->gen <= disk->cut_gen)\n",
                              "\tif (!is_preserving(disk))\n", "next-pass-before-release"),
+    "cut-race-unseen": ("write.c",
+                        "\t\tstray_mark(disk, gen, first, last);\n", "", "cut-race"),
+    "failed-write-clean": ("write.c",
+                           "\t\tebb_write_mark(disk, w->first, w->last, false);\n", "",
+                           "write-error"),
+    "coarse-lost": ("map.c",
+                    "\t\t\tset_bit(word / EBB_CHUNK_WORDS, map->coarse);\n\t\t\tword =",
+                    "\t\t\tword =", "out-of-memory", "debug"),
+    "witness-blind": ("witness.c",
+                      "\t\tif (likely(came_through(disk, bio)))\n",
+                      "\t\tif (likely(came_through(disk, bio)) || !disk->gone)\n", "multipath"),
+    "divertible": ("hook.c",
+                   ".flags\t= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT",
+                   ".flags\t= FTRACE_OPS_FL_PERMANENT", "diverted"),
+    "zoned-taken": ("disk.c", "\tif (bdev_is_zoned(bdev))\n",
+                    "\tif (bdev_is_zoned(bdev) && !gd)\n", "refused-disks"),
+    "anybody": ("netlink.c",
+                "#define COMMAND(c) { .cmd = (c), .flags = GENL_ADMIN_PERM, .doit = doit }",
+                "#define COMMAND(c) { .cmd = (c), .doit = doit }", "interface"),
+    "probe-unseen": ("write.c", "\t\tif (READ_ONCE(disk->probing))\n",
+                     "\t\tif (READ_ONCE(disk->gone))\n", "interface"),
     "hook-blind": ("hook.c",
                    "\tif (!op_is_write(bio_op(bio)))\n",
                    "\tif (!op_is_write(bio_op(bio)) || (bio->bi_iter.bi_sector & 64))\n",
@@ -59,7 +80,7 @@ MUTATIONS = {
 
 def plant(name, kernel):
     """The module with the fault, built; its path in the tree."""
-    file, text, replacement, _ = MUTATIONS[name]
+    file, text, replacement = MUTATIONS[name][:3]
     # Outside the tree, so that the build takes the copy for the module's own folder.
     base = tempfile.mkdtemp(prefix="ebb-mutation-")
     source = os.path.join(base, "kmod")
@@ -79,7 +100,7 @@ def plant(name, kernel):
 
 
 def caught(name, kernel):
-    case = MUTATIONS[name][3]
+    case, kernel = (*MUTATIONS[name][3:], kernel)[:2]
     module = plant(name, kernel)
     done = subprocess.run([os.path.join(TOP, "tests/kmod/run.py"), "--kernel", kernel, "--ko",
                            module, "--only", case, "--tag", "mutation-" + name],

@@ -9,12 +9,17 @@ p=$(partition "$d")
 [ "$(ebbtest info | field block_sectors)" = 8 ] || fail "info"
 refused EINVAL ebbtest attach "$p" part 1
 refused EINVAL ebbtest attach "$d" "" 1
-refused ENODEV ebbtest get 999
+refused ENOENT ebbtest get 999
 refused ENOENT ebbtest pass-begin frozen 7
 id=$(attach "$d" 1) || fail "attach"
 refused EEXIST ebbtest attach "$d" again 1
 image=$(image_of "$id")
 [ -b "$image" ] || fail "no image device"
+# Nobody without privilege: neither the commands nor the image.
+refused EPERM setpriv --reuid 65534 --regid 65534 --clear-groups ebbtest info
+refused EPERM setpriv --reuid 65534 --regid 65534 --clear-groups ebbtest mark-all "$id"
+setpriv --reuid 65534 --regid 65534 --clear-groups dd if="$image" of=/dev/null count=1 2>/dev/null &&
+    fail "anybody may open the image"
 refused EOPNOTSUPP ebbtest attach "$image" img 1
 dd if=/dev/zero of="$image" bs=4096 count=1 oflag=direct 2>/dev/null && fail "the image was written to"
 # A fresh disk says that it knows nothing of its past.

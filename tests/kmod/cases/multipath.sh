@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# kernels: 6.1 6.12 sid
+# short: yes
+# Request-based multipath: its member gets requests whose bios never came by the hook. The second
+# witness flags the member with the first write; reads flag nothing. The multipath device itself is
+# tracked as any other.
+modprobe dm-multipath || skip "no dm-multipath"
+modprobe dm-round-robin
+load
+m=$(disk scsi0)
+fresh "$m"
+dmsetup create ebbmp --table "0 $(blockdev --getsz "$m") multipath 0 0 1 1 round-robin 0 1 1 $m 1000" || fail "multipath"
+dmsetup mknodes
+d=$(readlink -f /dev/mapper/ebbmp)
+finish() { detach_all; dmsetup remove ebbmp; }
+id=$(attach "$m" 1) || fail "attach"
+ebbtest mark-all "$id"
+dd if="$d" of=/dev/null bs=64k count=8 iflag=direct 2>/dev/null || fail "read"
+[ "$(disk_get "$id" resync_reasons)" = 0 ] || fail "flagged by a read"
+dd if=/dev/urandom of="$d" bs=4k count=1 seek=9000 oflag=direct conv=notrunc 2>/dev/null || fail "write"
+[ $(($(disk_get "$id" resync_reasons) & 2)) = 2 ] || fail "a write past the hook was not flagged"
+[ "$(disk_get "$id" untracked_requests)" -ge 1 ] || fail "it was not counted"
+ebbtest detach "$id"
+id=$(attach "$d" 1) || fail "attach of the multipath device"
+replicate r 1 "$id" --initial --interval 100 --compare --log "$W/r.cuts" --tickets "$TICKETS"
+stamp w --disk "$d@0+4000" --engine mixed --writers 2 --seconds "$(seconds 3)" --rate 800
+stamped w
+replica_good r 2
+judge r
+[ $(($(disk_get "$id" resync_reasons) & 2)) = 0 ] || fail "the witness does not know the device's own bios"
+detach_all

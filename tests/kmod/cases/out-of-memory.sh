@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# kernels: debug
+# timeout: 120
+# Allocations fail (fault injection, for the writers alone): no leaf of the map means coarse marks, and
+# no structure, nor any in the reserve, means that a write waits for one. Nothing is lost, none fails.
+mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+inject() { # inject NAME PERCENT: for tasks that ask for it, where the allocation may not wait
+    local dir=/sys/kernel/debug/$1 set
+    [ -d "$dir" ] || skip "no $1"
+    for set in task-filter=1 ignore-gfp-wait=1 times=-1 interval=1 verbose=0 "probability=$2"; do
+        echo "${set#*=}" >"$dir/${set%%=*}" || fail "inject $1 $set"
+    done
+}
+finish() {
+    echo 0 >/sys/kernel/debug/fail_page_alloc/probability
+    echo 0 >/sys/kernel/debug/failslab/probability
+    nullb_gone om
+}
+load
+n=$(nullb om 64 submit_queues=1 hw_queue_depth=1024 irqmode=2 completion_nsec=1000000000) || fail "null_blk"
+id=$(attach "$n" 1)
+inject fail_page_alloc 100
+[ ! -e /sys/kernel/debug/fail_page_alloc/min-order ] || echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
+(echo 1 >/proc/self/make-it-fail
+    exec dd if=/dev/urandom of="$n" bs=4k count=3 seek=1000 oflag=direct conv=notrunc 2>"$W/dd.out") || fail "the write"
+echo 0 >/sys/kernel/debug/fail_page_alloc/probability
+coarse=$(disk_get "$id" coarse_marks) dirty=$(disk_get "$id" dirty_blocks)
+say "coarse marks $coarse, dirty blocks $dirty"
+[ "$coarse" -ge 1 ] || fail "a leaf was there all the same: the test proves nothing"
+[ "$dirty" = 256 ] || fail "a coarse mark is not its chunk"
+replicate r 1 "$id" --interval 100 --compare
+replica_good r 1
+# More at once than the reserve has, and the cache gives none.
+echo 1 >/sys/kernel/slab/ebb_write/failslab || fail "no such cache"
+echo 1 >/sys/kernel/debug/failslab/cache-filter
+inject failslab 100
+replicate s 1 "$id" --initial --interval 300 --compare
+(echo 1 >/proc/self/make-it-fail
+    exec fio --name=s --filename="$n" --rw=randwrite --bs=4k --size=48M --number_ios=2400 --ioengine=libaio \
+        --iodepth=600 --iodepth_batch_submit=600 --direct=1 --thread=0 --output="$W/fio.out") &
+fio=$!
+background+=("$fio")
+most=0
+inflight() { awk '{print $2}' "/sys/block/${n##*/}/inflight"; }
+while [ -d "/proc/$fio/fd/." ]; do
+    now=$(inflight)
+    [ "$now" -le "$most" ] || most=$now
+    sleep 0.1
+done
+wait "$fio" || fail "a write failed"
+echo 0 >/sys/kernel/debug/failslab/probability
+say "at most $most in flight"
+[ "$most" -ge 200 ] && [ "$most" -le 256 ] || fail "not held to the reserve: the test proves nothing"
+replica_good s 1
+[ "$(disk_get "$id" in_flight)" = 0 ] || fail "in flight for ever"
+detach_all
