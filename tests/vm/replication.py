@@ -15,12 +15,12 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [os.path.join(TOP, "scripts/lab"), os.path.join(HERE, "lib")]
-from demo_control import Control, Refused  # noqa: E402
+from demo_control import Control  # noqa: E402
 from demo_workload import write_cut  # noqa: E402
 from powercut import PowerCutDisk  # noqa: E402
 from vm import Lab, free_port  # noqa: E402
 
-__all__ = ["Lab", "Pair", "Refused", "Tally", "PORT", "SIZE"]
+__all__ = ["Pair", "Tally", "TOP", "PORT", "SIZE", "test"]
 
 WWN_SOURCE, WWN_TARGET = 0x5000C2900000A000, 0x5000C2900000B000
 PORT = 9443  # of the target's data
@@ -126,6 +126,7 @@ class Pair:
         self.stamper = self.tickets = None
         self.protection_id = None
         self.first_reasons = []  # for which everything was sent at first
+        self.taken_back = 0  # bytes of replicas that were found half written
 
     def provider(self):
         return None
@@ -163,19 +164,28 @@ class Pair:
             words += ["--disk", f"{self.source_id(number)}={self.target_id(target)}"]
         return words
 
-    def protect(self, *words, interval=2, targets=(0, 1)):
-        job = self.control.job("protect", "source", "--target", "target", "--interval",
-                               str(interval), *self.pairs(targets), *words)
+    def begin_protect(self, interval=2, targets=(0, 1)):
+        self.control.ctl("protect", "source", "--target", "target", "--interval", str(interval),
+                         *self.pairs(targets))
+        self.until("the source has begun",
+                   lambda: self.control.machine("source")["status"]["source"]["protections"])
         self.protection_id = self.control.protection("source")["id"]
+
+    def until_protected(self, seconds=120):
+        self.until("the initial sync", lambda: self.control.protection("source")["state"] ==
+                   "protected", seconds)
         self.first_reasons = self.source_status()["resync_required"]
-        return job
+
+    def protect(self, **how):
+        self.begin_protect(**how)
+        self.until_protected()
 
     def load(self, rate=150):
         """The stamping writer on both disks, its log outside of the machine."""
         disks = " ".join(f"--disk /dev/disk/by-id/wwn-0x{WWN_SOURCE + n + 1:x}@{STAMPED[0]}+{STAMPED[1]}"
                          for n in range(2))
         self.stamper = self.source.spawn(
-            f"{self.inside(self.build)}/tests/kmod/stamper {disks} --writers 2 --engine direct "
+            f"exec {self.inside(self.build)}/tests/kmod/stamper {disks} --writers 2 --engine direct "
             f"--rate {rate} --log /out/stamps --log-each --tickets /dev/shm/tickets")
         self.source.poll("test -s /dev/shm/tickets")
         self.tickets = self.source.spawn("exec python3 -", stdin=TICKETS)
@@ -336,5 +346,31 @@ class Pair:
             os.truncate(replica, SIZE)
 
     def close(self):
+        self.source.power_cut()
+        self.target.power_cut()  # a disk waits for its clients
         for disk in self.disks:
             disk.close()
+
+
+def begin(pair, tally):
+    pair.load()
+    pair.protect()
+    tally.say("protected; initial sync is done")
+
+
+def test(name, events, begin=begin):
+    """The main function of a test: `events`, functions of pair and tally, happen to a pair that is
+    under load and replicates since `begin`; then the load ends and all disks are compared."""
+    build = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP, "build"))
+    tally = Tally()
+    with Lab(name) as lab:
+        pair = Pair(lab, build)
+        try:
+            pair.start()
+            begin(pair, tally)
+            for event in events:
+                event(pair, tally)
+            pair.check_equal(tally)
+        finally:
+            pair.close()
+    return tally.end()
