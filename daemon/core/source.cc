@@ -81,6 +81,11 @@ void Source::Impl::tick() {
         pinged_ = now;
         send(format::encode_ping(FrameType::ping, sent_));
     }
+    look_at_pass();
+}
+
+// Its statistics, and whether it is void.
+void Source::Impl::look_at_pass() {
     if (!pass_ || pass_->ended || pass_->voided) return;
     auto weak = std::weak_ptr<Pass>(pass_);
     tracker_.get_pass(pass_->info.id, [self = weak_from_this(), weak](Result<env::PassInfo> info) {

@@ -128,6 +128,7 @@ private:
     void send(env::Frame frame);
     void wake();
     void tick();
+    void look_at_pass();
     void take_requests(Pass& pass, bool whole_chosen);
     void put_back_requests();
     void answer_all(const Error& error);

@@ -431,6 +431,7 @@ Task<Status> Source::Impl::finish_frozen() {
     auto status = co_await export_image();
     if (!status) co_return status;
     if (!pass_->ended) {
+        look_at_pass();  // most passes end before the next heartbeat, and their account with them
         Op<void> ended;
         tracker_.end_pass(pass_->info.id, ended.callback());
         status = co_await ended;
