@@ -167,6 +167,7 @@ Task<void> Source::Impl::loop() {
             backoff = config_.retry_min;
             status_.has_error = false;
             status = co_await replicate();
+            status_.notice.reset();
         }
         const bool link_lost = connection_ == nullptr;
         drop_connection();
@@ -358,7 +359,10 @@ Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
         case FrameType::notice: {
             auto message = format::decode_notice(frame);
             if (!message) break;
-            status_.notice = message->clear ? std::string() : message->message;
+            status_.notice.reset();
+            if (!message->clear)
+                status_.notice =
+                    Error{message->code, "the target waits: " + message->message, {}, {}};
             return {};
         }
         default: break;

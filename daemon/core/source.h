@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,7 +81,7 @@ struct SourceStatus {
     std::vector<std::string> resync_reasons;
     Error error;  // meaningful if has_error
     bool has_error = false;
-    std::string notice;  // what the target said it waits for, such as a full volume; else empty
+    std::optional<Error> notice;  // what the target said it waits for, such as a full volume
 };
 
 struct CheckpointRequest {

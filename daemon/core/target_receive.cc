@@ -132,7 +132,11 @@ Task<void> Target::Impl::handle(env::Frame frame) {
 void Target::Impl::fail_with(const Error& error) {
     has_error_ = broken_ = true;
     error_ = error;
-    send_refusal({ErrorCode::busy, "the target has failed: " + error.message, {}, {}});
+    const bool full = error.code == ErrorCode::no_space;
+    send_refusal({full ? ErrorCode::no_space : ErrorCode::busy,
+                  "the target has failed: " + error.message,
+                  {},
+                  {}});
     drop_connection();
     forget_waiting();
     pass_.reset();

@@ -309,6 +309,7 @@ api::SourceProtection SourceRole::describe_one(Protection& protection) {
     p.held_max_ns = static_cast<std::uint64_t>(core.held_max.count());
     p.preserved = core.preserved;
     p.resync_required = core.resync_reasons;
+    if (core.notice) p.error = api::to_info(*core.notice);
     if (core.has_error) p.error = api::to_info(core.error);
     return p;
 }

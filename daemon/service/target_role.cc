@@ -475,6 +475,12 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         p.points = core.points;
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;
+        if (core.state == core::TargetState::no_space)
+            p.error = api::to_info({ErrorCode::no_space,
+                                    "replication is paused: the retention volume is full, and the "
+                                    "newest recovery point is not given up",
+                                    "Free space on " + protection.args.retention,
+                                    {}});
         if (core.has_error) p.error = api::to_info(core.error);
     }
     if (protection.has_error) {
