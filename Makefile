@@ -6,6 +6,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 # Cores for compiling; the check steps share the machine by themselves.
 JOBS   ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
 KREL   ?= $(shell uname -r)
 KDIR   ?= /lib/modules/$(KREL)/build
 export EBB_CACHE ?= $(TOP)/.cache
@@ -13,8 +14,8 @@ export EBB_CACHE ?= $(TOP)/.cache
 CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps build kmod check check-unit check-sim check-gates check-kmod check-vm \
-	check-full check-debug check-install demo bench hunt-sim install uninstall clean format help
+.PHONY: all deps build kmod check check-unit check-sim check-fuzz check-gates check-kmod check-vm \
+	check-full check-debug check-install fuzz demo bench hunt-sim install uninstall clean format help
 
 all: build kmod ## build ebbd, ebbctl and the module for the running kernel
 
@@ -30,13 +31,16 @@ kmod: ## build ebb.ko for the running kernel (KREL=, KDIR= choose another)
 check: deps ## run everything: gates, unit tests, simulator, module and machine tests
 	@$(CHECK)
 
-check-unit: deps ## unit tests of every layer
+check-unit: deps ## unit tests of every layer, also under ASan, UBSan and TSan
 	@$(CHECK) unit
 
 check-sim: deps ## simulator: 500 seeds, each fault kind often
 	@$(CHECK) sim
 
-check-gates: deps ## formatting, lint, layer rules, documentation in step
+check-fuzz: deps ## fuzz targets: their corpora and some seconds each
+	@$(CHECK) fuzz
+
+check-gates: deps ## formatting, clang-tidy, layer rules, documentation in step
 	@$(CHECK) gates
 
 check-kmod: deps ## module tests in virtual machines on every kernel
@@ -45,7 +49,7 @@ check-kmod: deps ## module tests in virtual machines on every kernel
 check-vm: deps ## two-machine tests: power cuts, killed daemons, the command line
 	@$(CHECK) vm
 
-check-full: deps ## every module test on every kernel, userspace in machines, clang-tidy
+check-full: deps ## every module test on every kernel, userspace in machines
 	@$(CHECK) full
 
 check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
@@ -53,6 +57,10 @@ check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
 
 check-install: deps ## make install, units, DKMS
 	@$(CHECK) install
+
+fuzz: deps ## fuzz every decoder under ASan, FUZZ_SECONDS each
+	@EBB_JOBS=$(JOBS) scripts/build.sh asan ebb_fuzz
+	@tests/fuzz/run.sh build/asan $(FUZZ_SECONDS) --keep
 
 demo: deps ## one machine comes home, from protect to commit
 	@tests/vm/demo.sh

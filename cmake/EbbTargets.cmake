@@ -71,6 +71,7 @@ function(ebb_unit_tests name)
     target_compile_definitions(ebb_${name}_test PRIVATE EBB_TOP="${CMAKE_SOURCE_DIR}")
     target_link_libraries(ebb_${name}_test PRIVATE ${ARGN} GTest::gmock GTest::gtest GTest::gtest_main
         Threads::Threads)
+    add_dependencies(ebb_unit ebb_${name}_test)
     gtest_discover_tests(ebb_${name}_test TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST
         PROPERTIES LABELS unit TIMEOUT 600)
 endfunction()
