@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "platform/file_store.h"
+#include "service/command_args.h"
 #include "service/image_export.h"
 #include "service/source_disks.h"
 #include "service/uuid_text.h"
@@ -19,21 +20,6 @@ namespace {
 
 constexpr std::chrono::seconds shutdown_delay{2};  // for the result to reach the controller
 constexpr Duration rate_interval = std::chrono::milliseconds(500);
-
-template <class Args, class Run>
-void with_args(const api::Command& command, env::Callback<api::Json>& done, Run run) {
-    auto args = api::decode_args<Args>(command.args);
-    if (!args) return done(std::unexpected(args.error()));
-    run(*args, std::move(done));
-}
-
-// Status to an empty value.
-env::StatusCallback plain(env::Callback<api::Json> done) {
-    return [done = std::move(done)](Status status) mutable {
-        if (!status) return done(std::unexpected(status.error()));
-        done(api::Json::object());
-    };
-}
 
 api::SourceState to_api(core::SourceState state) {
     switch (state) {

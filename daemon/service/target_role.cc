@@ -8,25 +8,12 @@
 
 #include "format/message.h"
 #include "platform/file_store.h"
+#include "service/command_args.h"
 #include "service/uuid_text.h"
 
 namespace ebb::service {
 
 namespace {
-
-template <class Args, class Run>
-void with_args(const api::Command& command, env::Callback<api::Json>& done, Run run) {
-    auto args = api::decode_args<Args>(command.args);
-    if (!args) return done(std::unexpected(args.error()));
-    run(*args, std::move(done));
-}
-
-env::StatusCallback plain(env::Callback<api::Json> done) {
-    return [done = std::move(done)](Status status) mutable {
-        if (!status) return done(std::unexpected(status.error()));
-        done(api::Json::object());
-    };
-}
 
 api::Point to_api(const core::Point& point) {
     api::Point p;
