@@ -59,7 +59,7 @@ class Run:
     def execute(self):
         began = time.monotonic()
         with open(self.log, "w", encoding="utf-8") as log:
-            env = dict(os.environ, EBB_JOBS=str(self.step.weight))
+            env = dict(os.environ, EBB_JOBS=str(max(1, self.step.weight)))
             self.process = subprocess.Popen(
                 ["bash", "-c", self.step.command], cwd=TOP, env=env, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The steps of `make check`, in the order in which they should start.
 
-weight  cores that the step keeps busy (a pair of emulated machines: 2)
+weight  cores that the step keeps busy (emulated machines: 2, so that on two cores they run alone;
+        0: it waits for the network most of the time)
 needs   steps that must have passed before
 tests   True where the step must say how many tests it ran
 limit   seconds after which a hanging step is killed; far above what a slow machine needs
@@ -39,9 +40,10 @@ def _gate(name, what, command, **more):
 
 
 _ALL = [
+    Step("lab", "lab", "fetch kernels, make guests' root filesystem",
+         "scripts/lab/kernel.sh fetch 6.1 && scripts/lab/kernel.sh fetch 6.12 && "
+         "scripts/lab/rootfs.sh", weight=0, limit=3600),
     Step("build", "build", "compile daemon, tool and tests", "scripts/build.sh", weight=2,
-         limit=3600),
-    Step("lab", "lab", "fetch kernels, make guests' root filesystem", "scripts/lab/kernel.sh fetch 6.1 && scripts/lab/kernel.sh fetch 6.12 && scripts/lab/rootfs.sh",
          limit=3600),
 
     # The share of `make check`; `make check-full` has every case on every kernel.
