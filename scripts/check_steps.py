@@ -116,6 +116,8 @@ _ALL = [
     _gate("tidy", "clang-tidy", "tidy.py", weight=2, needs=("build",), limit=3600),
     Step("gates-test", "gates", "each gate fails on a planted violation",
          "tests/gates/gates_test.py", tests=True),
+    Step("gates-module", "gates", "checkpatch and sparse fail on a planted violation",
+         "EBB_GATES_MODULE=1 tests/gates/gates_test.py ModuleGateTest", needs=("lab",), tests=True),
 ]
 
 STEPS = [step for step in _ALL if not step.when or os.path.exists(os.path.join(TOP, step.when))]
