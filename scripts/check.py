@@ -149,7 +149,7 @@ class Scheduler:
 
 def report(run):
     counts = f"{run.passed} passed" + (f", {run.failed} failed" if run.failed else "")
-    line = f"{run.state:8}{run.step.name:18}{run.seconds:7.1f} s   {counts}"
+    line = f"{run.state:9}{run.step.name:18}{run.seconds:7.1f} s   {counts}"
     print(line + (f"   ({run.why})" if run.why else ""), flush=True)
     if run.state != "failed":
         return
@@ -183,6 +183,18 @@ def select(names):
     return [step for step in STEPS if step.name in chosen]
 
 
+def present(steps):
+    """Those that can be run; what the cache lacks is said to be left out."""
+    left = []
+    for step in steps:
+        path = os.path.join(os.environ["EBB_CACHE"], step.when)
+        if step.when and not os.path.exists(path):
+            print(f"{'left out':9}{step.name:18}no {path}", flush=True)
+            continue
+        left.append(step)
+    return left
+
+
 def print_table(runs, wall):
     print("\n   seconds  step")
     for run in sorted(runs, key=lambda r: -r.seconds):
@@ -200,12 +212,12 @@ def main():
     steps = select(args.names)
     if args.list:
         for step in steps:
-            print(f"{step.group:8}{step.name:18}{step.what}")
+            print(f"{step.group:9}{step.name:18}{step.what}")
         return 0
     os.makedirs(LOGS, exist_ok=True)
     os.environ.setdefault("EBB_CACHE", os.path.join(TOP, ".cache"))
     began = time.monotonic()
-    scheduler = Scheduler(steps, max(1, args.jobs))
+    scheduler = Scheduler(present(steps), max(1, args.jobs))
     try:
         scheduler.all()
     except KeyboardInterrupt:
