@@ -51,21 +51,25 @@ static inline void ebb_map_set_bits(unsigned long *p, unsigned long bits)
 /* Ranges are from first to last, both included, and within the map. */
 unsigned int ebb_map_set_range(struct ebb_map *map, u64 first, u64 last, gfp_t gfp);
 
-/* Returns how many chunks had to be set whole. Every write comes here, most with one word. */
+/* Returns how many chunks had to be set whole. Every write comes here, most have one block. */
 static inline unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last, gfp_t gfp)
 {
 	unsigned long word = first / BITS_PER_LONG;
 	unsigned long *leaf = READ_ONCE(map->leaf[word / EBB_LEAF_WORDS]);
+	unsigned long bits = BIT(first % BITS_PER_LONG);
 
-	if (unlikely(!leaf || word != last / BITS_PER_LONG))
-		return ebb_map_set_range(map, first, last, gfp);
-	ebb_map_set_bits(leaf + word % EBB_LEAF_WORDS,
-			 GENMASK(last % BITS_PER_LONG, first % BITS_PER_LONG));
+	if (unlikely(!leaf || first != last)) {
+		if (!leaf || word != last / BITS_PER_LONG)
+			return ebb_map_set_range(map, first, last, gfp);
+		bits = GENMASK(last % BITS_PER_LONG, first % BITS_PER_LONG);
+	}
+	ebb_map_set_bits(leaf + word % EBB_LEAF_WORDS, bits);
 	return 0;
 }
 
 bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last);
-u64 ebb_map_first(const struct ebb_map *map, u64 first, u64 last);	/* beyond last: none is set */
+/* The first block that is set; beyond @last: none is. */
+u64 ebb_map_first(const struct ebb_map *map, u64 first, u64 last);
 void ebb_map_set_discarded(struct ebb_map *map, u64 first, u64 last);
 void ebb_map_clear_discarded(struct ebb_map *map, u64 first, u64 last);
 u64 ebb_map_count(const struct ebb_map *map);

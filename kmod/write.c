@@ -134,34 +134,50 @@ static noinline void stray_mark(struct ebb_disk *disk, unsigned long gen, u64 fi
 }
 
 /*
- * Marks blocks in the current map, whichever that is by then, and returns its generation. Under
- * rcu_read_lock() if @count, since a try that failed has landed.
+ * One try of mark(); false: the generation has changed.
  *
  * A bit that is seen set is left alone. It is one of this generation, not one that was cleared
  * before: the map was emptied before its number was set, and is looked for by that number (an
  * address dependency orders the two reads).
  */
-static __always_inline unsigned long mark(struct ebb_disk *disk, u64 first, u64 last, bool count)
+static __always_inline bool mark_once(struct ebb_disk *disk, unsigned long gen, u64 first,
+				      u64 last, bool count)
 {
-	struct ebb_group *group = disk->group;
-	unsigned long gen;
 	unsigned int coarse;
 
-	for (;;) {
-		gen = READ_ONCE(group->gen);
-		if (count)
-			this_cpu_inc(disk->cpu->started[gen % EBB_SLOTS]);
-		coarse = ebb_map_set(&disk->map[gen & 1], first, last, GFP_NOWAIT);
-		if (unlikely(coarse))
-			this_cpu_add(disk->cpu->coarse, coarse);
-		/* Pairs with the cut: it sees what we marked and counted, or we its number. */
-		smp_mb();
-		if (likely(READ_ONCE(group->gen) == gen))
-			return gen;
+	if (count)
+		this_cpu_inc(disk->cpu->started[gen % EBB_SLOTS]);
+	coarse = ebb_map_set(&disk->map[gen & 1], first, last, GFP_NOWAIT);
+	if (unlikely(coarse))
+		this_cpu_add(disk->cpu->coarse, coarse);
+	/* Pairs with the cut: it sees what we marked and counted, or we its number. */
+	smp_mb();
+	return READ_ONCE(disk->group->gen) == gen;
+}
+
+static noinline unsigned long mark_again(struct ebb_disk *disk, unsigned long gen, u64 first,
+					 u64 last, bool count)
+{
+	do {
 		stray_mark(disk, gen, first, last);
 		if (count && count_landed(disk, gen))
 			ebb_pass_landed(disk);
-	}
+		gen = READ_ONCE(disk->group->gen);
+	} while (!mark_once(disk, gen, first, last, count));
+	return gen;
+}
+
+/*
+ * Marks blocks in the current map, whichever that is by then, and returns its generation. Under
+ * rcu_read_lock() if @count, since a try that failed has landed.
+ */
+static __always_inline unsigned long mark(struct ebb_disk *disk, u64 first, u64 last, bool count)
+{
+	unsigned long gen = READ_ONCE(disk->group->gen);
+
+	if (likely(mark_once(disk, gen, first, last, count)))
+		return gen;
+	return mark_again(disk, gen, first, last, count);
 }
 
 static noinline void clear_discarded(struct ebb_disk *disk, const struct ebb_write *w)
@@ -233,12 +249,19 @@ static noinline void flag_unusual(struct ebb_disk *disk, struct bio *bio)
 	bio->bi_opf &= ~EBB_REQ_POLLED;
 }
 
-static noinline void set_discarded(struct ebb_disk *disk, const struct ebb_write *w, u64 sector,
-				   u32 nr)
+static inline bool is_discard(const struct bio *bio)
+{
+	return unlikely(bio_op(bio) != REQ_OP_WRITE) &&
+	       (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_SECURE_ERASE);
+}
+
+static noinline void set_discarded(struct ebb_disk *disk, struct ebb_write *w, u64 sector, u32 nr)
 {
 	u64 first = DIV_ROUND_UP_ULL(sector, EBB_BLOCK_SECTORS);
 	u64 end = (sector + nr) / EBB_BLOCK_SECTORS;
 
+	w->discard = true;
+	this_cpu_inc(disk->cpu->discards);
 	if (sector + nr >= disk->sectors)
 		end = disk->blocks;
 	if (first >= end)
@@ -253,9 +276,9 @@ static noinline void set_discarded(struct ebb_disk *disk, const struct ebb_write
 static noinline void cut_range(struct ebb_disk *disk, struct ebb_write *w, u64 end)
 {
 	w->last = disk->blocks - 1;
+	w->first = min(w->first, w->last);
 	if (end <= get_capacity(disk->gd))
 		ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
-	w->first = min(w->first, w->last);
 }
 
 static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio *bio,
@@ -263,26 +286,24 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 {
 	u64 sector = ebb_bio_sector(bio);
 	u32 nr = bio_sectors(bio);
+	struct ebb_disk_cpu __percpu *cpu = disk->cpu;
 
 	w->bio = bio;
 	w->disk = disk;
 	w->end_io = bio->bi_end_io;
 	w->private = bio->bi_private;
-	w->discard = unlikely(bio_op(bio) != REQ_OP_WRITE) &&
-		     (bio_op(bio) == REQ_OP_DISCARD || bio_op(bio) == REQ_OP_SECURE_ERASE);
+	w->discard = false;
 	w->first = sector >> EBB_BLOCK_SHIFT;
 	w->last = (sector + nr - 1) >> EBB_BLOCK_SHIFT;
 	if (unlikely(w->last >= disk->blocks))
 		cut_range(disk, w, sector + nr);
 	w->gen = mark(disk, w->first, w->last, true);
-	this_cpu_inc(disk->cpu->writes);
-	this_cpu_add(disk->cpu->sectors, nr);
-	if (unlikely(w->discard)) {
-		this_cpu_inc(disk->cpu->discards);
+	this_cpu_inc(cpu->writes);
+	this_cpu_add(cpu->sectors, nr);
+	if (unlikely(is_discard(bio)))
 		set_discarded(disk, w, sector, nr);
-	} else if (unlikely(READ_ONCE(disk->discards))) {
+	else if (unlikely(READ_ONCE(disk->discards)))
 		clear_discarded(disk, w);
-	}
 	bio->bi_end_io = ebb_write_done;
 	bio->bi_private = w;
 	if (unlikely(READ_ONCE(disk->frozen)) && ebb_preserve_hold(disk, w))
