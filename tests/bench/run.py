@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
 from vm import GuestError, Lab, LabError, tool  # noqa: E402  (the path is set just above)
 
 NS_PER_INSTRUCTION = 2
-ROUNDS = 2
+ROUNDS = 3
 DEPTHS = (1, 32)
 WRITES = "/ebb/build/tests/bench/writes"
 FIGURES = {"ebb untracked": ("F2", 120), "ebb tracked": ("F1", 350)}
@@ -106,7 +106,7 @@ def verdict(name, more):
 
 
 def bench_kernel(lab, label, options):
-    out = f"build/kmod/{label}"
+    out = f"build/bench/{label}"
     tool("kmod.sh", label, os.path.join(TOP, "kmod"), os.path.join(TOP, out))
     vm = lab.vm(f"bench-{label}", kernel=label, icount=True, mem=1536, timeout=5400)
     vm.start(timeout=900)
