@@ -53,7 +53,7 @@ MUTATIONS = {
     "cut-race-unseen": ("write.c",
                         "\t\tstray_mark(disk, gen, first, last);\n", "", "cut-race"),
     "failed-write-clean": ("write.c",
-                           "\t\tebb_write_mark(disk, w->first, w->last, false);\n", "",
+                           "\tmark(disk, w->first, w->last, false);\n", "",
                            "write-error"),
     "coarse-lost": ("map.c",
                     "\t\t\tset_bit(word / EBB_CHUNK_WORDS, map->coarse);\n\t\t\tword =",
