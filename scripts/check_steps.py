@@ -45,14 +45,19 @@ STEPS = [
     Step("build", "build", "compile daemon, tool and tests", "scripts/build.sh", weight=2,
          limit=3600),
 
-    # The share of `make check`; `make check-full` has every case on every kernel.
-    Step("kmod-6.1", "kmod", "module tests on 6.1, a share",
-         "tests/kmod/run.sh 6.1 --only discard-chain --only brd", weight=2,
+    # The share of `make check`: cases with `# check: KERNEL` in their heads. `make check-full` has
+    # every case on every kernel.
+    Step("kmod-6.1", "kmod", "module tests on 6.1, a share", "tests/kmod/run.sh 6.1 --check",
+         weight=2, needs=("build", "lab"), tests=True, limit=3600),
+    Step("kmod-6.12", "kmod", "module tests on 6.12, a share", "tests/kmod/run.sh 6.12 --check",
+         weight=2, needs=("build", "lab"), tests=True, limit=3600),
+    Step("kmod-sid", "kmod", "module tests on sid's kernel, a share",
+         "scripts/lab/kernel.sh fetch sid && tests/kmod/run.sh sid --check", weight=2,
          needs=("build", "lab"), tests=True, limit=3600),
-    Step("kmod-6.12", "kmod", "module tests on 6.12, a share",
-         "tests/kmod/run.sh 6.12 --only discard-chain --only brd --only or-back "
-         "--only owner-death", weight=2,
-         needs=("build", "lab"), tests=True, limit=3600),
+    # Building the debug kernel takes longer than all the rest.
+    Step("kmod-debug-share", "kmod", "module tests under KASAN and lockdep, a share",
+         "tests/kmod/run.sh debug --check", weight=2, needs=("build", "lab"), tests=True,
+         limit=3600, when="kernels/debug/complete"),
     Step("kmod-6.1-all", "full", "every module test on 6.1", "tests/kmod/run.sh 6.1", weight=2,
          needs=("build", "lab"), tests=True, limit=3600),
     Step("kmod-6.12-all", "full", "every module test on 6.12", "tests/kmod/run.sh 6.12", weight=2,

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the module's tests (tests/kmod/cases/*.sh) in virtual machines with a real kernel.
 
-    tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--short] [--repeat N]
+    tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--short | --check]
+                       [--repeat N]
 
 Many cases share one boot; each loads and unloads the module itself, and the kernel's log must hold
 no complaint after it. A case that leaves the module loaded, or a complaint, costs the machine: the
 next one gets a new one. Lines of a case's head say what it needs:
 
     # kernels: 6.1 6.12 sid debug      where it runs (default: all)
-    # short: yes                       belongs to the short share
+    # short: yes                       belongs to the short share, which sid's kernel gets
+    # check: 6.1 debug                 part of `make check` on these kernels
     # machine: own                     has a machine for itself
     # threads: single                  the virtual CPUs take turns (see docs/testing.md)
     # timeout: SECONDS                 (default 90; four times that under the debug kernel)
@@ -40,10 +42,11 @@ class Case:
     def __init__(self, path):
         self.name = os.path.basename(path)[:-3]
         with open(path, encoding="utf-8") as file:
-            head = dict(re.findall(r"^# (kernels|short|machine|threads|timeout): *(.*)$",
+            head = dict(re.findall(r"^# (kernels|short|check|machine|threads|timeout): *(.*)$",
                                    file.read(), re.M))
         self.kernels = head.get("kernels", "6.1 6.12 sid debug").split()
         self.short = head.get("short") == "yes"
+        self.check = head.get("check", "").split()
         self.own = head.get("machine") == "own"
         self.threads = head.get("threads", "multi")
         self.timeout = int(head.get("timeout", "90"))
@@ -58,9 +61,10 @@ class Machine:
         self.lab = Lab(f"kmod-{options.kernel}-{options.tag}{number}")
         self.vm = self.lab.vm("kmod", kernel=options.kernel,
                               mem=3072 if slow else 1536, smp=2, threads=threads,
-                              # Some memory is a disk (refused-disks). Under KASAN the AML
+                              # Some memory is a disk (refused-disks); allocations of ebb_write
+                              # may be made to fail (out-of-memory). Under KASAN the AML
                               # interpreter does not get through its tables.
-                              append="pci=noacpi" if slow else "memmap=64M!1G",
+                              append="pci=noacpi slub_debug=A,ebb_write" if slow else "memmap=64M!1G",
                               share=TOP, timeout=7200)
         for index in range(2):
             for bus, kind, size in (("lsi", 0xA0, "32M"), ("virtio-scsi", 0xB0, "64M")):
@@ -175,6 +179,7 @@ def parse():
     parser.add_argument("--only", action="append", default=[], help="names of cases")
     parser.add_argument("--jobs", type=int, default=1, help="machines at once")
     parser.add_argument("--short", action="store_true", help="the short share alone")
+    parser.add_argument("--check", action="store_true", help="the share of make check alone")
     parser.add_argument("--repeat", type=int, default=1, help="every case so many times")
     parser.add_argument("--ko", help="a module built already (path in the tree)")
     parser.add_argument("--tag", default="", help="keeps folders and logs of runs apart")
@@ -197,6 +202,8 @@ def select(options):
         cases = [c for c in cases if options.kernel in c.kernels]
     if options.short:
         cases = [c for c in cases if c.short]
+    if options.check:
+        cases = [c for c in cases if options.kernel in c.check]
     # Machines of their own last: the common one is not thrown away in between. Long cases first.
     return sorted(cases * options.repeat, key=lambda c: (c.own, c.threads, -c.timeout))
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# Two writes meet a cut on one block. The first has read the generation, and stands before its mark, in
-# what makes the leaf of a map (test module), while the cut is made and the second writes the block,
-# seeing nothing frozen. The block's content is newer than the cut by then: the pass must be void,
-# with that reason.
+# check: 6.1 6.12
+# Two writes meet a cut on one block. The first has read the generation, and stands before its mark
+# (test module) while the cut is made and the second writes the block, seeing nothing frozen. The
+# block's content is newer than the cut by then: the pass must be void, with that reason.
 load
 n=$(nullb cr 16) || fail "null_blk"
 id=$(attach "$n" 1)
@@ -20,6 +20,7 @@ ask() { # ask LINE...: to the socket that owns the passes; its answer is in $ans
 # Open from now on: to open or close a disk waits for every CPU, also for the one that stands still.
 exec 5<>"$n"
 cp "$(command -v dd)" "$W/stalled"
+# On a fresh disk: the first mark of each map has a leaf made, by this function.
 insmod "$TESTKO/stall.ko" symbol=ebb_map_set_range comm=stalled || fail "stall"
 finish() {
     echo 1 >/sys/module/stall/parameters/go

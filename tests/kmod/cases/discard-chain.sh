@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1 6.12 sid
 # timeout: 180
 # short: yes
 # One discard that becomes a chain of more than 10,000 bios completing out of order: no recursion, no
@@ -22,7 +23,8 @@ background+=($!)
 dd if=/dev/urandom of="$s" bs=64k count=32 seek=700 oflag=direct conv=notrunc 2>/dev/null
 wait_for 80 test -e "$W/discarded" || fail "the discard did not end"
 say "discards $(($(disk_get "$id" discards) - before)), in flight $(disk_get "$id" in_flight)"
-wait_for 5 [ "$(disk_get "$id" in_flight)" = 0 ] || fail "in flight for ever"
+landed() { [ "$(disk_get "$id" in_flight)" = 0 ]; }
+wait_for 20 landed || fail "in flight for ever"
 replica_good r 1
 finish() { rmmod scsi_debug; }
 detach_all

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.12
 # kernels: 6.1 6.12 sid
 # short: yes
 # Request-based multipath: its member gets requests whose bios never came by the hook. The second
@@ -24,8 +25,8 @@ dd if=/dev/urandom of="$d" bs=4k count=1 seek=9000 oflag=direct conv=notrunc 2>/
 ebbtest detach "$id"
 id=$(attach "$d" 1) || fail "attach of the multipath device"
 replicate r 1 "$id" --initial --interval 100 --compare --log "$W/r.cuts" --tickets "$TICKETS"
-stamp w --disk "$d@0+4000" --engine mixed --writers 2 --seconds "$(seconds 3)" --rate 800
-stamped w
+stamp w --disk "$d@0+4000" --engine mixed --writers 2 --rate 800
+stamped_until w cuts r 3
 replica_good r 2
 judge r
 [ $(($(disk_get "$id" resync_reasons) & 2)) = 0 ] || fail "the witness does not know the device's own bios"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1
 # RWF_NOWAIT and io_uring writes while blocks are frozen and preserved: held as any other, and never
 # failed with -EAGAIN because of us.
 load

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1 6.12 debug
 # short: yes
 # No bit is dropped but by a confirmation: abandoned, void, refused and killed passes put all of it
 # back, what was released too; a live pass's share stays unconfirmed until then.
@@ -15,6 +16,7 @@ step() { # step WANT-DIRTY WANT-UNCONFIRMED WHAT
     dirty=$(disk_get "$id" dirty_blocks) unconfirmed=$(disk_get "$id" unconfirmed_blocks)
     [ "$dirty/$unconfirmed" = "$1/$2" ] || fail "$3: dirty/unconfirmed is $dirty/$unconfirmed, should be $1/$2"
 }
+dirty() { [ "$(disk_get "$id" dirty_blocks)" = "$1" ]; }
 step 100 0 "written"
 pass() { # pass KIND LINES...: over one socket, with PASS standing for its number
     printf '%s\n' "pass-begin $1 1" "sleep 200" "${@:2}" >"$W/in"
@@ -33,13 +35,13 @@ p.stdin.close(); p.wait()
 PY
 }
 pass frozen "get $id" >"$W/p.out" # the owner goes away
-wait_for 5 [ "$(disk_get "$id" dirty_blocks)" = 100 ]
+wait_for 20 dirty 100
 step 100 0 "after the owner went"
 pass frozen "release PASS $id 0 400" "abandon 1" >"$W/p.out"
 step 100 0 "after an abandon with half released"
 pass frozen "release PASS $id 0 400" "end PASS" >"$W/p.out"
 grep -q EBUSY "$W/p.out" || fail "a pass with ranges left ended"
-wait_for 5 [ "$(disk_get "$id" dirty_blocks)" = 100 ]
+wait_for 20 dirty 100
 ebbtest abandon 1
 step 100 0 "after the owner went with half released"
 pass live "release PASS $id 0 800" "end PASS" >"$W/p.out"

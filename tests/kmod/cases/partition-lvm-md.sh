@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1
 # timeout: 150
 # Writes through a partition, LVM on two disks and md raid1, as filesystems and databases reach disks.
 load
-v=$(disk virtio0) s0=$(disk scsi0) s1=$(disk scsi1) l0=$(disk lsi0) l1=$(disk lsi1)
+v=$(disk virtio0) s0=$(disk scsi0) s1=$(disk scsi1) l0=$(disk virtio1) l1=$(nullb pm 64) || fail "disks"
 for d in $v $s0 $s1 $l0 $l1; do fresh "$d"; done
 p=$(partition "$v")
 modprobe dm-mod
@@ -16,7 +17,8 @@ finish() {
     detach_all
     vgremove -qq -y ebbvg
     mdadm --stop /dev/md7
-    wipefs -qa "$s0" "$s1" "$l0" "$l1"
+    wipefs -qa "$s0" "$s1" "$l0"
+    nullb_gone pm
 }
 ids=
 for d in $v $s0 $s1 $l0 $l1; do ids="$ids $(attach "$d" 1)"; done

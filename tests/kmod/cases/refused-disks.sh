@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1
 # kernels: 6.1 6.12 sid
 # short: yes
 # What bypasses bios or cannot be cut is refused: zoned disks, and memory that is mapped (DAX).

@@ -8,8 +8,8 @@ d=$(nullb whole 16) || fail "null_blk"
 id=$(attach "$d" 1)
 replicate r 1 "$id" --initial --interval 200 --whole-every 2 --compare --log "$W/r.cuts" \
     --tickets "$TICKETS"
-stamp w --disk "$d@0+3000" --engine mixed --writers 2 --rate 600 --seconds "$(seconds 8)"
-stamped w
+stamp w --disk "$d@0+3000" --engine mixed --writers 2 --rate 600
+stamped_until w cuts r 6
 replica_good r 4
 judge r
 [ "$(field wholes <"$W/r.json")" -ge 2 ] || fail "no whole cut was compared"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# check: 6.1
 # A write that fails stays dirty, and is counted; the disk goes on being tracked.
 modprobe dm-flakey || skip "no dm-flakey"
 load

@@ -50,13 +50,15 @@ wait_for() {
 }
 
 # -- devices --------------------------------------------------------------------------------------
-# disk NAME: the kernel's name of a disk of the machine (lsi0 lsi1 scsi0 scsi1 virtio0 virtio1)
+# disk NAME: the kernel's name of a disk of the machine (lsi0 lsi1 scsi0 scsi1 virtio0 virtio1).
+# The emulated LSI controller loses commands when many are queued on two disks at once: one each.
 disk() {
     local d
     for d in /sys/block/sd* /sys/block/vd*; do
         [ -e "$d" ] || continue
         case $(cat "$d/device/wwid" "$d/serial" 2>/dev/null) in
-            *5000c290000000a"${1#lsi}"*) [ "$1" != "${1#lsi}" ] && echo "/dev/${d##*/}" && return ;;
+            *5000c290000000a"${1#lsi}"*)
+                [ "$1" != "${1#lsi}" ] && echo 1 >"$d/device/queue_depth" && echo "/dev/${d##*/}" && return ;;
             *5000c290000000b"${1#scsi}"*) [ "$1" != "${1#scsi}" ] && echo "/dev/${d##*/}" && return ;;
             "$1") echo "/dev/${d##*/}" && return ;;
         esac
@@ -164,6 +166,17 @@ stamped() {
     wait_for 100 test ! -d "/proc/$pid/fd/." || hung "$pid" "stamping writer $1"
     wait "$pid" || fail "stamping writer $1"
 }
+# stamped_until NAME COMMAND...: it goes on until the command succeeds, then ends
+stamped_until() {
+    local name=$1 pid
+    shift
+    eval "pid=\$pid_$name"
+    wait_for 200 "$@" || fail "not in 200 s: $*"
+    kill -TERM "$pid"
+    stamped "$name"
+}
+# cuts NAME COUNT [WHAT]: whether a replicator has had so many cuts that closed, or were void so
+cuts() { [ "$(grep -c "^${3:-closed}$" "$W/$1.out")" -ge "$2" ]; }
 # hung PID WHAT: it does not end; says what the kernel and the module know of it, and fails
 hung() {
     local t

@@ -2,7 +2,7 @@
 /*
  * Keeps the first task of a name that comes to a function there until it is let go:
  *
- *	insmod stall.ko symbol=ebb_map_set_range comm=NAME
+ *	insmod stall.ko symbol=FUNCTION comm=NAME
  *	/sys/module/stall/parameters/waiting	1 while it stands there
  *	echo 1 >/sys/module/stall/parameters/go
  *

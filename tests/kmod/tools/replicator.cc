@@ -17,6 +17,8 @@
 //   --abandon-on-void  give the epoch up after a void pass instead of going on with it
 //   --hang-in-pass     stop for ever in the first frozen pass, half of it read (to be killed)
 //
+// Says "replicating" when the first bulk is over, then "closed" or "void REASON" for each cut.
+//
 // Of a frozen pass only what a release returned 0 for is kept, in memory, until the pass has ended
 // whole; then it goes into the replica, then the epoch is confirmed. Exit status 0: the replica is
 // at a closed cut and what was asked to be compared is equal.
@@ -380,9 +382,16 @@ void Replicator::apply(std::vector<Chunk>& kept) {
 }
 
 void Replicator::account(Outcome outcome) {
-    if (outcome == Outcome::void_pass)
-        ++void_reasons_[void_reason(last_pass_[EBB_PASS_A_VOID_REASON])];
-    if (outcome == Outcome::closed) preserved_.push_back(last_pass_[EBB_PASS_A_PRESERVED]);
+    if (outcome == Outcome::void_pass) {
+        const char* reason = void_reason(last_pass_[EBB_PASS_A_VOID_REASON]);
+        ++void_reasons_[reason];
+        printf("void %s\n", reason);
+    }
+    if (outcome == Outcome::closed) {
+        preserved_.push_back(last_pass_[EBB_PASS_A_PRESERVED]);
+        puts("closed");
+    }
+    fflush(stdout);
     held_ns_max_ = std::max(held_ns_max_, last_pass_[EBB_PASS_A_HELD_NS_MAX]);
     cut_ns_max_ = std::max(cut_ns_max_, last_pass_[EBB_PASS_A_CUT_DURATION_NS]);
     pool_peak_ = std::max(pool_peak_, last_pass_[EBB_PASS_A_POOL_PEAK_BYTES]);
