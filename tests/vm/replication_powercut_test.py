@@ -38,6 +38,20 @@ def fail_power(moment, pair, tally):
               f"{point['epoch']}; epoch {epoch} has followed")
 
 
+def in_the_initial_sync(pair, tally):
+    """There is no point yet to be found; it goes on from what was flushed."""
+    pair.load()
+    pair.begin_protect()
+    pair.until("a third of the initial sync", lambda: pair.source_status()["bytes_done"] > 40 << 20)
+    pair.disks[REPLICA1].arm("write", 10, pair.target.process.pid)
+    pair.target.process.wait(120)
+    lost = pair.power_cut(seed=99)
+    tally.say(f"initial sync: {lost} sectors lost")
+    pair.start_daemon(pair.target)
+    pair.until_protected(300)
+    tally.say("protected; initial sync is done")
+
+
 def some_half_written(pair, tally):
     tally.check("some powers failed with replicas half written", pair.taken_back)
 
@@ -45,4 +59,5 @@ def some_half_written(pair, tally):
 EVENTS = [partial(fail_power, moment) for moment in MOMENTS]
 
 if __name__ == "__main__":
-    sys.exit(test("replication-powercut", [*EVENTS, some_half_written]))
+    sys.exit(test("replication-powercut", [*EVENTS, some_half_written],
+                  in_the_initial_sync))
