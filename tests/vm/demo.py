@@ -184,7 +184,9 @@ class Demonstration:
         story.must("proved" in job.get("source_off", ""), "the source is proved off")
         story.must(point["epoch"] == epoch,
                    f"the newest point is the last cut ({point['epoch']}, {epoch})")
-        story.say(f"failed over to epoch {point['epoch']}; source: {job['source_off']}")
+        story.say(f"the source is off, {job['source_off']}")
+        story.say(f"failed over to the newest point, epoch {point['epoch']}; taken back of the open "
+                  f"one: {mib(job['value'].get('rolled_back_bytes', 0))}")
 
     def compare(self, epoch):
         story, machines = self.story, self.machines
