@@ -98,7 +98,7 @@ class Pair:
         for folder in self.folders.values():
             os.makedirs(folder)
         net = lab.network()
-        self.source = lab.vm("source", mem=768, smp=2, udev=True, timeout=900,
+        self.source = lab.vm("source", mem=768, smp=2, udev=True, timeout=3600,
                              out=self.folders["source-out"], modprobe=["tcp_diag"])
         self.source_images = []
         for number in range(2):
@@ -108,7 +108,7 @@ class Pair:
             self.source.disk(path, "virtio-scsi", wwn=WWN_SOURCE + number + 1)
         self.source.net(net, "10.9.0.1/24")
         self.source.user_net(guestfwd=[(8443, self.controller_port)])
-        self.target = lab.vm("target", mem=768, smp=2, udev=True, timeout=900,
+        self.target = lab.vm("target", mem=768, smp=2, udev=True, timeout=3600,
                              out=self.folders["target-out"], modprobe=["xfs", "tcp_diag"])
         self.disks = []  # replicas in order, then retention, then the target's own
         for number, size in enumerate((*target_sizes, 1 << 30, 64 << 20)):
@@ -171,7 +171,7 @@ class Pair:
                    lambda: self.control.machine("source")["status"]["source"]["protections"])
         self.protection_id = self.control.protection("source")["id"]
 
-    def until_protected(self, seconds=120):
+    def until_protected(self, seconds=600):
         self.until("the initial sync", lambda: self.control.protection("source")["state"] ==
                    "protected", seconds)
         self.first_reasons = self.source_status()["resync_required"]
@@ -227,7 +227,7 @@ class Pair:
                       for n in range(2))
         return self.sent_bytes(), records // 2 * BLOCK
 
-    def until(self, what, condition, seconds=120):
+    def until(self, what, condition, seconds=300):
         end = time.monotonic() + seconds
         while True:
             value = condition()

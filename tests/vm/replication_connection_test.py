@@ -36,7 +36,7 @@ def cut_in_the_initial_sync(pair, tally):
     pair.until("more of the initial sync", lambda: pair.source_status()["bytes_done"] > 60 << 20)
     tally.say(f"connection cut in the initial sync, after {done} bytes")
     cut(pair.target)
-    pair.until_protected(300)
+    pair.until_protected()
     # Both disks hold 80 MiB that do not compress and were there before; stamps come on top.
     sent, written = pair.account()
     tally.check("what had arrived was not sent again", sent < (130 << 20) + 2 * written,
@@ -46,7 +46,7 @@ def cut_in_the_initial_sync(pair, tally):
 
 def by_the_source(pair, tally):
     before = replicating(pair)
-    pair.source.run(AGAIN_AND_AGAIN % PORT, 180)
+    pair.source.run(AGAIN_AND_AGAIN % PORT, 300)
     goes_on("connection cut by the source, six times, extents on the way", pair, tally, before)
 
 
@@ -56,7 +56,7 @@ def by_the_target(pair, tally):
     name = pair.target.run(f"basename $(realpath /dev/disk/by-id/wwn-0x{pair.target_id(REPLICA0)[4:]})")
     pair.target.run("number() { read -r a b c d e f n rest </sys/block/%s/stat; }; number; first=$n; "
                     "while [ $((n - first)) -lt 64 ]; do number; done; "
-                    "ss -K -t state established sport = :%d" % (name.output.strip(), PORT), 120)
+                    "ss -K -t state established sport = :%d" % (name.output.strip(), PORT), 300)
     goes_on("connection cut by the target, in a close", pair, tally, before)
 
 

@@ -23,13 +23,13 @@ def when_written(pair, disk, sectors):
     """The target's daemon dies as that much has been written to one of its disks."""
     name = pair.target.run(f"basename $(realpath /dev/disk/by-id/wwn-0x{pair.target_id(disk)[4:]})")
     pair.target.run(ASSASSIN % {"file": f"/sys/block/{name.output.strip()}/stat", "field": "g",
-                                "growth": sectors}, 120)
+                                "growth": sectors}, 300)
     pair.target.poll("! pidof ebbd")
 
 
 def when_sent(pair, size):
     """The source's daemon dies as that much has been sent."""
-    pair.source.run(ASSASSIN % {"file": SENT, "field": "a", "growth": size}, 120)
+    pair.source.run(ASSASSIN % {"file": SENT, "field": "a", "growth": size}, 300)
     pair.source.poll("! pidof ebbd")
 
 
@@ -51,7 +51,7 @@ def in_the_initial_sync(pair, tally):
     at_once(pair.source)
     tally.say("initial sync: the source's daemon was killed")
     pair.start_daemon(pair.source)
-    pair.until_protected(300)
+    pair.until_protected()
     tally.say("protected; initial sync is done")
 
 

@@ -27,7 +27,7 @@ def fail_power(moment, pair, tally):
                lambda: pair.source_status()["state"] == "replicating")
     before = pair.account()
     pair.disks[disk].arm(kind, count, pair.target.process.pid)
-    pair.target.process.wait(120)
+    pair.target.process.wait(300)
     lost = pair.power_cut(seed=MOMENTS.index(moment) + 1, how=how)
     point = pair.check_point(tally, what, pair.source_status()["closed_epoch"])
     pair.taken_back += point["rolled_back_bytes"]
@@ -44,11 +44,11 @@ def in_the_initial_sync(pair, tally):
     pair.begin_protect()
     pair.until("a third of the initial sync", lambda: pair.source_status()["bytes_done"] > 40 << 20)
     pair.disks[REPLICA1].arm("write", 10, pair.target.process.pid)
-    pair.target.process.wait(120)
+    pair.target.process.wait(300)
     lost = pair.power_cut(seed=99)
     tally.say(f"initial sync: {lost} sectors lost")
     pair.start_daemon(pair.target)
-    pair.until_protected(300)
+    pair.until_protected()
     tally.say("protected; initial sync is done")
 
 

@@ -25,7 +25,7 @@ def full(pair, tally):
     before = pair.account()
     pair.target.run("a=$(df --output=avail -B1 /mnt/retention | tail -1); "
                     f"fallocate -l $((a - {LEFT})) /mnt/retention/other")
-    pair.until("the target says so", lambda: error_of(pair.target_status()) == "E_NO_SPACE", 180)
+    pair.until("the target says so", lambda: error_of(pair.target_status()) == "E_NO_SPACE")
     pair.until("the source says so", lambda: error_of(pair.source_status()) == "E_NO_SPACE")
     tally.check(f"{what}: the newest point stays, older ones are given up", len(points(pair)) == 1,
                 points(pair))
