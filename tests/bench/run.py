@@ -81,10 +81,14 @@ class Bench:
         ns = self.vm.run(f"{WRITES} {dev} {self.count} {depth}", timeout=1800).output
         return float(ns.split()[-1]) / NS_PER_INSTRUCTION
 
+    def commands(self, name):
+        """Before, the device, after."""
+        values = dict(self.values, dev=CANDIDATES[name][1].format(**self.values))
+        return tuple(part.format(**values) for part in CANDIDATES[name])
+
     def compare(self, name, depth):
         """Medians of bare and of the difference, and its spread; or None and why there are none."""
-        dev = CANDIDATES[name][1].format(**self.values)
-        before, _, after = (part.format(dev=dev, **self.values) for part in CANDIDATES[name])
+        before, dev, after = self.commands(name)
         bare, more = [], []
         for _ in range(ROUNDS):
             bare.append(self.instructions(self.values["a"], depth))
@@ -105,12 +109,18 @@ def verdict(name, more):
     return f"  {figure} {'reached' if more <= most else 'NOT reached'} (at most {most})"
 
 
-def bench_kernel(lab, label, options):
+def build_module(label):
+    """Builds ebb.ko for the kernel; its path in the tree."""
     out = f"build/bench/{label}"
     tool("kmod.sh", label, os.path.join(TOP, "kmod"), os.path.join(TOP, out))
+    return out + "/ebb.ko"
+
+
+def bench_kernel(lab, label, options):
+    module = build_module(label)
     vm = lab.vm(f"bench-{label}", kernel=label, icount=True, mem=1536, timeout=5400)
     vm.start(timeout=900)
-    bench = Bench(vm, options.device, options.count, f"{out}/ebb.ko")
+    bench = Bench(vm, options.device, options.count, module)
     release = vm.run("uname -r").output.strip()
     print(f"\n{label} ({release}), {options.device}, 4 KiB random write, instructions of one; "
           f"{options.count} writes, {ROUNDS} rounds")

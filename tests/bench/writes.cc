@@ -63,6 +63,15 @@ private:
     std::vector<Piece> pieces_;
 };
 
+// Where the timed writes begin and end, for a plugin that counts instructions (count_plugin.c):
+// they do nothing, and are known by their displacements, "ebb1" and "ebb2".
+inline void begin_mark() {
+    asm volatile("nopl 0x31626265(%%rax,%%rax,1)" ::: "memory");
+}
+inline void end_mark() {
+    asm volatile("nopl 0x32626265(%%rax,%%rax,1)" ::: "memory");
+}
+
 int run(const char* device, std::uint64_t count, unsigned depth, std::uint64_t bytes) {
     int fd = open(device, O_RDWR | O_DIRECT | O_CLOEXEC);
     if (fd < 0) {
@@ -74,9 +83,11 @@ int run(const char* device, std::uint64_t count, unsigned depth, std::uint64_t b
         std::perror("writing");
         return 1;
     }
+    begin_mark();
     auto before = std::chrono::steady_clock::now();
     bool good = writer.run(count);
     auto after = std::chrono::steady_clock::now();
+    end_mark();
     if (!good) {
         std::perror("writing");
         return 1;
