@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // ebbctl: the operator's command.
-#include <unistd.h>
-
+#include <algorithm>
 #include <boost/program_options.hpp>
-#include <chrono>
+#include <cmath>
 #include <functional>
 #include <iostream>
-#include <thread>
 
-#include "ctl/connection.h"
+#include "api/operator.h"
+#include "ctl/report.h"
 #include "ctl/show.h"
+#include "ctl/watch.h"
 
 namespace po = boost::program_options;
 using namespace ebb;
@@ -17,15 +17,9 @@ using api::Json;
 
 namespace {
 
-// Exit statuses: docs/man/ebbctl.1.
-constexpr int exit_refused = 1;
-constexpr int exit_usage = 2;
-constexpr int exit_controller = 3;
-constexpr int exit_job_failed = 4;
-
 struct Context {
     std::string socket;
-    bool json = false;
+    ctl::Report report{false};
     bool wait = false;
     po::variables_map values;
 
@@ -33,6 +27,11 @@ struct Context {
         return values.contains(name) ? values[name].as<std::string>() : std::string{};
     }
     [[nodiscard]] bool flag(const char* name) const { return values.contains(name); }
+    [[nodiscard]] std::vector<std::string> words(const char* name) const {
+        if (!flag(name)) return {};
+        return values[name].as<std::vector<std::string>>();
+    }
+    [[nodiscard]] std::uint64_t job() const { return values["job"].as<std::uint64_t>(); }
 };
 
 struct Command {
@@ -42,80 +41,33 @@ struct Command {
     std::function<int(const Context&)> run;
 };
 
-int complain(const Context& context, const Error& error) {
-    if (context.json) {
-        std::cout << api::dump({{"error",
-                                 {{"code", error.name()},
-                                  {"message", error.message},
-                                  {"remedy", error.remedy}}}})
-                  << "\n";
-    } else {
-        std::cerr << "ebbctl: " << error.name() << ": " << error.message << "\n";
-        if (!error.remedy.empty()) std::cerr << "        " << error.remedy << ".\n";
-    }
-    return error.name() == "E_CONTROLLER" ? exit_controller : exit_refused;
-}
-
-int print(const Context& context, const Json& value, const std::string& text) {
-    if (context.json)
-        std::cout << api::dump(value) << "\n";
-    else
-        std::cout << text;
-    return 0;
-}
-
-// Follows a job to its end.
-int watch(const Context& context, std::uint64_t id) {
-    const bool live = !context.json && ::isatty(STDOUT_FILENO) == 1;
-    std::string shown;
-    for (;;) {
-        auto job = ctl::call(context.socket, "/v1/job", {{"id", id}});
-        if (!job) return complain(context, job.error());
-        const auto state = job->value("state", "");
-        const auto line = ctl::show_progress(*job);
-        if (!context.json && line != shown) {
-            std::cout << (live ? "\r\x1b[K" : "") << line << (live ? "" : "\n") << std::flush;
-            shown = line;
-        }
-        if (state == "running") {
-            std::this_thread::sleep_for(std::chrono::milliseconds(300));
-            continue;
-        }
-        if (live) std::cout << "\n";
-        if (context.json) std::cout << api::dump(*job) << "\n";
-        if (state == "done") return 0;
-        if (!context.json && job->contains("error")) {
-            const auto& error = (*job)["error"];
-            std::cerr << "ebbctl: " << error.value("code", "") << ": " << error.value("message", "")
-                      << "\n";
-        }
-        return exit_job_failed;
-    }
-}
+// The command line is wrong in a way that only the command knows.
+struct Misuse {
+    std::string what;
+};
 
 int begin(const Context& context, const std::string& path, const Json& args) {
     auto job = ctl::call(context.socket, path, args);
-    if (!job) return complain(context, job.error());
-    if (args.value("dry_run", false)) {
-        std::string text;
-        for (const auto& why : job->value("reasons", Json::array()))
-            text += why.value("code", "") + ": " + why.value("message", "") + ". " +
-                    why.value("remedy", "") + ".\n";
-        const int status =
-            print(context, *job, text.empty() ? "Nothing stands against it.\n" : text);
-        return text.empty() ? status : exit_refused;
-    }
+    if (!job) return context.report.refused(job.error());
+    if (args.value("dry_run", false)) return context.report.dry_run(*job);
     const auto id = job->value("id", std::uint64_t{0});
-    if (context.wait) return watch(context, id);
-    return print(context, *job, "job " + std::to_string(id) + "\n");
+    if (context.wait) return ctl::watch(context.socket, id, context.report);
+    return context.report.value(*job, "job " + std::to_string(id) + "\n");
 }
 
 std::function<int(const Context&)> listing(std::string (*show)(const Json&)) {
     return [show](const Context& context) {
         auto state = ctl::call(context.socket, "/v1/state", Json::object());
-        if (!state) return complain(context, state.error());
-        return print(context, *state, show(*state));
+        if (!state) return context.report.refused(state.error());
+        return context.report.value(*state, show(*state));
     };
+}
+
+std::uint64_t interval_ms(double seconds) {
+    constexpr double limit = static_cast<double>(api::max_interval_ms) / 1000;
+    if (std::isfinite(seconds) && (seconds == 0 || (seconds >= 0.1 && seconds <= limit)))
+        return static_cast<std::uint64_t>(std::llround(seconds * 1000));
+    throw Misuse{"an interval is 0.1 to 86400 seconds, or 0 for cuts on demand only"};
 }
 
 void no_options(po::options_description& /*options*/) {}
@@ -124,31 +76,35 @@ void dry(po::options_description& options) {
     options.add_options()("dry-run", "say what stands against it, all at once, and do nothing");
 }
 
-int protect(const Context& context) {
+Json protect_args(const Context& context) {
     Json args{{"machine", context.text("machine")},
               {"target", context.text("target")},
               {"overwrite", context.flag("overwrite")},
               {"dry_run", context.flag("dry-run")},
-              {"interval_ms",
-               static_cast<std::uint64_t>(context.values["interval"].as<double>() * 1000)}};
+              {"exclude", context.words("exclude")},
+              {"disks", Json::array()},
+              {"interval_ms", interval_ms(context.values["interval"].as<double>())}};
     for (const auto& [option, key] : {std::pair("retention", "retention"),
                                       {"cloud-vm", "cloud_vm"},
                                       {"home-vm", "home_vm"},
                                       {"target-vm", "target_vm"}}) {
         if (context.flag(option)) args[key] = context.text(option);
     }
-    if (context.flag("disk")) {
-        args["disks"] = Json::array();
-        for (const auto& pair : context.values["disk"].as<std::vector<std::string>>()) {
-            const auto equal = pair.find('=');
-            if (equal == std::string::npos)
-                return complain(context,
-                                {ErrorCode::invalid, pair + " is not SOURCE=TARGET", {}, {}});
-            args["disks"].push_back(
-                {{"source_id", pair.substr(0, equal)}, {"target_id", pair.substr(equal + 1)}});
-        }
+    for (const auto& pair : context.words("disk")) {
+        const auto equal = pair.find('=');
+        if (equal == std::string::npos) throw Misuse{"--disk " + pair + " is not SOURCE=TARGET"};
+        args["disks"].push_back(
+            {{"source_id", pair.substr(0, equal)}, {"target_id", pair.substr(equal + 1)}});
     }
-    return begin(context, "/v1/protect", args);
+    return args;
+}
+
+int protect(const Context& context) {
+    return begin(context, "/v1/protect", protect_args(context));
+}
+
+int reprotect(const Context& context) {
+    return begin(context, "/v1/reprotect", protect_args(context));
 }
 
 void protect_options(po::options_description& options) {
@@ -158,52 +114,64 @@ void protect_options(po::options_description& options) {
         "interval", po::value<double>()->default_value(5, "5"),
         "seconds between cuts; 0: on demand only")(
         "disk", po::value<std::vector<std::string>>(),
-        "SOURCE=TARGET ids of a pair, repeated (chosen by size)")(
+        "SOURCE=TARGET ids of a pair, repeated (others are chosen by size)")(
+        "exclude", po::value<std::vector<std::string>>(),
+        "id or name of a source disk to leave out, repeated")(
         "overwrite", "write over data that Ebb did not put on the target's disks")(
         "cloud-vm", po::value<std::string>(), "the source machine's name at the hypervisor")(
         "home-vm", po::value<std::string>(), "the on-premises machine's name at the hypervisor")(
         "target-vm", po::value<std::string>(), "the master target's name at the hypervisor");
 }
 
-std::function<int(const Context&)> machine_job(const char* path) {
-    return [path](const Context& context) {
+std::function<int(const Context&)> machine_job(const char* path, const char* force = nullptr) {
+    return [path, force](const Context& context) {
         return begin(context, path,
                      {{"machine", context.text("machine")},
-                      {"source_unreachable", context.flag("source-unreachable")},
-                      {"dry_run", context.flag("dry-run")},
-                      {"name", context.text("name")},
-                      {"export", context.text("export")}});
+                      {"unreachable", force != nullptr && context.flag(force)},
+                      {"dry_run", context.flag("dry-run")}});
     };
 }
 
+int checkpoint(const Context& context) {
+    return begin(context, "/v1/checkpoint",
+                 {{"machine", context.text("machine")},
+                  {"dry_run", context.flag("dry-run")},
+                  {"name", context.text("name")},
+                  {"export", context.text("export")}});
+}
+
+int resync(const Context& context) {
+    if (!context.flag("full")) throw Misuse{"resync needs --full: every block is sent anew"};
+    return machine_job("/v1/resync")(context);
+}
+
 int interval(const Context& context) {
-    auto done =
-        ctl::call(context.socket, "/v1/interval",
-                  {{"machine", context.text("machine")},
-                   {"interval_ms",
-                    static_cast<std::uint64_t>(context.values["seconds"].as<double>() * 1000)}});
-    if (!done) return complain(context, done.error());
-    return print(context, *done, "");
+    auto done = ctl::call(context.socket, "/v1/interval",
+                          {{"machine", context.text("machine")},
+                           {"interval_ms", interval_ms(context.values["seconds"].as<double>())}});
+    if (!done) return context.report.refused(done.error());
+    return context.report.value(*done, "");
 }
 
 int points(const Context& context) {
     auto list = ctl::call(context.socket, "/v1/points", {{"machine", context.text("machine")}});
-    if (!list) return complain(context, list.error());
-    return print(context, *list, ctl::show_points(*list));
+    if (!list) return context.report.refused(list.error());
+    return context.report.value(*list, ctl::show_points(*list));
 }
 
 int cancel(const Context& context) {
-    auto job = ctl::call(context.socket, "/v1/cancel",
-                         {{"id", context.values["job"].as<std::uint64_t>()}});
-    if (!job) return complain(context, job.error());
-    return print(context, *job, "job " + std::to_string(job->value("id", 0)) + " is told to end\n");
+    const auto id = context.job();
+    auto job = ctl::call(context.socket, "/v1/cancel", {{"id", id}});
+    if (!job) return context.report.refused(job.error());
+    if (context.wait) return ctl::watch(context.socket, id, context.report);
+    return context.report.value(*job, "job " + std::to_string(id) + " is told to end\n");
 }
 
 int token(const Context& context) {
     auto made = ctl::call(context.socket, "/v1/token",
                           {{"machine", context.text("machine")}, {"site", context.text("site")}});
-    if (!made) return complain(context, made.error());
-    return print(context, *made, made->value("token", "") + "\n");
+    if (!made) return context.report.refused(made.error());
+    return context.report.value(*made, made->value("token", "") + "\n");
 }
 
 const std::vector<std::pair<std::string, Command>>& commands() {
@@ -220,10 +188,10 @@ const std::vector<std::pair<std::string, Command>>& commands() {
         {"jobs", {"jobs", "", no_options, listing(ctl::show_jobs)}},
         {"job watch",
          {"follow a job to its end", "job", no_options,
-          [](const Context& c) { return watch(c, c.values["job"].as<std::uint64_t>()); }}},
+          [](const Context& c) { return ctl::watch(c.socket, c.job(), c.report); }}},
         {"protect", {"begin to replicate a machine", "machine", protect_options, protect}},
         {"reprotect",
-         {"as protect, for a machine that was failed over", "machine", protect_options, protect}},
+         {"as protect, for a machine that was failed over", "machine", protect_options, reprotect}},
         {"interval",
          {"change the time between cuts", "machine",
           [](auto& o) {
@@ -233,11 +201,12 @@ const std::vector<std::pair<std::string, Command>>& commands() {
         {"checkpoint",
          {"make a recovery point now", "machine",
           [](auto& o) {
+              dry(o);
               o.add_options()("name", po::value<std::string>(), "name of the point")(
                   "export", po::value<std::string>(),
                   "also copy the disks as of this cut into that folder of the source");
           },
-          machine_job("/v1/checkpoint")}},
+          checkpoint}},
         {"failover",
          {"bring the machine up on the other side, from the newest point", "machine",
           [](auto& o) {
@@ -245,14 +214,23 @@ const std::vector<std::pair<std::string, Command>>& commands() {
               o.add_options()("source-unreachable",
                               "do not shut the source down: it cannot be reached");
           },
-          machine_job("/v1/failover")}},
-        {"commit", {"keep what was failed over", "machine", no_options, machine_job("/v1/commit")}},
+          machine_job("/v1/failover", "source-unreachable")}},
+        {"commit", {"keep what was failed over", "machine", dry, machine_job("/v1/commit")}},
         {"resync",
          {"send everything anew", "machine",
-          [](auto& o) { o.add_options()("full", "all blocks, without comparing"); },
-          machine_job("/v1/resync")}},
+          [](auto& o) {
+              dry(o);
+              o.add_options()("full", "every block, without comparing; must be given");
+          },
+          resync}},
         {"disable",
-         {"end the protection of a machine", "machine", no_options, machine_job("/v1/disable")}},
+         {"end the protection of a machine", "machine",
+          [](auto& o) {
+              dry(o);
+              o.add_options()("unreachable",
+                              "even if an agent cannot be reached; what it holds is left there");
+          },
+          machine_job("/v1/disable", "unreachable")}},
         {"cancel", {"cancel a job", "job", no_options, cancel}},
         {"token create",
          {"make a one-time token for a machine that is to join", "",
@@ -267,7 +245,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
 
 po::options_description common() {
     po::options_description options("Options");
-    options.add_options()("help", "show this text")(
+    options.add_options()("help", "show this text")("version", "print the version")(
         "socket", po::value<std::string>()->default_value("/run/ebb/controller.sock"),
         "of the controller")("json", "print JSON")("wait", "wait for the job's end");
     return options;
@@ -297,8 +275,8 @@ const std::pair<std::string, Command>* find(std::vector<std::string>& words) {
     return nullptr;
 }
 
-int run(std::vector<std::string> words) {
-    // Options that stand before the command are put behind it.
+// Options that stand before the command are put behind it.
+std::vector<std::string> options_first(std::vector<std::string>& words) {
     std::vector<std::string> before;
     while (!words.empty() && words.front().starts_with("-")) {
         const bool takes = words.front() == "--socket";
@@ -307,55 +285,73 @@ int run(std::vector<std::string> words) {
             words.erase(words.begin());
         }
     }
+    return before;
+}
+
+void add_argument(const std::pair<std::string, Command>& entry, po::options_description& options,
+                  po::positional_options_description& positions) {
+    const std::string argument = entry.second.argument;
+    if (argument == "job")
+        options.add_options()("job", po::value<std::uint64_t>(), "its number");
+    else if (!argument.empty())
+        options.add_options()("machine", po::value<std::string>(), "its name");
+    if (!argument.empty()) positions.add(argument.c_str(), 1);
+    if (entry.first == "interval") positions.add("seconds", 1);
+}
+
+int help(const std::pair<std::string, Command>& entry, const po::options_description& options) {
+    std::cout << "Usage: ebbctl " << entry.first << " " << entry.second.argument << " [OPTIONS]\n\n"
+              << entry.second.what << "\n\n"
+              << options;
+    return 0;
+}
+
+int run(std::vector<std::string> words, const ctl::Report& report) {
+    const auto before = options_first(words);
     const auto* entry = words.empty() ? nullptr : find(words);
-    if (!words.empty() && entry == nullptr) {
-        std::cerr << "ebbctl: there is no command " << words.front() << "; see ebbctl --help\n";
-        return exit_usage;
-    }
+    if (!words.empty() && entry == nullptr)
+        return report.misused("there is no command " + words.front());
     words.insert(words.end(), before.begin(), before.end());
     auto options = common();
     po::positional_options_description positions;
     if (entry != nullptr) {
         entry->second.options(options);
-        const std::string argument = entry->second.argument;
-        if (argument == "job")
-            options.add_options()("job", po::value<std::uint64_t>(), "its number");
-        else if (!argument.empty())
-            options.add_options()("machine", po::value<std::string>(), "its name");
-        if (!argument.empty()) positions.add(argument.c_str(), 1);
-        if (entry->first == "interval") positions.add("seconds", 1);
+        add_argument(*entry, options, positions);
     }
     Context context;
-    po::store(po::command_line_parser(words).options(options).positional(positions).run(),
-              context.values);
-    if (context.flag("help")) {
-        if (entry == nullptr) return help();
-        std::cout << "Usage: ebbctl " << entry->first << " " << entry->second.argument
-                  << " [OPTIONS]\n\n"
-                  << entry->second.what << "\n\n"
-                  << options;
+    context.report = report;
+    // No abbreviations: a script's option must not change its meaning when another one is added.
+    const int style =
+        po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+    po::store(
+        po::command_line_parser(words).options(options).positional(positions).style(style).run(),
+        context.values);
+    if (context.flag("help")) return entry == nullptr ? help() : help(*entry, options);
+    if (context.flag("version")) {
+        std::cout << "ebbctl " EBB_VERSION "\n";
         return 0;
     }
     po::notify(context.values);
     context.socket = context.text("socket");
-    context.json = context.flag("json");
     context.wait = context.flag("wait");
     if (entry == nullptr) return listing(ctl::show_state)(context);
     const char* argument = entry->second.argument;
-    if (*argument != '\0' && !context.flag(argument)) {
-        std::cerr << "ebbctl: " << entry->first << " needs a " << argument << "\n";
-        return exit_usage;
-    }
+    if (*argument != '\0' && !context.flag(argument))
+        return report.misused(entry->first + " needs a " + argument);
     return entry->second.run(context);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    // Known before anything else is: errors of the command line are told in JSON too.
+    const ctl::Report report(std::ranges::find(words, "--json") != words.end());
     try {
-        return run(std::vector<std::string>(argv + 1, argv + argc));
+        return run(words, report);
     } catch (const po::error& error) {
-        std::cerr << "ebbctl: " << error.what() << "\n";
-        return exit_usage;
+        return report.misused(error.what());
+    } catch (const Misuse& misuse) {
+        return report.misused(misuse.what);
     }
 }

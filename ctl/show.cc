@@ -11,6 +11,9 @@ namespace {
 
 using api::Json;
 
+// What in_use_by holds where a protection has the disk.
+constexpr std::size_t uuid_size = 36;
+
 std::string text(const Json& object, const char* key) {
     return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
 }
@@ -34,9 +37,17 @@ Json part(const Json& machine, const char* role) {
     return machine["status"][role];
 }
 
-std::string codes(const Json& reasons) {
+std::string sentences(const Json& reasons) {
     std::string all;
-    for (const auto& reason : reasons) all += (all.empty() ? "" : " ") + text(reason, "code");
+    for (const auto& reason : reasons)
+        all += (all.empty() ? "" : "; ") + text(reason, "code") + ": " + text(reason, "message");
+    return all;
+}
+
+// A reason on lines of its own.
+std::string paragraph(const Json& reason) {
+    std::string all = text(reason, "code") + ": " + text(reason, "message") + "\n";
+    if (const auto remedy = text(reason, "remedy"); !remedy.empty()) all += "    " + remedy + ".\n";
     return all;
 }
 
@@ -50,14 +61,35 @@ std::string time_of(std::uint64_t ns) {
     return out;
 }
 
-Json source_part(const Json& state, const std::string& id) {
-    for (const auto& machine : items(state, "machines")) {
-        const auto source = part(machine, "source");
-        for (const auto& p : items(source, "protections")) {
-            if (text(p, "id") == id) return p;
-        }
+double seconds_since(std::uint64_t ns) {
+    return std::difftime(std::time(nullptr), static_cast<std::time_t>(ns / 1'000'000'000));
+}
+
+bool registered(const Json& machine) {
+    constexpr double silent_seconds = 60;
+    return machine.value("seen", false) && machine.value("seconds_silent", 1e9) < silent_seconds;
+}
+
+std::string agent_word(const Json& machine) {
+    if (!machine.value("seen", false)) return "not registered";
+    return registered(machine) ? "ok" : "silent";
+}
+
+// Who a target's protection is of; its id when the controller does not know it.
+std::string protected_machine(const Json& state, const std::string& id) {
+    for (const auto& p : items(state, "protections")) {
+        if (text(p, "id") == id) return text(p, "machine");
     }
-    return {};
+    return id;
+}
+
+std::string running_jobs(const Json& state) {
+    std::string out;
+    for (const auto& job : items(state, "jobs")) {
+        if (text(job, "state") == "running")
+            out += "job " + std::to_string(number(job, "id")) + " " + show_progress(job) + "\n";
+    }
+    return out;
 }
 
 }  // namespace
@@ -92,42 +124,61 @@ std::string bytes(std::uint64_t count) {
     return out;
 }
 
+std::string age(double seconds) {
+    constexpr double minute = 60;
+    constexpr double hour = 60 * minute;
+    constexpr double day = 24 * hour;
+    const auto whole = [](double value, const char* unit) {
+        return std::to_string(static_cast<std::uint64_t>(std::max(value, 0.0))) + unit;
+    };
+    if (seconds < 2 * minute) return whole(seconds, " s");
+    if (seconds < 2 * hour) return whole(seconds / minute, " min");
+    if (seconds < 2 * day) return whole(seconds / hour, " h");
+    return whole(seconds / day, " d");
+}
+
 std::string show_state(const Json& state) {
     std::vector<std::vector<std::string>> rows{
-        {"MACHINE", "TARGET", "STATE", "REPLICATION", "NEWEST POINT", "CUTS", "VOID"}};
+        {"MACHINE", "TARGET", "STATE", "HEALTH", "NEWEST POINT", "AGE", "POINTS"}};
+    std::string problems;
     for (const auto& p : items(state, "protections")) {
-        const auto source = source_part(state, text(p, "id"));
-        rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"),
-                        word(text(source, "state")), time_of(number(source, "last_cut_ns")),
-                        std::to_string(number(source, "cuts_closed")),
-                        std::to_string(number(source, "cuts_void"))});
+        const auto point = p.value("newest_point", Json::object());
+        rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),
+                        time_of(number(point, "cut_time_ns")),
+                        p.contains("rpo_seconds") ? age(p["rpo_seconds"].get<double>()) : "-",
+                        p.contains("points") ? std::to_string(number(p, "points")) : "-"});
+        for (const auto& problem : items(p, "problems"))
+            problems += text(p, "machine") + ": " + paragraph(problem);
     }
-    if (rows.size() > 1) return table(rows);
-    return "Nothing is protected. Machines that have joined:\n" + show_machines(state);
+    const auto jobs = running_jobs(state);
+    if (rows.size() == 1)
+        return "Nothing is protected. Machines that have joined:\n" + show_machines(state) + jobs;
+    return table(rows) + (problems.empty() ? "" : "\n" + problems) +
+           (jobs.empty() ? "" : "\n" + jobs);
 }
 
 std::string show_machines(const Json& state) {
     std::vector<std::vector<std::string>> rows{
-        {"MACHINE", "SITE", "ROLES", "AGENT", "MODULE", "KERNEL"}};
+        {"MACHINE", "SITE", "ROLES", "AGENT", "MODULE", "OS", "KERNEL"}};
     for (const auto& m : items(state, "machines")) {
-        const Json status = m.contains("status") ? m["status"] : Json::object();
+        const Json status = m.value("status", Json::object());
+        const Json machine = status.value("machine", Json::object());
         std::string roles;
         for (const auto& role : items(status, "roles"))
             roles += (roles.empty() ? "" : ",") + role.get<std::string>();
         const auto source = part(m, "source");
         const bool loaded = source.is_object() && source["module"].value("loaded", false);
-        const bool well = m.value("seen", false) && m.value("seconds_silent", 1e9) < 60;
-        rows.push_back(
-            {text(m, "name"), text(m, "site"), word(roles), well ? "ok" : "silent",
-             source.is_object() ? (loaded ? "loaded" : "not loaded") : "-",
-             status.contains("machine") ? word(text(status["machine"], "kernel")) : "-"});
+        rows.push_back({text(m, "name"), text(m, "site"), word(roles), agent_word(m),
+                        source.is_object() ? (loaded ? "loaded" : "not loaded") : "-",
+                        word(text(machine, "os")), word(text(machine, "kernel"))});
     }
-    return table(rows);
+    if (rows.size() > 1) return table(rows);
+    return "No machine has joined. See ebbctl token create.\n";
 }
 
 std::string show_disks(const Json& state) {
     std::vector<std::vector<std::string>> rows{
-        {"MACHINE", "DISK", "ID", "SIZE", "CONTROLLER", "USABLE", "WHY NOT"}};
+        {"MACHINE", "DISK", "ID", "SIZE", "CONTROLLER", "USABLE", "USED BY", "WHY NOT"}};
     for (const auto& m : items(state, "machines")) {
         for (const char* role : {"source", "target"}) {
             const auto status = part(m, role);
@@ -135,7 +186,8 @@ std::string show_disks(const Json& state) {
                 const bool usable = d.value("usable", d.value("trackable", false));
                 rows.push_back({text(m, "name"), text(d, "name"), word(text(d, "stable_id")),
                                 bytes(number(d, "size")), word(text(d, "controller")),
-                                usable ? "yes" : "no", codes(items(d, "reasons"))});
+                                usable ? "yes" : "no", word(text(d, "in_use_by")),
+                                sentences(items(d, "reasons"))});
             }
         }
     }
@@ -143,18 +195,26 @@ std::string show_disks(const Json& state) {
 }
 
 std::string show_targets(const Json& state) {
-    std::vector<std::vector<std::string>> rows{{"TARGET", "SITE", "ADDRESS", "DISKS", "USABLE"}};
+    std::vector<std::vector<std::string>> rows{
+        {"TARGET", "SITE", "AGENT", "ADDRESS", "DISKS", "FREE", "TAKEN", "REFUSED"}};
     for (const auto& m : items(state, "machines")) {
         const auto target = part(m, "target");
         if (!target.is_object()) continue;
         const auto& disks = items(target, "disks");
-        const auto usable = std::ranges::count_if(disks, [](const Json& d) {
-            return d.value("usable", false) && text(d, "in_use_by").empty();
-        });
+        std::size_t taken = 0;
+        std::size_t refused = 0;
+        for (const auto& d : disks) {
+            if (!text(d, "in_use_by").empty() && text(d, "in_use_by").size() == uuid_size)
+                ++taken;
+            else if (!d.value("usable", false))
+                ++refused;
+        }
         const auto& at = target["data_address"];
-        rows.push_back({text(m, "name"), text(m, "site"),
+        rows.push_back({text(m, "name"), text(m, "site"), agent_word(m),
                         text(at, "host") + ":" + std::to_string(number(at, "port")),
-                        std::to_string(disks.size()), std::to_string(usable)});
+                        std::to_string(disks.size()),
+                        std::to_string(disks.size() - taken - refused), std::to_string(taken),
+                        std::to_string(refused)});
     }
     return table(rows);
 }
@@ -162,36 +222,74 @@ std::string show_targets(const Json& state) {
 std::string show_retention(const Json& state) {
     std::vector<std::vector<std::string>> rows{
         {"TARGET", "VOLUME", "FS", "SIZE", "FREE", "USABLE", "WHY NOT"}};
+    std::vector<std::vector<std::string>> kept{
+        {"PROTECTED", "TARGET", "VOLUME", "POINTS", "OLDEST", "UNDO", "LIMIT", "KEPT FOR"}};
     for (const auto& m : items(state, "machines")) {
         const auto target = part(m, "target");
         for (const auto& v : items(target, "volumes")) {
             rows.push_back({text(m, "name"), text(v, "path"), word(text(v, "fs")),
                             bytes(number(v, "size")), bytes(number(v, "available")),
-                            v.value("usable", false) ? "yes" : "no", codes(items(v, "reasons"))});
+                            v.value("usable", false) ? "yes" : "no",
+                            sentences(items(v, "reasons"))});
+        }
+        const auto limit = number(target, "retention_limit_bytes");
+        for (const auto& p : items(target, "protections")) {
+            const auto oldest = number(p, "oldest_point_ns");
+            kept.push_back({protected_machine(state, text(p, "id")), text(m, "name"),
+                            word(text(p, "retention")), std::to_string(number(p, "points")),
+                            oldest == 0 ? "-" : age(seconds_since(oldest)),
+                            bytes(number(p, "retention_bytes")), limit == 0 ? "-" : bytes(limit),
+                            age(static_cast<double>(number(target, "retention_age_s")))});
         }
     }
-    return table(rows);
+    return table(rows) + (kept.size() > 1 ? "\n" + table(kept) : "");
 }
 
 std::string show_points(const Json& points) {
-    std::vector<std::vector<std::string>> rows{{"EPOCH", "CUT", "NAME", "UNDO"}};
+    std::vector<std::vector<std::string>> rows{{"EPOCH", "CUT", "AGE", "NAME", "UNDO"}};
     for (const auto& p : items(points, "points")) {
-        rows.push_back({std::to_string(number(p, "epoch")), time_of(number(p, "cut_time_ns")),
+        const auto cut = number(p, "cut_time_ns");
+        rows.push_back({std::to_string(number(p, "epoch")), time_of(cut), age(seconds_since(cut)),
                         word(text(p, "name")), bytes(number(p, "bytes"))});
     }
-    return table(rows);
+    if (rows.size() > 1) return table(rows);
+    return "There is no recovery point yet.\n";
 }
 
 std::string show_jobs(const Json& state) {
     std::vector<std::vector<std::string>> rows{
-        {"JOB", "KIND", "MACHINE", "STATE", "PERCENT", "STEP"}};
+        {"JOB", "KIND", "MACHINE", "STATE", "PERCENT", "STARTED", "STEP"}};
     for (const auto& j : items(state, "jobs")) {
         char percent[16];
         std::snprintf(percent, sizeof(percent), "%.0f", j.value("percent", 0.0));
+        const auto error = j.value("error", Json());
         rows.push_back({std::to_string(number(j, "id")), text(j, "kind"), text(j, "machine"),
-                        text(j, "state"), percent, text(j, "step")});
+                        text(j, "state"), percent, time_of(number(j, "started") * 1'000'000'000),
+                        error.is_object() ? text(error, "code") + ": " + text(error, "message")
+                                          : text(j, "step")});
     }
-    return table(rows);
+    return rows.size() > 1 ? table(rows) : "There are no jobs.\n";
+}
+
+std::string show_dry_run(const Json& found) {
+    std::string out;
+    for (const auto& reason : items(found, "reasons")) out += paragraph(reason);
+    const bool refused = !out.empty();
+    if (!refused) out = "Nothing stands against it.\n";
+    if (const auto& disks = items(found, "disks"); !disks.empty()) {
+        std::vector<std::vector<std::string>> rows{{"SOURCE", "TARGET", "SIZE"}};
+        for (const auto& d : disks)
+            rows.push_back({text(d, "source_id"), text(d, "target_id"), bytes(number(d, "size"))});
+        out += table(rows);
+        out += "retention volume: " + word(text(found, "retention")) + "\n";
+    }
+    if (found.contains("point")) {
+        const auto cut = number(found["point"], "cut_time_ns");
+        out += "The point would be epoch " + std::to_string(number(found["point"], "epoch")) +
+               ", cut " + age(seconds_since(cut)) +
+               " ago; to roll back: " + bytes(number(found, "rollback_bytes")) + "\n";
+    }
+    return out;
 }
 
 std::string show_progress(const Json& job) {
@@ -206,8 +304,12 @@ std::string show_progress(const Json& job) {
     line += text(job, "kind") + " " + text(job, "machine") + ": " + text(job, "step");
     if (rate > 0 && text(job, "state") == "running") {
         line += ", " + bytes(rate) + "/s";
-        if (left > 0) line += ", " + std::to_string(left / rate) + " s left";
+        if (left > 0)
+            line += ", " + age(static_cast<double>(left) / static_cast<double>(rate)) + " left";
     }
+    if (job.contains("notice") && job["notice"].is_object())
+        line += " (" + text(job["notice"], "code") + ": " + text(job["notice"], "message") + ")";
+    if (text(job, "state") != "running") line += ": " + text(job, "state");
     return line;
 }
 

@@ -12,6 +12,8 @@ namespace ebb::ctl {
 // Columns as wide as they need to be.
 [[nodiscard]] std::string table(const std::vector<std::vector<std::string>>& rows);
 [[nodiscard]] std::string bytes(std::uint64_t count);
+// "12 s", "3 min", "5 h", "2 d".
+[[nodiscard]] std::string age(double seconds);
 
 [[nodiscard]] std::string show_state(const api::Json& state);
 [[nodiscard]] std::string show_machines(const api::Json& state);
@@ -20,6 +22,7 @@ namespace ebb::ctl {
 [[nodiscard]] std::string show_retention(const api::Json& state);
 [[nodiscard]] std::string show_points(const api::Json& points);
 [[nodiscard]] std::string show_jobs(const api::Json& state);
+[[nodiscard]] std::string show_dry_run(const api::Json& found);
 // One line: bar, percent, rate, remaining time.
 [[nodiscard]] std::string show_progress(const api::Json& job);
 

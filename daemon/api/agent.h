@@ -24,7 +24,7 @@ enum class Role { source, target };
 enum class Severity { info, warning, critical };
 enum class SourceState { connecting, initial_sync, resyncing, replicating, stopped, fenced, error };
 enum class PassName { none, live, frozen };
-enum class TargetState { waiting, receiving, failed_over, committed, incomplete, error };
+enum class TargetState { waiting, receiving, no_space, failed_over, committed, incomplete, error };
 enum class PointKind { crash, app };
 
 struct Point {
@@ -121,6 +121,8 @@ struct TargetProtection {
     std::uint64_t open_epoch = 0;
     std::optional<Point> newest_point;
     std::uint64_t points = 0;
+    std::int64_t oldest_point_ns = 0;  // its cut; 0: there is none
+    std::string retention;             // the volume its points are on
     std::uint64_t retention_bytes = 0;
     std::uint64_t rollback_bytes = 0;
     std::optional<ErrorInfo> error;
@@ -130,6 +132,10 @@ struct TargetStatus {
     std::vector<TargetVolume> volumes;
     std::vector<TargetDisk> disks;
     DataAddress data_address;
+    // Points are given up by these: age in seconds, bytes of undo for each protection (0: as the
+    // volume has room).
+    std::uint64_t retention_age_s = 0;
+    std::uint64_t retention_limit_bytes = 0;
     std::vector<TargetProtection> protections;
 };
 
@@ -216,9 +222,10 @@ struct EnumNames<PassName> {
 template <>
 struct EnumNames<TargetState> {
     static constexpr std::pair<TargetState, std::string_view> names[] = {
-        {TargetState::waiting, "waiting"},         {TargetState::receiving, "receiving"},
-        {TargetState::failed_over, "failed-over"}, {TargetState::committed, "committed"},
-        {TargetState::incomplete, "incomplete"},   {TargetState::error, "error"}};
+        {TargetState::waiting, "waiting"},     {TargetState::receiving, "receiving"},
+        {TargetState::no_space, "no-space"},   {TargetState::failed_over, "failed-over"},
+        {TargetState::committed, "committed"}, {TargetState::incomplete, "incomplete"},
+        {TargetState::error, "error"}};
 };
 template <>
 struct EnumNames<PointKind> {
@@ -330,6 +337,8 @@ void describe(V& visit, TargetProtection& p) {
     visit.optional("open_epoch", p.open_epoch);
     visit.optional("newest_point", p.newest_point);
     visit.optional("points", p.points);
+    visit.optional("oldest_point_ns", p.oldest_point_ns);
+    visit.optional("retention", p.retention);
     visit.optional("retention_bytes", p.retention_bytes);
     visit.optional("rollback_bytes", p.rollback_bytes);
     visit.optional("error", p.error);
@@ -340,6 +349,8 @@ void describe(V& visit, TargetStatus& t) {
     visit.optional("volumes", t.volumes);
     visit.optional("disks", t.disks);
     visit("data_address", t.data_address);
+    visit.optional("retention_age_s", t.retention_age_s);
+    visit.optional("retention_limit_bytes", t.retention_limit_bytes);
     visit.optional("protections", t.protections);
 }
 

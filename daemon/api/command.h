@@ -19,6 +19,7 @@ inline constexpr const char* source_interval = "source.interval";
 inline constexpr const char* source_stop = "source.stop";
 inline constexpr const char* source_fence = "source.fence";
 inline constexpr const char* source_shutdown = "source.shutdown";
+inline constexpr const char* target_check = "target.check";
 inline constexpr const char* target_prepare = "target.prepare";
 inline constexpr const char* target_points = "target.points";
 inline constexpr const char* target_failover = "target.failover";
@@ -105,6 +106,10 @@ struct FailoverValue {
 
 struct PointsValue {
     std::vector<Point> points;
+};
+
+struct CheckValue {
+    std::vector<ErrorInfo> reasons;  // empty: target.prepare would be granted now
 };
 
 struct DiskIdsArgs {
@@ -219,6 +224,11 @@ void describe(V& visit, FailoverValue& v) {
 template <class V>
 void describe(V& visit, PointsValue& v) {
     visit("points", v.points);
+}
+
+template <class V>
+void describe(V& visit, CheckValue& v) {
+    visit("reasons", v.reasons);
 }
 
 template <class V>

@@ -73,7 +73,26 @@ private:
         abandon();
         if (interrupted_) return fail(ErrorCode::cancelled, "interrupted");
         if (pending) return fail(ErrorCode::timeout, what + " takes too long");
+        if (outcome.category() == asio::error::get_ssl_category())
+            return tls_failure(what, outcome);
         return fail(ErrorCode::closed, what + ": " + outcome.message());
+    }
+
+    // With TLS 1.3 the server's word on our certificate comes with its first answer.
+    static Status tls_failure(const std::string& what, const boost::system::error_code& outcome) {
+        const int reason = ERR_GET_REASON(static_cast<unsigned long>(outcome.value()));
+        const std::string sentence = what + ": " + outcome.message();
+        if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+            return fail("E_CERTIFICATE", ErrorCode::denied, sentence,
+                        "The other end's certificate is expired or another authority's: see the "
+                        "clocks of both, and whether this is the machine it should be");
+        }
+        if (reason > SSL_AD_REASON_OFFSET) {
+            return fail("E_CERTIFICATE", ErrorCode::denied, sentence,
+                        "The other end refuses this machine's certificate, as expired or another "
+                        "authority's: see the clocks of both, or join this machine anew");
+        }
+        return fail(ErrorCode::closed, sentence);
     }
 
     // Nothing of an operation may outlive the frame that it refers to.

@@ -127,10 +127,14 @@ Result<std::string> job_status(Qmp& qmp, const std::string& id) {
 // An active commit: the delta's content goes into the replica, then the machine runs on that.
 Status commit_disk(Qmp& qmp, const std::string& node) {
     const std::string id = "commit-" + node;
-    auto begun = qmp.run(
-        "block-commit",
-        {{"job-id", id}, {"device", node}, {"auto-finalize", true}, {"auto-dismiss", false}});
-    if (!begun) return std::unexpected(begun.error());
+    auto under_way = job_status(qmp, id);  // of an attempt that was interrupted on our side
+    if (!under_way) return std::unexpected(under_way.error());
+    if (under_way->empty()) {
+        auto begun = qmp.run(
+            "block-commit",
+            {{"job-id", id}, {"device", node}, {"auto-finalize", true}, {"auto-dismiss", false}});
+        if (!begun) return std::unexpected(begun.error());
+    }
     bool completing = false;
     auto ok = until("merging the delta of " + node + " takes too long", commit_patience,
                     [&]() -> Result<bool> {

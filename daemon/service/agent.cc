@@ -18,7 +18,7 @@ namespace {
 constexpr std::chrono::milliseconds exchange_patience{api::exchange_hold_ms + 20'000};
 constexpr std::chrono::milliseconds between_exchanges{200};
 constexpr std::chrono::milliseconds after_failure{1'000};
-constexpr const char* version = "0.1.0";
+constexpr const char* version = EBB_VERSION;
 
 std::string first_line(const std::string& path) {
     std::ifstream in(path);
@@ -82,11 +82,18 @@ Agent::~Agent() {
 }
 
 void Agent::work() {
-    bool reached = true;
+    std::string told;  // what is wrong, said once
     for (;;) {
-        const bool ok = exchange();
-        if (ok != reached && !ok) std::cerr << "ebbd: the controller cannot be reached\n";
-        reached = ok;
+        const auto ok = exchange();
+        std::string now;
+        if (!ok)
+            now = std::string(ok.error().name()) + ": " + ok.error().message +
+                  (ok.error().remedy.empty() ? "" : ". " + ok.error().remedy);
+        if (now != told && !now.empty())
+            std::cerr << "ebbd: no exchange with the controller: " << now << "\n";
+        if (now.empty() && !told.empty())
+            std::cerr << "ebbd: exchanging with the controller again\n";
+        told = now;
         if (!pause(ok ? between_exchanges : after_failure)) return;
     }
 }
@@ -121,30 +128,36 @@ api::ExchangeRequest Agent::status() {
     }
 }
 
-bool Agent::exchange() {
+Status Agent::exchange() {
     auto request = status();
     {
         const std::lock_guard lock(mutex_);
-        if (stopping_) return false;
+        if (stopping_) return {};
         for (const auto& [id, result] : results_) request.results.push_back(result);
     }
     const auto response =
         http_.post(api::exchange_path, api::dump(api::encode(request)), exchange_patience);
-    if (!response) return false;
-    if (response->status != 200) {
-        std::cerr << "ebbd: the controller refused the exchange: " << response->body << "\n";
-        return false;
+    if (!response) {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return {};
+        return std::unexpected(response.error());
     }
     const auto json = api::parse(response->body);
-    if (!json) return false;
+    if (!json) return std::unexpected(json.error());
+    if (response->status != 200) {
+        const auto said = json->is_object() ? json->value("error", api::Json()) : api::Json();
+        const auto info = api::decode<api::ErrorInfo>(said);
+        if (!info) return std::unexpected(info.error());
+        return std::unexpected(api::from_info(*info));
+    }
     const auto answer = api::decode<api::ExchangeAnswer>(*json);
-    if (!answer) return false;
+    if (!answer) return std::unexpected(answer.error());
     {
         const std::lock_guard lock(mutex_);
         for (const auto& result : request.results) results_.erase(result.id);
     }
     for (const auto& command : answer->commands) take(command);
-    return true;
+    return {};
 }
 
 void Agent::take(const api::Command& command) {

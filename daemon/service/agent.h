@@ -29,7 +29,7 @@ private:
     Agent(platform::EventLoop& loop, const Config& config, std::vector<Role*> roles,
           platform::TlsContext tls);
     void work();
-    bool exchange();
+    Status exchange();
     api::ExchangeRequest status();
     void take(const api::Command& command);
     void finished(std::uint64_t id, Result<api::Json> value);

@@ -8,6 +8,13 @@
 
 namespace ebb::service {
 
+namespace {
+
+constexpr std::uint64_t max_retention_hours = 87'600;
+constexpr std::uint64_t max_retention_mib = 1ULL << 30;
+
+}  // namespace
+
 bool Config::has_role(const std::string& role) const {
     return std::ranges::find(roles, role) != roles.end();
 }
@@ -31,6 +38,14 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
         if (role != "source" && role != "target" && role != "controller")
             return fail(ErrorCode::invalid, path + ": there is no role " + role);
     }
+    if (config->target.retention_hours == 0 ||
+        config->target.retention_hours > max_retention_hours ||
+        config->target.retention_limit_mib > max_retention_mib)
+        return fail(ErrorCode::invalid,
+                    path +
+                        ": target.retention_hours or retention_limit_mib is "
+                        "out of range",
+                    "Give 1 to 87600 hours, and 0 (no limit) to 1073741824 MiB");
     if (config->roles.empty()) return fail(ErrorCode::invalid, path + ": no role is named");
     return config;
 }

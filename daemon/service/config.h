@@ -33,6 +33,10 @@ struct TargetSettings {
     std::uint16_t port = 9443;
     std::vector<std::string> install_paths = {"/usr/sbin"};
     std::vector<std::string> cache_paths;
+    // Recovery points are given up when they are older, or when there is more undo of a protection
+    // than this (0: as the volume has room); the newest is always kept.
+    std::uint64_t retention_hours = 24;
+    std::uint64_t retention_limit_mib = 0;
 };
 
 struct Config {
@@ -67,6 +71,8 @@ void describe(V& visit, TargetSettings& t) {
     visit.optional("port", t.port);
     visit.optional("install_paths", t.install_paths);
     visit.optional("cache_paths", t.cache_paths);
+    visit.optional("retention_hours", t.retention_hours);
+    visit.optional("retention_limit_mib", t.retention_limit_mib);
 }
 
 template <class V>

@@ -32,6 +32,7 @@ api::ExchangeAnswer ControllerAgents::exchange(const std::string& name, const st
     agent.last = std::move(request);
     agent.site = site;
     agent.heard = std::chrono::steady_clock::now();
+    ++news_;
     changed_.notify_all();
     changed_.wait_for(lock, hold, [&] { return stopping_ || !agent.pending.empty(); });
     api::ExchangeAnswer answer;
@@ -41,31 +42,50 @@ api::ExchangeAnswer ControllerAgents::exchange(const std::string& name, const st
 }
 
 Result<api::Json> ControllerAgents::call(const std::string& name, const std::string& kind,
-                                         api::Json args, std::chrono::milliseconds patience) {
+                                         api::Json args, std::chrono::milliseconds patience,
+                                         const GiveUp& give_up) {
     std::unique_lock lock(mutex_);
     const auto found = agents_.find(name);
     if (found == agents_.end()) {
         return fail("E_AGENT_NOT_REGISTERED", ErrorCode::not_found,
-                    "the agent of " + name + " has not registered", "Wait, and try again");
+                    "the agent of " + name + " has not registered since the controller started",
+                    "Wait and retry; if it lasts, see whether ebbd runs on " + name);
     }
     auto& agent = found->second;
+    if (view(agent).seconds_silent > silent_seconds) {
+        return fail("E_AGENT_SILENT", ErrorCode::timeout, "the agent of " + name + " is silent",
+                    "See whether ebbd runs on " + name + " and reaches the controller");
+    }
     const auto id = next_id_++;
     agent.pending[id] = {id, kind, std::move(args)};
     changed_.notify_all();
+    const auto ended = [&] { return stopping_ || (give_up && give_up()); };
     const bool answered =
-        changed_.wait_for(lock, patience, [&] { return stopping_ || agent.results.contains(id); });
+        changed_.wait_for(lock, patience, [&] { return ended() || agent.results.contains(id); });
     const auto result = agent.results.find(id);
     if (result == agent.results.end()) {
         agent.pending.erase(id);
-        if (answered) return fail(ErrorCode::cancelled, "the controller ends");
+        if (answered) return fail(ErrorCode::cancelled, "cancelled while " + name + " was at work");
         return fail(ErrorCode::timeout, name + " has not answered to " + kind,
-                    "See whether ebbd runs there and reaches the controller");
+                    "See whether ebbd runs on " + name + " and reaches the controller");
     }
     auto taken = std::move(result->second);
     agent.results.erase(result);
     if (taken.ok) return std::move(taken.value);
     return std::unexpected(taken.error ? api::from_info(*taken.error)
                                        : Error{ErrorCode::protocol, "no error given", {}, {}});
+}
+
+void ControllerAgents::wait_for_news(std::chrono::milliseconds limit) {
+    std::unique_lock lock(mutex_);
+    const auto before = news_;
+    changed_.wait_for(lock, limit, [&] { return stopping_ || news_ != before; });
+}
+
+void ControllerAgents::wake() {
+    const std::lock_guard lock(mutex_);
+    ++news_;
+    changed_.notify_all();
 }
 
 std::map<std::string, AgentView> ControllerAgents::all() const {

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -26,13 +27,20 @@ public:
     // An exchange of the agent of that name; waits a little if there is no command for it.
     api::ExchangeAnswer exchange(const std::string& name, const std::string& site,
                                  api::ExchangeRequest request);
-    // Sends a command and waits for its result. E_TIMEOUT, E_CANCELLED by stop(),
-    // E_AGENT_NOT_REGISTERED when the agent has never been heard of.
+    // Whether whoever waits has lost interest; asked again at each wake().
+    using GiveUp = std::function<bool()>;
+    // Sends a command and waits for its result. E_TIMEOUT, E_CANCELLED by stop() or `give_up`,
+    // E_AGENT_NOT_REGISTERED when the agent has never been heard of, E_AGENT_SILENT.
     Result<api::Json> call(const std::string& name, const std::string& kind, api::Json args,
-                           std::chrono::milliseconds patience);
+                           std::chrono::milliseconds patience, const GiveUp& give_up = {});
+    // Returns when something was heard of an agent, wake() was called, or the time has passed.
+    void wait_for_news(std::chrono::milliseconds limit);
+    void wake();
     [[nodiscard]] std::map<std::string, AgentView> all() const;
     [[nodiscard]] std::optional<AgentView> find(const std::string& name) const;
     void stop();
+
+    static constexpr double silent_seconds = 60;
 
 private:
     struct Agent {
@@ -48,6 +56,7 @@ private:
     mutable std::mutex mutex_;
     std::condition_variable changed_;
     bool stopping_ = false;
+    std::uint64_t news_ = 0;
     std::uint64_t next_id_;
     std::map<std::string, Agent> agents_;
 

@@ -1,421 +1,265 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controller's operations on protections: what each checks first, and the steps of its job.
+#include "service/controller_jobs.h"
+
 #include <algorithm>
 #include <chrono>
-#include <set>
-#include <thread>
-
-#include "api/command.h"
-#include "platform/block_table.h"
-#include "service/controller_role.h"
-#include "service/uuid_text.h"
+#include <iostream>
 
 namespace ebb::service {
 
 namespace {
 
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
+constexpr const char* kind_name = "job";
+// Jobs that have ended are kept, so that one can look back, but not for ever.
+constexpr std::size_t kept_jobs = 500;
 
-constexpr milliseconds command_patience{60'000};
-constexpr milliseconds checkpoint_patience{600'000};
-constexpr milliseconds shutdown_patience{20'000};
-constexpr milliseconds off_patience{60'000};
-constexpr milliseconds look_again{200};
-constexpr double silent_seconds = 60;
-constexpr std::uint64_t default_interval_ms = 5000;
-
-Error reason(const char* code, std::string sentence, std::string remedy) {
-    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
+std::uint64_t id_of(const api::Json& document) {
+    return document.value("id", std::uint64_t{0});
 }
 
-std::string text(const api::Json& object, const char* key, const std::string& fallback = {}) {
-    return object.value(key, fallback);
-}
-
-// The smallest usable target disk that nobody has taken and that is large enough.
-const api::TargetDisk* choose(const std::vector<api::TargetDisk>& disks, std::uint64_t size,
-                              const std::set<std::string>& taken) {
-    const api::TargetDisk* best = nullptr;
-    for (const auto& disk : disks) {
-        if (!disk.usable || !disk.in_use_by.empty() || disk.size < size ||
-            taken.contains(disk.stable_id))
-            continue;
-        if (best == nullptr || disk.size < best->size) best = &disk;
-    }
-    return best;
-}
-
-std::string wanted_target(const api::Json& args, const std::string& source_id) {
-    for (const auto& pair : args.value("disks", api::Json::array())) {
-        if (platform::normal_id(text(pair, "source_id")) == source_id)
-            return platform::normal_id(text(pair, "target_id"));
-    }
-    return {};
-}
-
-void check_machine(const std::optional<AgentView>& view, const std::string& name,
-                   std::vector<Error>& reasons) {
-    if (!view) {
-        reasons.push_back(reason("E_AGENT_NOT_REGISTERED",
-                                 "the agent of " + name + " has not registered",
-                                 "Wait, and try again"));
-    } else if (view->seconds_silent > silent_seconds) {
-        reasons.push_back(reason("E_AGENT_SILENT", "the agent of " + name + " is silent",
-                                 "See whether ebbd runs there"));
-    }
+bool running(const api::Json& document) {
+    return document.value("state", "") == "running";
 }
 
 }  // namespace
 
-Result<api::Json> ControllerRole::protection_of(const api::Json& args) {
-    const auto machine = text(args, "machine");
+std::int64_t now_seconds() {
+    return std::chrono::duration_cast<std::chrono::seconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+void ControllerJobs::Job::step(const std::string& text, double percent) {
+    remember({{"step", text}, {"percent", percent}});
+}
+
+void ControllerJobs::Job::progress(const api::Json& numbers) {
+    const std::lock_guard lock(jobs_.mutex_);
+    document_.update(numbers);
+    jobs_.changed(*this);
+}
+
+void ControllerJobs::Job::remember(const api::Json& numbers) {
+    const std::lock_guard lock(jobs_.mutex_);
+    document_.update(numbers);
+    jobs_.changed(*this);
+    jobs_.save(*this);
+}
+
+void ControllerJobs::Job::set_cancellable(bool cancellable) {
+    progress({{"cancellable", cancellable}});
+}
+
+api::Json ControllerJobs::Job::value(const char* key) const {
+    const std::lock_guard lock(jobs_.mutex_);
+    return document_.contains(key) ? document_[key] : api::Json();
+}
+
+ControllerJobs::ControllerJobs(ControllerStore& store, std::function<void()> wake)
+    : store_(store), wake_(std::move(wake)) {}
+
+ControllerJobs::~ControllerJobs() = default;
+
+Result<std::vector<api::Json>> ControllerJobs::load() {
+    auto old = store_.all(kind_name);
+    if (!old) return std::unexpected(old.error());
+    std::vector<api::Json> open;
+    for (auto& [key, document] : *old) {
+        next_id_ = std::max(next_id_, id_of(document) + 1);
+        if (running(document)) open.push_back(std::move(document));
+    }
+    return open;
+}
+
+Status ControllerJobs::idle(const std::string& machine) {
     const std::lock_guard lock(mutex_);
-    auto all = store_->all("protection");
-    if (!all) return std::unexpected(all.error());
-    for (auto& [id, document] : *all) {
-        if (text(document, "machine") == machine) return std::move(document);
-    }
-    return fail("E_NOT_PROTECTED", ErrorCode::not_found, machine + " is not protected",
-                "See ebbctl protect");
+    return idle_locked(machine);
 }
 
-Status ControllerRole::save(const api::Json& protection) {
-    const std::lock_guard lock(mutex_);
-    return store_->put("protection", text(protection, "id"), protection);
-}
-
-// The protection that `args` ask for, and every reason against it at once in "reasons".
-Result<api::Json> ControllerRole::plan(const api::Json& args) {
-    std::vector<Error> reasons;
-    const auto machine = text(args, "machine");
-    const auto target = text(args, "target");
-    const auto source_view = agents_.find(machine);
-    const auto target_view = agents_.find(target);
-    check_machine(source_view, machine, reasons);
-    check_machine(target_view, target, reasons);
-    api::Json disks = api::Json::array();
-    std::string retention = text(args, "retention");
-    if (source_view && target_view && source_view->last.source && target_view->last.target) {
-        const auto& source = *source_view->last.source;
-        const auto& there = *target_view->last.target;
-        if (!source.module.loaded && source.module.error)
-            reasons.push_back(api::from_info(*source.module.error));
-        std::set<std::string> taken;
-        for (const auto& disk : source.disks) {
-            for (const auto& why : disk.reasons) reasons.push_back(api::from_info(why));
-            auto id = wanted_target(args, disk.stable_id);
-            if (id.empty()) {
-                const auto* found = choose(there.disks, disk.size, taken);
-                if (found != nullptr) id = found->stable_id;
-            }
-            if (id.empty()) {
-                reasons.push_back(reason("E_DISK_NO_TARGET",
-                                         target + " has no usable disk for " + disk.name + " (" +
-                                             std::to_string(disk.size) + " bytes)",
-                                         "Attach one behind an LSI Logic controller; see ebbctl "
-                                         "disks"));
-            }
-            taken.insert(id);
-            disks.push_back({{"index", disks.size()},
-                             {"source_id", disk.stable_id},
-                             {"target_id", id},
-                             {"size", disk.size}});
-        }
-        if (retention.empty() && !there.volumes.empty()) retention = there.volumes.front().path;
+Status ControllerJobs::idle_locked(const std::string& machine) {
+    for (const auto& job : jobs_) {
+        if (!running(job.document_) || job.document_.value("machine", "") != machine) continue;
+        return fail("E_JOB_RUNNING", ErrorCode::busy,
+                    "job " + std::to_string(job.id_) + " (" + job.document_.value("kind", "") +
+                        ") is at work on " + machine,
+                    "Wait for it (ebbctl job watch " + std::to_string(job.id_) + "), or cancel it");
     }
-    api::Json why = api::Json::array();
-    for (const auto& one : reasons) why.push_back(api::encode(api::to_info(one)));
-    return api::Json{{"id", to_text(platform::SystemRandom().uuid())},
-                     {"machine", machine},
-                     {"target", target},
-                     {"session", 1},
-                     {"retention", retention},
-                     {"overwrite", args.value("overwrite", false)},
-                     {"interval_ms", args.value("interval_ms", default_interval_ms)},
-                     {"cloud_vm", text(args, "cloud_vm", machine)},
-                     {"home_vm", text(args, "home_vm", machine + "-home")},
-                     {"target_vm", text(args, "target_vm", target)},
-                     {"disks", disks},
-                     {"state", "initial-sync"},
-                     {"reasons", why}};
-}
-
-Result<api::Json> ControllerRole::protect(const api::Json& args) {
-    if (protection_of(args)) {
-        return fail("E_PROTECTED", ErrorCode::exists, text(args, "machine") + " is protected",
-                    "Disable the protection first");
-    }
-    auto planned = plan(args);
-    if (!planned) return planned;
-    if (args.value("dry_run", false)) return planned;
-    if (!(*planned)["reasons"].empty()) {
-        auto first = api::decode<api::ErrorInfo>((*planned)["reasons"][0]);
-        if (!first) return std::unexpected(first.error());
-        return std::unexpected(api::from_info(*first));
-    }
-    planned->erase("reasons");
-    return begin("protect", text(args, "machine"),
-                 [this, document = *planned](Job& job) { return protect_steps(job, document); });
-}
-
-Status ControllerRole::protect_steps(Job& job, api::Json protection) {
-    const auto id = text(protection, "id");
-    const auto machine = text(protection, "machine");
-    const auto target = text(protection, "target");
-    step(job, "checking and reserving the target's disks", 0);
-    auto prepared = agents_.call(target, api::command::target_prepare,
-                                 {{"protection", id},
-                                  {"machine", machine},
-                                  {"session", protection["session"]},
-                                  {"source_name", machine},
-                                  {"retention", protection["retention"]},
-                                  {"overwrite", protection["overwrite"]},
-                                  {"disks", protection["disks"]}},
-                                 command_patience);
-    if (!prepared) return std::unexpected(prepared.error());
-    if (auto ok = save(protection); !ok) return ok;
-    step(job, "attaching the tracking module", 1);
-    const auto view = agents_.find(target);
-    const auto address = view->last.target->data_address;
-    api::Json chosen = api::Json::array();
-    for (const auto& disk : protection["disks"]) {
-        chosen.push_back(
-            {{"index", disk["index"]}, {"stable_id", disk["source_id"]}, {"size", disk["size"]}});
-    }
-    auto begun = agents_.call(
-        machine, api::command::source_protect,
-        {{"protection", id},
-         {"session", protection["session"]},
-         {"disks", chosen},
-         {"target", {{"host", address.host}, {"port", address.port}, {"name", target}}},
-         {"interval_ms", protection["interval_ms"]},
-         {"full", true}},
-        command_patience);
-    if (!begun) return std::unexpected(begun.error());
-    step(job, "initial sync", 2);
-    while (!cancelled(job)) {
-        const auto source = agents_.find(machine);
-        const auto there = agents_.find(target);
-        for (const auto& p : source->last.source->protections) {
-            if (p.id != id) continue;
-            const double part = p.bytes_total == 0 ? 0
-                                                   : static_cast<double>(p.bytes_done) /
-                                                         static_cast<double>(p.bytes_total);
-            progress(job, {{"percent", 2 + 97 * part},
-                           {"bytes_done", p.bytes_done},
-                           {"bytes_total", p.bytes_total},
-                           {"rate_bytes_per_s", p.rate_bytes_per_s}});
-        }
-        for (const auto& p : there->last.target->protections) {
-            if (p.id != id || !p.newest_point) continue;
-            protection["state"] = "protected";
-            return save(protection);
-        }
-        std::this_thread::sleep_for(look_again);
-    }
-    return fail(ErrorCode::cancelled, "cancelled; the initial sync goes on until ebbctl disable");
-}
-
-Result<api::Json> ControllerRole::checkpoint(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    const api::Json command{{"protection", text(*protection, "id")},
-                            {"name", text(args, "name")},
-                            {"export", text(args, "export")}};
-    return begin("checkpoint", text(args, "machine"),
-                 [this, command, machine = text(args, "machine")](Job& job) -> Status {
-                     step(job, "waiting for the point to be durable on the target", 10);
-                     auto value = agents_.call(machine, api::command::source_checkpoint, command,
-                                               checkpoint_patience);
-                     if (!value) return std::unexpected(value.error());
-                     progress(job, {{"value", *value}});
-                     return {};
-                 });
-}
-
-Result<api::Json> ControllerRole::interval(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    const auto interval_ms = args.value("interval_ms", default_interval_ms);
-    auto done = agents_.call(
-        text(args, "machine"), api::command::source_interval,
-        {{"protection", text(*protection, "id")}, {"interval_ms", interval_ms}}, command_patience);
-    if (!done) return done;
-    (*protection)["interval_ms"] = interval_ms;
-    if (auto ok = save(*protection); !ok) return std::unexpected(ok.error());
-    return protection;
-}
-
-Result<api::Json> ControllerRole::points(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    return agents_.call(text(*protection, "target"), api::command::target_points,
-                        {{"protection", text(*protection, "id")}}, command_patience);
-}
-
-Result<api::Json> ControllerRole::failover(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    const bool unreachable = args.value("source_unreachable", false);
-    std::vector<Error> reasons;
-    if (text(*protection, "state") != "protected") {
-        reasons.push_back(
-            reason("E_STATE",
-                   text(args, "machine") + " is " + text(*protection, "state") + ", not protected",
-                   "See ebbctl"));
-    }
-    check_machine(agents_.find(text(*protection, "target")), text(*protection, "target"), reasons);
-    if (!provider_) {
-        reasons.push_back(reason("E_NO_PROVIDER", "no hypervisor is configured",
-                                 "Name the machines in the controller's configuration"));
-    } else if (auto home = provider_->power_state(text(*protection, "home_vm")); !home) {
-        reasons.push_back(home.error());
-    } else if (*home != provider::PowerState::off) {
-        reasons.push_back(
-            reason("E_HOME_RUNS", text(*protection, "home_vm") + " is not off", "Power it off"));
-    }
-    if (provider_ && !unreachable) {
-        auto source = provider_->power_state(text(*protection, "cloud_vm"));
-        if (!source) reasons.push_back(source.error());
-    }
-    if (args.value("dry_run", false)) {
-        api::Json why = api::Json::array();
-        for (const auto& one : reasons) why.push_back(api::encode(api::to_info(one)));
-        return api::Json{{"reasons", why}};
-    }
-    if (!reasons.empty()) return std::unexpected(reasons.front());
-    return begin("failover", text(args, "machine"),
-                 [this, document = *protection, unreachable](Job& job) {
-                     return failover_steps(job, document, unreachable);
-                 });
-}
-
-// Asked, then forced; returns when the hypervisor says that nothing of it runs.
-Status ControllerRole::source_off(Job& job, const api::Json& protection, bool unreachable) {
-    const auto machine = text(protection, "machine");
-    const auto vm = text(protection, "cloud_vm");
-    if (unreachable) {
-        progress(job, {{"source_off", "not asked: said to be unreachable"}});
-        return {};
-    }
-    step(job, "shutting the source down", 5);
-    auto asked = agents_.call(machine, api::command::source_shutdown, api::Json::object(),
-                              shutdown_patience);
-    const auto deadline = steady_clock::now() + (asked ? off_patience : milliseconds(0));
-    for (;;) {
-        auto power = provider_->power_state(vm);
-        if (power && *power == provider::PowerState::off) {
-            progress(job, {{"source_off", "proved: the hypervisor runs it no more"}});
-            return {};
-        }
-        if (steady_clock::now() > deadline) break;
-        std::this_thread::sleep_for(look_again);
-    }
-    step(job, "powering the source off", 10);
-    if (auto forced = provider_->force_power_off(vm); !forced) return forced;
-    progress(job, {{"source_off", "proved: forced, the hypervisor runs it no more"}});
     return {};
 }
 
-Status ControllerRole::failover_steps(Job& job, api::Json protection, bool unreachable) {
-    const auto id = text(protection, "id");
-    const auto target = text(protection, "target");
-    if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
-    step(job, "rolling back to the newest point, fencing the source", 40);
-    const auto session = protection.value("session", std::uint64_t{1}) + 1;
-    const auto begun = steady_clock::now();
-    auto result = agents_.call(target, api::command::target_failover,
-                               {{"protection", id}, {"session", session}, {"point", "latest"}},
-                               checkpoint_patience);
-    if (!result) return std::unexpected(result.error());
-    const std::chrono::duration<double> took = steady_clock::now() - begun;
-    protection["session"] = session;
-    protection["state"] = "failing-over";
-    protection["point"] = (*result)["point"];
-    if (auto ok = save(protection); !ok) return ok;
-    progress(job, {{"value", *result}, {"failover_seconds", took.count()}});
-
-    step(job, "detaching the disks from the target", 60);
-    api::Json ids = api::Json::array();
-    for (const auto& disk : protection["disks"]) ids.push_back(disk["target_id"]);
-    auto forgotten =
-        agents_.call(target, api::command::target_forget, {{"disks", ids}}, command_patience);
-    if (!forgotten) return std::unexpected(forgotten.error());
-    for (const auto& disk : ids) {
-        auto ok = provider_->detach_disk(text(protection, "target_vm"), disk.get<std::string>());
-        if (!ok) return ok;
-    }
-    step(job, "starting the machine on a delta above its disks", 80);
-    const auto home = text(protection, "home_vm");
-    if (auto ok = provider_->start_on_delta(home); !ok) return ok;
-    auto power = provider_->power_state(home);
-    if (!power) return std::unexpected(power.error());
-    if (*power != provider::PowerState::running) return fail(ErrorCode::io, home + " does not run");
-    protection["state"] = "commit-pending";
-    return save(protection);
+Result<api::Json> ControllerJobs::begin(const Order& order, Steps steps) {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return fail(ErrorCode::cancelled, "the controller ends", "Wait and retry");
+    reap();
+    if (auto ok = idle_locked(order.machine); !ok) return std::unexpected(ok.error());
+    api::Json document{{"id", next_id_},
+                       {"kind", order.kind},
+                       {"machine", order.machine},
+                       {"state", "running"},
+                       {"step", ""},
+                       {"percent", 0.0},
+                       {"cancellable", order.cancellable},
+                       {"revision", 1},
+                       {"started", now_seconds()}};
+    document.update(order.more);
+    // A job that cannot be remembered is not begun.
+    if (auto ok = store_.put(kind_name, std::to_string(next_id_), document); !ok)
+        return std::unexpected(ok.error());
+    ++next_id_;
+    prune();
+    auto& job = add(document);
+    job.thread_ = std::thread([this, &job, steps = std::move(steps)] { run(job, steps); });
+    return document;
 }
 
-Result<api::Json> ControllerRole::commit(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    if (text(*protection, "state") != "commit-pending") {
-        return fail("E_STATE", ErrorCode::refused,
-                    text(args, "machine") + " is " + text(*protection, "state") +
-                        ", there is nothing to commit",
-                    "See ebbctl");
-    }
-    return begin("commit", text(args, "machine"),
-                 [this, document = *protection](Job& job) mutable -> Status {
-                     step(job, "merging the delta into the disks", 10);
-                     const auto home = text(document, "home_vm");
-                     if (auto ok = provider_->commit_delta(home); !ok) return ok;
-                     step(job, "closing the recovery points", 80);
-                     auto done =
-                         agents_.call(text(document, "target"), api::command::target_commit,
-                                      {{"protection", text(document, "id")}}, command_patience);
-                     if (!done) return std::unexpected(done.error());
-                     document["state"] = "failed-back";
-                     return save(document);
-                 });
+void ControllerJobs::resume(const api::Json& document, Steps steps) {
+    const std::lock_guard lock(mutex_);
+    auto& job = add(document);
+    job.thread_ = std::thread([this, &job, steps = std::move(steps)] { run(job, steps); });
 }
 
-Result<api::Json> ControllerRole::resync(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    if (text(*protection, "state") != "protected" && text(*protection, "state") != "initial-sync") {
-        return fail("E_STATE", ErrorCode::refused,
-                    text(args, "machine") + " is " + text(*protection, "state"), "See ebbctl");
-    }
-    return begin("resync", text(args, "machine"), [this, document = *protection](Job& job) {
-        step(job, "stopping replication", 0);
-        auto stopped = agents_.call(text(document, "machine"), api::command::source_stop,
-                                    {{"protection", text(document, "id")}}, command_patience);
-        if (!stopped) return Status(std::unexpected(stopped.error()));
-        // The target knows the protection; everything is sent anew.
-        return protect_steps(job, document);
-    });
+ControllerJobs::Job& ControllerJobs::add(const api::Json& document) {
+    auto& job = jobs_.emplace_back(*this);
+    job.id_ = id_of(document);
+    job.document_ = document;
+    return job;
 }
 
-Result<api::Json> ControllerRole::disable(const api::Json& args) {
-    auto protection = protection_of(args);
-    if (!protection) return protection;
-    return begin(
-        "disable", text(args, "machine"), [this, document = *protection](Job& job) -> Status {
-            const api::Json command{{"protection", text(document, "id")}};
-            step(job, "detaching the tracking module", 10);
-            // A source that was failed over from, or is gone, has nothing to stop.
-            auto stopped = agents_.call(text(document, "machine"), api::command::source_stop,
-                                        command, shutdown_patience);
-            if (!stopped && text(document, "state") == "protected")
-                return std::unexpected(stopped.error());
-            step(job, "closing the recovery points", 60);
-            auto done = agents_.call(text(document, "target"), api::command::target_disable,
-                                     command, command_patience);
-            if (!done) return std::unexpected(done.error());
-            const std::lock_guard lock(mutex_);
-            return store_->remove("protection", text(document, "id"));
-        });
+void ControllerJobs::run(Job& job, const Steps& steps) {
+    const Status status = steps(job);
+    const std::lock_guard end(mutex_);
+    job.ended_ = true;
+    // Stopped by the controller's own end: it stays "running", and the next start decides.
+    if (!status && stopping_ && !job.cancelled_) return;
+    auto& document = job.document_;
+    document["state"] = status ? "done" : "failed";
+    if (!status && status.error().code == ErrorCode::cancelled) document["state"] = "cancelled";
+    if (status) document["percent"] = 100.0;
+    document.erase("notice");
+    if (!status) document["error"] = api::encode(api::to_info(status.error()));
+    document["ended"] = now_seconds();
+    changed(job);
+    save(job);
+}
+
+Status ControllerJobs::interrupt(api::Json document, const std::string& remedy) {
+    document["state"] = "failed";
+    document["ended"] = now_seconds();
+    document["error"] = api::encode(api::ErrorInfo{
+        "E_INTERRUPTED",
+        "the controller was restarted in the middle: " + document.value("step", ""), remedy});
+    return store_.put(kind_name, std::to_string(id_of(document)), document);
+}
+
+// With the mutex. What cannot be saved now is saved later, at the latest when the job is reaped.
+void ControllerJobs::save(Job& job) {
+    auto ok = store_.put(kind_name, std::to_string(job.id_), job.document_);
+    if (!ok && !job.unsaved_)
+        std::cerr << "ebbd: job " << job.id_ << ": " << ok.error().message << "\n";
+    job.unsaved_ = !ok;
+}
+
+void ControllerJobs::changed(Job& job) {
+    job.document_["revision"] = job.document_.value("revision", std::uint64_t{0}) + 1;
+    news_.notify_all();
+}
+
+void ControllerJobs::reap() {
+    for (auto it = jobs_.begin(); it != jobs_.end();) {
+        if (it->ended_ && it->unsaved_) save(*it);
+        if (!it->ended_ || it->unsaved_) {
+            ++it;
+            continue;
+        }
+        it->thread_.join();
+        it = jobs_.erase(it);
+    }
+}
+
+void ControllerJobs::prune() {
+    auto old = store_.all(kind_name);
+    if (!old || old->size() <= kept_jobs) return;
+    std::ranges::sort(*old, {}, [](const auto& item) { return id_of(item.second); });
+    old->resize(old->size() - kept_jobs);
+    for (const auto& [key, document] : *old) {
+        if (!running(document)) (void)store_.remove(kind_name, key);
+    }
+}
+
+ControllerJobs::Job* ControllerJobs::find(std::uint64_t id) {
+    const auto found = std::ranges::find(jobs_, id, &Job::id_);
+    return found == jobs_.end() ? nullptr : &*found;
+}
+
+Result<api::Json> ControllerJobs::show(const api::JobCall& call) {
+    std::unique_lock lock(mutex_);
+    const auto wait_until =
+        std::chrono::steady_clock::now() + std::chrono::milliseconds(call.wait_ms);
+    while (auto* job = find(call.id)) {
+        const bool news = job->document_.value("revision", std::uint64_t{0}) != call.seen;
+        if (news || !running(job->document_) || stopping_ ||
+            std::chrono::steady_clock::now() >= wait_until)
+            return job->document_;
+        news_.wait_until(lock, wait_until);
+    }
+    auto document = store_.find(kind_name, std::to_string(call.id));
+    if (!document) return std::unexpected(document.error());
+    if (*document) return std::move(**document);
+    return fail("E_JOB_NOT_FOUND", ErrorCode::not_found,
+                "there is no job " + std::to_string(call.id), "ebbctl jobs lists them");
+}
+
+Result<api::Json> ControllerJobs::cancel(std::uint64_t id) {
+    auto document = show({id, 0, 0});
+    if (!document) return document;
+    {
+        const std::lock_guard lock(mutex_);
+        auto* job = find(id);
+        if (job == nullptr || !running(job->document_)) {
+            return fail("E_JOB_ENDED", ErrorCode::refused,
+                        "job " + std::to_string(id) + " has ended already: " +
+                            (job != nullptr ? job->document_ : *document).value("state", ""),
+                        "There is nothing to cancel");
+        }
+        if (!job->document_.value("cancellable", false)) {
+            return fail(
+                "E_NOT_CANCELLABLE", ErrorCode::refused,
+                "job " + std::to_string(id) + " (" + job->document_.value("kind", "") +
+                    ") cannot be cancelled at this step: " + job->document_.value("step", ""),
+                "Wait for its end (ebbctl job watch " + std::to_string(id) + ")");
+        }
+        job->cancelled_ = true;
+        job->document_["step"] = "cancelling";
+        changed(*job);
+        document = job->document_;
+    }
+    wake_();
+    return document;
+}
+
+Result<std::vector<api::Json>> ControllerJobs::all() {
+    auto stored = store_.all(kind_name);
+    if (!stored) return std::unexpected(stored.error());
+    std::vector<api::Json> documents;
+    const std::lock_guard lock(mutex_);
+    for (auto& [key, document] : *stored) {
+        const auto* job = find(id_of(document));
+        documents.push_back(job != nullptr ? job->document_ : std::move(document));
+    }
+    std::ranges::sort(documents, {}, id_of);
+    return documents;
+}
+
+void ControllerJobs::stop() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        news_.notify_all();
+    }
+    wake_();
+    for (auto& job : jobs_) {
+        if (job.thread_.joinable()) job.thread_.join();
+    }
 }
 
 }  // namespace ebb::service

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controller's interfaces: agents, operators, tokens, jobs.
+// The controller's interfaces: agents, operators, tokens.
 #include "service/controller_role.h"
 
 #include <openssl/evp.h>
 
 #include <chrono>
+#include <map>
 
 #include "api/names.h"
 #include "platform/file_store.h"
+#include "service/controller_health.h"
 
 namespace ebb::service {
 
@@ -15,23 +17,34 @@ namespace {
 
 constexpr std::int64_t token_seconds = 24 * 3600;
 
-std::int64_t now_seconds() {
-    return std::chrono::duration_cast<std::chrono::seconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
+unsigned status_of(const Error& error) {
+    switch (error.code) {
+        case ErrorCode::invalid: return 400;
+        case ErrorCode::denied: return 403;
+        case ErrorCode::not_found: return 404;
+        case ErrorCode::internal:
+        case ErrorCode::io:
+        case ErrorCode::corrupt:
+        case ErrorCode::no_space: return 500;
+        default: return 409;
+    }
+}
+
+api::Json to_json(const std::vector<Error>& reasons) {
+    api::Json list = api::Json::array();
+    for (const auto& one : reasons) list.push_back(api::encode(api::to_info(one)));
+    return list;
+}
+
+platform::HttpResponse refusal(const std::vector<Error>& reasons) {
+    auto list = to_json(reasons);
+    api::Json body{{"error", list.front()}};
+    if (list.size() > 1) body["reasons"] = std::move(list);
+    return {status_of(reasons.front()), api::dump(body)};
 }
 
 platform::HttpResponse refusal(const Error& error) {
-    unsigned status = 409;
-    if (error.code == ErrorCode::invalid) status = 400;
-    if (error.code == ErrorCode::denied) status = 403;
-    if (error.code == ErrorCode::not_found) status = 404;
-    return {status, api::dump({{"error", api::encode(api::to_info(error))}})};
-}
-
-platform::HttpResponse answer(const Result<api::Json>& result) {
-    if (!result) return refusal(result.error());
-    return {200, api::dump(*result)};
+    return refusal(std::vector{error});
 }
 
 // Tokens are kept as digests: the database alone lets nobody in.
@@ -56,7 +69,9 @@ ControllerRole::ControllerRole(const Config& config, std::unique_ptr<ControllerS
     : config_(config),
       store_(std::move(store)),
       provider_(std::move(provider)),
-      authority_(std::move(authority)) {}
+      authority_(std::move(authority)),
+      jobs_(*store_, [this] { agents_.wake(); }),
+      protections_(*store_, agents_, jobs_, provider_.get()) {}
 
 Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& config) {
     if (auto ok = platform::make_directories(config.state); !ok) return std::unexpected(ok.error());
@@ -69,75 +84,70 @@ Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& conf
         provider = std::make_unique<provider::QemuProvider>(std::move(*machines));
     }
     auto ca = platform::read_file(config.folder + "/ca.pem");
-    if (!ca) return std::unexpected(ca.error());
     auto key = platform::read_file(config.folder + "/ca.key");
-    if (!key) return std::unexpected(key.error());
+    for (const auto* file : {&ca, &key}) {
+        if (*file) continue;
+        auto error = file->error();
+        error.remedy = "Make an authority (ebbd ca-init), or put back its backup";
+        return std::unexpected(std::move(error));
+    }
     std::unique_ptr<ControllerRole> role(new ControllerRole(
         config, std::move(*store), std::move(provider), {std::move(*key), std::move(*ca)}));
-    auto old = role->store_->all("job");
-    if (!old) return std::unexpected(old.error());
-    for (auto& [id, document] : *old) {
-        role->next_job_ = std::max(role->next_job_, document.value("id", std::uint64_t{0}) + 1);
-        if (document.value("state", "") != "running") continue;
-        document["state"] = "failed";
-        document["error"] = api::encode(api::ErrorInfo{
-            "E_INTERRUPTED", "the controller was restarted", "Start the operation again"});
-        if (auto ok = role->store_->put("job", id, document); !ok)
-            return std::unexpected(ok.error());
-    }
-    auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::server, false);
-    if (!tls) return std::unexpected(tls.error());
-    auto* self = role.get();
-    auto agents = platform::HttpServer::listen_tls(
-        *tls, config.serve.address, config.serve.port,
-        [self](const platform::HttpRequest& r) { return self->serve_agent(r); });
-    if (!agents) return std::unexpected(agents.error());
-    role->agent_server_ = std::move(*agents);
-    auto operators = platform::HttpServer::listen_unix(
-        config.serve.socket,
-        [self](const platform::HttpRequest& r) { return self->serve_operator(r); });
-    if (!operators) return std::unexpected(operators.error());
-    role->operator_server_ = std::move(*operators);
+    auto interrupted = role->jobs_.load();
+    if (!interrupted) return std::unexpected(interrupted.error());
+    if (auto ok = role->listen(); !ok) return std::unexpected(ok.error());
+    if (auto ok = role->protections_.take_up(std::move(*interrupted)); !ok)
+        return std::unexpected(ok.error());
     return role;
 }
 
+Status ControllerRole::listen() {
+    auto tls = platform::make_tls_context(config_.identity(), platform::TlsSide::server, false);
+    if (!tls) return std::unexpected(tls.error());
+    auto agents = platform::HttpServer::listen_tls(
+        *tls, config_.serve.address, config_.serve.port,
+        [this](const platform::HttpRequest& r) { return serve_agent(r); });
+    if (!agents) return std::unexpected(agents.error());
+    agent_server_ = std::move(*agents);
+    auto operators = platform::HttpServer::listen_unix(
+        config_.serve.socket, [this](const platform::HttpRequest& r) { return serve_operator(r); });
+    if (!operators) return std::unexpected(operators.error());
+    operator_server_ = std::move(*operators);
+    return {};
+}
+
 ControllerRole::~ControllerRole() {
-    stopping_ = true;
     agents_.stop();
+    jobs_.stop();
     operator_server_.reset();
     agent_server_.reset();
-    for (auto& job : jobs_) job.thread.join();
 }
 
 platform::HttpResponse ControllerRole::serve_agent(const platform::HttpRequest& request) {
     if (request.target == api::join_path) return join(request.body);
-    if (request.target != api::exchange_path)
-        return refusal({ErrorCode::not_found, "no such call: " + request.target, {}, {}});
-    if (request.peer.empty())
-        return refusal({ErrorCode::denied, "a certificate is needed", "Join first", {}});
+    if (request.target == api::exchange_path) return exchange(request);
+    return refusal({ErrorCode::not_found, "no such call: " + request.target, {}, {}});
+}
+
+platform::HttpResponse ControllerRole::exchange(const platform::HttpRequest& request) {
+    if (request.peer.empty()) {
+        return refusal({ErrorCode::denied, "a certificate is needed",
+                        "Join the machine: ebbctl token create, then ebbd join on it",
+                        "E_NO_CERTIFICATE"});
+    }
     auto json = api::parse(request.body);
     if (!json) return refusal(json.error());
     auto exchange = api::decode<api::ExchangeRequest>(*json);
     if (!exchange) return refusal(exchange.error());
     if (auto ok = api::check(*exchange); !ok) return refusal(ok.error());
-    std::string site;
-    {
-        const std::lock_guard lock(mutex_);
-        auto machines = store_->all("machine");
-        if (!machines) return refusal(machines.error());
-        bool known = false;
-        for (const auto& [name, document] : *machines) {
-            if (name != request.peer) continue;
-            known = !document.value("revoked", false);
-            site = document.value("site", "");
-        }
-        if (!known) {
-            return refusal({ErrorCode::denied,
-                            request.peer + " has not joined, or was revoked",
-                            "Join with a new token",
-                            {}});
-        }
+    auto machine = store_->find("machine", request.peer);
+    if (!machine) return refusal(machine.error());
+    if (!*machine) {
+        return refusal({ErrorCode::denied, request.peer + " has not joined this controller",
+                        "Join it with a new token: ebbctl token create --machine " + request.peer,
+                        "E_NOT_JOINED"});
     }
+    const std::string site = (*machine)->value("site", "");
     return {200,
             api::dump(api::encode(agents_.exchange(request.peer, site, std::move(*exchange))))};
 }
@@ -148,26 +158,33 @@ platform::HttpResponse ControllerRole::join(const std::string& body) {
     auto request = api::decode<api::JoinRequest>(*json);
     if (!request) return refusal(request.error());
     if (auto ok = api::check(*request); !ok) return refusal(ok.error());
-    const std::lock_guard lock(mutex_);
-    auto tokens = store_->all("token");
-    if (!tokens) return refusal(tokens.error());
-    const auto key = digest_of(request->token);
-    for (const auto& [digest, document] : *tokens) {
-        if (digest != key || document.value("machine", "") != request->name ||
-            document.value("expires", std::int64_t{0}) < now_seconds())
-            continue;
-        auto certificate = platform::sign_request(authority_, request->csr, request->name);
-        if (!certificate) return refusal(certificate.error());
-        if (auto ok = store_->remove("token", digest); !ok) return refusal(ok.error());
-        const auto site = document.value("site", "");
-        const api::Json machine{{"site", site}, {"serial", certificate->serial_hex}};
-        if (auto ok = store_->put("machine", request->name, machine); !ok)
-            return refusal(ok.error());
-        return {200, api::dump(api::encode(api::JoinAnswer{certificate->certificate_pem,
-                                                           authority_.certificate, site}))};
+    auto answer = redeem(*request);
+    if (!answer) return refusal(answer.error());
+    return {200, api::dump(api::encode(*answer))};
+}
+
+// A token that is wrong, for another machine, used or too old: nobody is told which.
+Result<api::JoinAnswer> ControllerRole::redeem(const api::JoinRequest& request) {
+    const std::lock_guard lock(joining_);
+    const auto key = digest_of(request.token);
+    auto token = store_->find("token", key);
+    if (!token) return std::unexpected(token.error());
+    if (!*token || (*token)->value("machine", "") != request.name ||
+        (*token)->value("expires", std::int64_t{0}) < now_seconds()) {
+        return fail("E_TOKEN", ErrorCode::denied,
+                    "the token is not valid for " + request.name +
+                        ": it is wrong, for another name, too old, or was used",
+                    "Have a new one made: ebbctl token create --machine " + request.name);
     }
-    return refusal({ErrorCode::denied, "the token is not valid for " + request->name,
-                    "Make a new one: ebbctl token create", "E_TOKEN"});
+    auto certificate = platform::sign_request(authority_, request.csr, request.name);
+    if (!certificate) return std::unexpected(certificate.error());
+    if (auto ok = store_->remove("token", key); !ok) return std::unexpected(ok.error());
+    const auto site = (*token)->value("site", "");
+    const api::Json machine{
+        {"site", site}, {"serial", certificate->serial_hex}, {"joined", now_seconds()}};
+    if (auto ok = store_->put("machine", request.name, machine); !ok)
+        return std::unexpected(ok.error());
+    return api::JoinAnswer{certificate->certificate_pem, authority_.certificate, site};
 }
 
 platform::HttpResponse ControllerRole::serve_operator(const platform::HttpRequest& request) {
@@ -175,154 +192,102 @@ platform::HttpResponse ControllerRole::serve_operator(const platform::HttpReques
     if (!request.body.empty()) {
         auto json = api::parse(request.body);
         if (!json) return refusal(json.error());
-        if (!json->is_object())
-            return refusal({ErrorCode::invalid, "the arguments are no object", {}, {}});
         args = std::move(*json);
     }
-    try {
-        return answer(dispatch(request.target, args));
-    } catch (const nlohmann::json::exception& error) {
-        // A member of an unexpected type.
-        return refusal({ErrorCode::invalid, error.what(), {}, {}});
+    const bool dry_run = args.is_object() && args.contains("dry_run") && args["dry_run"] == true;
+    auto outcome = dispatch(request.target, args);
+    // Arguments that are not understood are an error in a dry run too.
+    const bool understood =
+        outcome.reasons.empty() || outcome.reasons.front().code != ErrorCode::invalid;
+    if (dry_run && understood) {
+        outcome.value["reasons"] = to_json(outcome.reasons);
+        return {200, api::dump(outcome.value)};
     }
+    if (!outcome.reasons.empty()) return refusal(outcome.reasons);
+    return {200, api::dump(outcome.value)};
 }
 
-Result<api::Json> ControllerRole::dispatch(const std::string& path, const api::Json& args) {
-    using Call = Result<api::Json> (ControllerRole::*)(const api::Json&);
-    static const std::map<std::string, Call> calls{{"/v1/token", &ControllerRole::make_token},
-                                                   {"/v1/protect", &ControllerRole::protect},
-                                                   {"/v1/checkpoint", &ControllerRole::checkpoint},
-                                                   {"/v1/interval", &ControllerRole::interval},
-                                                   {"/v1/points", &ControllerRole::points},
-                                                   {"/v1/failover", &ControllerRole::failover},
-                                                   {"/v1/commit", &ControllerRole::commit},
-                                                   {"/v1/resync", &ControllerRole::resync},
-                                                   {"/v1/disable", &ControllerRole::disable},
-                                                   {"/v1/job", &ControllerRole::show_job},
-                                                   {"/v1/cancel", &ControllerRole::cancel_job}};
+Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args) {
+    const auto with = [&args]<class T>(auto call, std::type_identity<T>) -> Outcome {
+        auto decoded = api::decode_call<T>(args);
+        if (!decoded) return decoded.error();
+        return call(*decoded);
+    };
+    constexpr std::type_identity<api::ProtectCall> protect;
+    constexpr std::type_identity<api::MachineCall> machine;
+    constexpr std::type_identity<api::JobCall> job;
+    auto& p = protections_;
+    using M = api::MachineCall;
     if (path == "/v1/state") return state();
-    const auto found = calls.find(path);
-    if (found == calls.end()) return fail(ErrorCode::not_found, "no such call: " + path);
-    return (this->*found->second)(args);
+    if (path == "/v1/protect") return with([&](auto& c) { return p.protect(c, false); }, protect);
+    if (path == "/v1/reprotect") return with([&](auto& c) { return p.protect(c, true); }, protect);
+    if (path == "/v1/checkpoint")
+        return with([&](auto& c) { return p.checkpoint(c); },
+                    std::type_identity<api::CheckpointCall>());
+    if (path == "/v1/interval")
+        return with([&](auto& c) { return p.interval(c); },
+                    std::type_identity<api::IntervalCall>());
+    if (path == "/v1/points") return with([&](const M& c) { return p.points(c); }, machine);
+    if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);
+    if (path == "/v1/commit") return with([&](const M& c) { return p.commit(c); }, machine);
+    if (path == "/v1/resync") return with([&](const M& c) { return p.resync(c); }, machine);
+    if (path == "/v1/disable") return with([&](const M& c) { return p.disable(c); }, machine);
+    if (path == "/v1/job") return with([&](auto& c) -> Outcome { return jobs_.show(c); }, job);
+    if (path == "/v1/cancel")
+        return with([&](auto& c) -> Outcome { return jobs_.cancel(c.id); }, job);
+    if (path == "/v1/token")
+        return with([&](auto& c) -> Outcome { return make_token(c); },
+                    std::type_identity<api::TokenCall>());
+    return Error{ErrorCode::unsupported,
+                 "the controller knows no call " + path,
+                 "ebbctl and the controller may be of different versions",
+                 {}};
 }
 
 Result<api::Json> ControllerRole::state() {
     api::Json result{{"machines", api::Json::array()},
                      {"protections", api::Json::array()},
                      {"jobs", api::Json::array()}};
-    const auto agents = agents_.all();
-    const std::lock_guard lock(mutex_);
     auto machines = store_->all("machine");
     if (!machines) return std::unexpected(machines.error());
     for (const auto& [name, document] : *machines) {
         api::Json machine{{"name", name}, {"site", document.value("site", "")}, {"seen", false}};
-        if (const auto it = agents.find(name); it != agents.end()) {
+        if (const auto view = agents_.find(name)) {
             machine["seen"] = true;
-            machine["seconds_silent"] = it->second.seconds_silent;
-            machine["status"] = api::encode(it->second.last);
+            machine["seconds_silent"] = view->seconds_silent;
+            machine["status"] = api::encode(view->last);
         }
         result["machines"].push_back(std::move(machine));
     }
-    for (const char* kind : {"protection", "job"}) {
-        auto documents = store_->all(kind);
-        if (!documents) return std::unexpected(documents.error());
-        for (auto& [key, document] : *documents)
-            result[std::string(kind) + "s"].push_back(std::move(document));
+    const auto now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
+                            std::chrono::system_clock::now().time_since_epoch())
+                            .count();
+    auto protections = store_->all("protection");
+    if (!protections) return std::unexpected(protections.error());
+    for (auto& [id, document] : *protections) {
+        const auto source = agents_.find(document.value("machine", ""));
+        const auto target = agents_.find(document.value("target", ""));
+        result["protections"].push_back(with_health(std::move(document), source, target, now_ns));
     }
-    for (auto& document : result["jobs"]) {
-        for (const auto& job : jobs_) {
-            if (job.id == document.value("id", std::uint64_t{0})) document = job.document;
-        }
-    }
+    auto jobs = jobs_.all();
+    if (!jobs) return std::unexpected(jobs.error());
+    for (auto& document : *jobs) result["jobs"].push_back(std::move(document));
     return result;
 }
 
-Result<api::Json> ControllerRole::make_token(const api::Json& args) {
-    const std::string machine = args.value("machine", "");
-    const std::string site = args.value("site", "");
-    if (!api::valid_machine_name(machine) || !api::valid_site_name(site))
-        return fail(ErrorCode::invalid, "a machine's and a site's name are needed");
+Result<api::Json> ControllerRole::make_token(const api::TokenCall& call) {
+    if (call.machine == config_.name) {
+        return fail(ErrorCode::invalid, call.machine + " is the controller's own name",
+                    "Give the machine another name");
+    }
     auto print = platform::fingerprint(authority_.certificate);
     if (!print) return std::unexpected(print.error());
     const std::string token = "ebb1-" + platform::random_word() + "-" + *print;
-    const std::lock_guard lock(mutex_);
     const api::Json document{
-        {"machine", machine}, {"site", site}, {"expires", now_seconds() + token_seconds}};
+        {"machine", call.machine}, {"site", call.site}, {"expires", now_seconds() + token_seconds}};
     if (auto ok = store_->put("token", digest_of(token), document); !ok)
         return std::unexpected(ok.error());
     return api::Json{{"token", token}, {"expires", document["expires"]}};
-}
-
-Result<api::Json> ControllerRole::show_job(const api::Json& args) {
-    const auto id = args.value("id", std::uint64_t{0});
-    const std::lock_guard lock(mutex_);
-    for (const auto& job : jobs_) {
-        if (job.id == id) return job.document;
-    }
-    auto documents = store_->all("job");
-    if (!documents) return std::unexpected(documents.error());
-    for (auto& [key, document] : *documents) {
-        if (document.value("id", std::uint64_t{0}) == id) return std::move(document);
-    }
-    return fail(ErrorCode::not_found, "there is no job " + std::to_string(id));
-}
-
-Result<api::Json> ControllerRole::cancel_job(const api::Json& args) {
-    const auto id = args.value("id", std::uint64_t{0});
-    const std::lock_guard lock(mutex_);
-    for (auto& job : jobs_) {
-        if (job.id != id) continue;
-        job.cancelled = true;
-        return job.document;
-    }
-    return fail(ErrorCode::not_found, "job " + std::to_string(id) + " does not run");
-}
-
-Result<api::Json> ControllerRole::begin(const std::string& kind, const std::string& machine,
-                                        Steps steps) {
-    const std::lock_guard lock(mutex_);
-    for (const auto& job : jobs_) {
-        if (job.document.value("state", "") != "running" ||
-            job.document.value("machine", "") != machine)
-            continue;
-        return fail("E_JOB_RUNNING", ErrorCode::busy,
-                    "job " + std::to_string(job.id) + " is at work on " + machine,
-                    "Wait for it, or cancel it");
-    }
-    auto& job = jobs_.emplace_back();
-    job.id = next_job_++;
-    job.document = {
-        {"id", job.id}, {"kind", kind},   {"machine", machine},      {"state", "running"},
-        {"step", ""},   {"percent", 0.0}, {"started", now_seconds()}};
-    if (auto ok = store_->put("job", std::to_string(job.id), job.document); !ok) {
-        jobs_.pop_back();
-        return std::unexpected(ok.error());
-    }
-    auto document = job.document;
-    job.thread = std::thread([this, &job, steps = std::move(steps)] {
-        const Status status = steps(job);
-        const std::lock_guard end(mutex_);
-        job.document["state"] = status ? "done" : "failed";
-        if (!status && status.error().code == ErrorCode::cancelled)
-            job.document["state"] = "cancelled";
-        if (status) job.document["percent"] = 100.0;
-        if (!status) job.document["error"] = api::encode(api::to_info(status.error()));
-        job.document["ended"] = now_seconds();
-        (void)store_->put("job", std::to_string(job.id), job.document);
-    });
-    return document;
-}
-
-void ControllerRole::step(Job& job, const std::string& text, double percent) {
-    const std::lock_guard lock(mutex_);
-    job.document["step"] = text;
-    job.document["percent"] = percent;
-    (void)store_->put("job", std::to_string(job.id), job.document);
-}
-
-void ControllerRole::progress(Job& job, const api::Json& numbers) {
-    const std::lock_guard lock(mutex_);
-    job.document.update(numbers);
 }
 
 }  // namespace ebb::service

@@ -6,6 +6,7 @@
 
 #include "api/agent.h"
 #include "api/error.h"
+#include "api/names.h"
 #include "platform/file_store.h"
 #include "platform/http.h"
 #include "platform/pki.h"
@@ -55,11 +56,50 @@ Result<std::string> trusted_authority(const ControllerPlace& place, const std::s
     if (auto ok = look.connect(patience); !ok) return std::unexpected(ok.error());
     auto authority = look.authority_seen();
     const auto print = platform::fingerprint(authority);
-    if (!print) return std::unexpected(print.error());
+    if (!print) {
+        return fail(ErrorCode::protocol, place.host + " shows no authority's certificate",
+                    "See whether that is the controller's address and port");
+    }
     if (token.ends_with("-" + *print)) return authority;
     return fail("E_TOKEN_AUTHORITY", ErrorCode::denied,
                 "the controller at " + place.host + " is not the one that made the token",
                 "Check the address, or have a new token made");
+}
+
+// What would be refused later is refused before the token is spent.
+Status check(const JoinOptions& options) {
+    if (!api::valid_machine_name(options.name)) {
+        return fail(ErrorCode::invalid, "\"" + options.name + "\" is no machine's name",
+                    "Give the name that the token was made for");
+    }
+    for (const auto& role : options.roles) {
+        if (role == "source" || role == "target") continue;
+        return fail(ErrorCode::invalid, "there is no role " + role + " to join in",
+                    "Give --role source, --role target, or both");
+    }
+    return {};
+}
+
+struct Identity {
+    std::string ca, certificate, key;
+};
+
+// Spends the token on a certificate for a new key.
+Result<Identity> redeem(const ControllerPlace& place, const std::string& ca,
+                        const JoinOptions& options) {
+    auto tls = platform::make_tls_context({ca, {}, {}}, platform::TlsSide::client);
+    if (!tls) return std::unexpected(tls.error());
+    auto request = platform::make_request(options.name);
+    if (!request) return std::unexpected(request.error());
+    platform::HttpClient http(*tls, place.host, place.port, place.name);
+    const api::JoinRequest body{options.token, options.name, request->request};
+    const auto response = http.post(api::join_path, api::dump(api::encode(body)), patience);
+    if (!response) return std::unexpected(response.error());
+    const auto json = api::take_answer(response->status, response->body);
+    if (!json) return std::unexpected(json.error());
+    const auto answer = api::decode<api::JoinAnswer>(*json);
+    if (!answer) return std::unexpected(answer.error());
+    return Identity{answer->ca, answer->certificate, request->key};
 }
 
 }  // namespace
@@ -67,7 +107,11 @@ Result<std::string> trusted_authority(const ControllerPlace& place, const std::s
 Status make_site(const std::string& folder, const std::string& site, const std::string& name) {
     std::error_code error;
     if (std::filesystem::exists(folder + "/ca.key", error))
-        return fail(ErrorCode::exists, folder + " has an authority already");
+        return fail(ErrorCode::exists, folder + " has an authority already",
+                    "A new one would shut all joined machines out: remove it by hand if that is "
+                    "meant");
+    if (!api::valid_site_name(site))
+        return fail(ErrorCode::invalid, "\"" + site + "\" is no site's name");
     if (auto ok = platform::make_directories(folder); !ok) return ok;
     auto authority = platform::make_authority(site);
     if (!authority) return std::unexpected(authority.error());
@@ -83,37 +127,34 @@ Status make_site(const std::string& folder, const std::string& site, const std::
                                  request->key);
         !ok)
         return ok;
-    return write_config(folder, {{"name", name}, {"folder", folder}, {"roles", {"controller"}}});
+    return write_config(folder, {{"name", name},
+                                 {"folder", folder},
+                                 {"state", "/var/lib/ebb/controller"},
+                                 {"roles", {"controller"}}});
 }
 
 Status join_site(const JoinOptions& options) {
+    if (auto ok = check(options); !ok) return ok;
     const auto place = parse_place(options.controller);
     if (!place) return std::unexpected(place.error());
     const auto authority = trusted_authority(*place, options.token);
     if (!authority) return std::unexpected(authority.error());
+    // Written aside first: the token is spent only where its fruit can be kept.
     if (auto ok = platform::make_directories(options.folder); !ok) return ok;
-    const std::string ca = options.folder + "/ca.pem";
-    if (auto ok = platform::replace_file(ca, *authority, platform::public_mode); !ok) return ok;
-    auto tls = platform::make_tls_context({ca, {}, {}}, platform::TlsSide::client);
-    if (!tls) return std::unexpected(tls.error());
-    auto request = platform::make_request(options.name);
-    if (!request) return std::unexpected(request.error());
-    platform::HttpClient http(*tls, place->host, place->port, place->name);
-    const api::JoinRequest body{options.token, options.name, request->request};
-    const auto response = http.post(api::join_path, api::dump(api::encode(body)), patience);
-    if (!response) return std::unexpected(response.error());
-    const auto json = api::take_answer(response->status, response->body);
-    if (!json) return std::unexpected(json.error());
-    const auto answer = api::decode<api::JoinAnswer>(*json);
+    const std::string aside = options.folder + "/joining.pem";
+    if (auto ok = platform::replace_file(aside, *authority, platform::public_mode); !ok) return ok;
+    const auto answer = redeem(*place, aside, options);
+    auto removed = platform::remove_file(aside);
     if (!answer) return std::unexpected(answer.error());
-    if (auto ok = write_identity(options.folder, answer->ca, answer->certificate, request->key);
-        !ok)
+    if (!removed) return removed;
+    if (auto ok = write_identity(options.folder, answer->ca, answer->certificate, answer->key); !ok)
         return ok;
-    return write_config(options.folder,
-                        {{"name", options.name},
-                         {"folder", options.folder},
-                         {"roles", options.roles},
-                         {"controller", {{"host", place->host}, {"port", place->port}}}});
+    api::Json config{{"name", options.name},
+                     {"folder", options.folder},
+                     {"roles", options.roles},
+                     {"controller", {{"host", place->host}, {"port", place->port}}}};
+    if (!options.data_host.empty()) config["target"] = {{"host", options.data_host}};
+    return write_config(options.folder, config);
 }
 
 }  // namespace ebb::service

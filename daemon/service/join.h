@@ -20,10 +20,12 @@ struct JoinOptions {
     std::string token;
     std::string name;
     std::vector<std::string> roles;
+    std::string data_host;  // by which sources reach a target; empty: its name
 };
 
 // Gets a certificate by a token, which also tells whether it is the right controller, and writes
-// certificate, key, authority and configuration.
+// certificate, key, authority and, where there is none, a configuration. Nothing of what was there
+// is touched unless it succeeds.
 Status join_site(const JoinOptions& options);
 
 }  // namespace ebb::service

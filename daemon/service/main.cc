@@ -32,6 +32,11 @@ int complain(const Error& error) {
     return 1;
 }
 
+int misused(const std::string& what) {
+    std::cerr << "ebbd: " << what << "; see ebbd --help\n";
+    return exit_usage;
+}
+
 // Replication must not wait for memory that only its own progress can free. Extents of 1 MiB come
 // and go all the time: their memory is kept, not given back and faulted in anew for each.
 void stay_in_memory() {
@@ -85,17 +90,19 @@ int serve(const std::string& path) {
 
 po::options_description options() {
     po::options_description all("Options");
-    all.add_options()("help", "show this text")(
+    all.add_options()("help", "show this text")("version", "print the version")(
         "config", po::value<std::string>()->default_value("/etc/ebb/ebbd.json"),
-        "configuration of the daemon")("folder",
-                                       po::value<std::string>()->default_value("/etc/ebb"),
-                                       "where ca-init and join put keys and certificates")(
+        "configuration of the daemon")(
+        "folder", po::value<std::string>(),
+        "for keys and certificates (ca-init: /etc/ebb/controller; join: /etc/ebb)")(
         "name", po::value<std::string>(),
         "ca-init: the site, or NAME of the authority; join: this machine's name")(
         "controller", po::value<std::string>(), "join: HOST[:PORT] of the controller")(
         "token", po::value<std::string>(), "join: as ebbctl token create gave it")(
         "role", po::value<std::vector<std::string>>()->default_value({"source"}, "source"),
-        "join: source or target, repeated for both");
+        "join: source or target, repeated for both")(
+        "data-host", po::value<std::string>(),
+        "join as target: the address by which sources reach it (its name)");
     return all;
 }
 
@@ -104,6 +111,7 @@ void help(const po::options_description& all) {
         << "Usage: ebbd [--config FILE]\n"
            "       ebbd ca-init --name SITE [--folder DIR]\n"
            "       ebbd join --controller HOST[:PORT] --token TOKEN --name NAME [--role ROLE]\n"
+           "                 [--data-host HOST] [--folder DIR]\n"
            "\nWithout a command it serves in the roles that its configuration names.\n\n"
            "Commands:\n"
            "  ca-init  make the authority and the controller's certificate\n"
@@ -117,22 +125,31 @@ int run(const po::variables_map& values, const std::string& command) {
     };
     if (command.empty()) return serve(text("config"));
     Status status;
+    std::string done;
     if (command == "ca-init") {
-        if (text("name").empty())
-            return complain({ErrorCode::invalid, "ca-init needs --name", {}, {}});
-        status = service::make_site(text("folder"), text("name"), "controller");
+        if (text("name").empty()) return misused("ca-init needs --name");
+        const auto folder = text("folder").empty() ? "/etc/ebb/controller" : text("folder");
+        status = service::make_site(folder, text("name"), "controller");
+        done = "The authority is made in " + folder +
+               ". Keep a copy of ca.key and ca.pem where only " +
+               "you can read it.\nStart the controller: systemctl enable --now ebbd-controller";
     } else if (command == "join") {
-        service::JoinOptions join{text("folder"), text("controller"), text("token"), text("name"),
-                                  values["role"].as<std::vector<std::string>>()};
+        service::JoinOptions join{text("folder").empty() ? "/etc/ebb" : text("folder"),
+                                  text("controller"),
+                                  text("token"),
+                                  text("name"),
+                                  values["role"].as<std::vector<std::string>>(),
+                                  text("data-host")};
         if (join.controller.empty() || join.token.empty() || join.name.empty())
-            return complain(
-                {ErrorCode::invalid, "join needs --controller, --token and --name", {}, {}});
+            return misused("join needs --controller, --token and --name");
         status = service::join_site(join);
+        done = join.name + " has joined. Start its daemon: systemctl enable --now ebbd";
     } else {
-        std::cerr << "ebbd: there is no command " << command << "; see ebbd --help\n";
-        return exit_usage;
+        return misused("there is no command " + command);
     }
-    return status ? 0 : complain(status.error());
+    if (!status) return complain(status.error());
+    std::cout << done << "\n";
+    return 0;
 }
 
 }  // namespace
@@ -149,11 +166,14 @@ int main(int argc, char** argv) {
                   values);
         po::notify(values);
     } catch (const po::error& error) {
-        std::cerr << "ebbd: " << error.what() << "\n";
-        return exit_usage;
+        return misused(error.what());
     }
     if (values.contains("help")) {
         help(visible);
+        return 0;
+    }
+    if (values.contains("version")) {
+        std::cout << "ebbd " EBB_VERSION "\n";
         return 0;
     }
     return run(values,

@@ -31,7 +31,7 @@ api::TargetState to_api(core::TargetState state) {
         case core::TargetState::waiting: return api::TargetState::waiting;
         case core::TargetState::receiving: return api::TargetState::receiving;
         case core::TargetState::failed_over: return api::TargetState::failed_over;
-        case core::TargetState::no_space:
+        case core::TargetState::no_space: return api::TargetState::no_space;
         case core::TargetState::error: return api::TargetState::error;
     }
     return api::TargetState::error;
@@ -77,7 +77,13 @@ bool TargetRole::handles(const std::string& kind) const {
 void TargetRole::run(const api::Command& command, env::Callback<api::Json> done) {
     using namespace api;
     const auto& kind = command.kind;
-    if (kind == command::target_prepare) {
+    if (kind == command::target_check) {
+        with_args<TargetPrepareArgs>(command, done, [this](auto& a, auto d) {
+            CheckValue value;
+            for (const auto& reason : examine(a).reasons) value.reasons.push_back(to_info(reason));
+            d(encode(value));
+        });
+    } else if (kind == command::target_prepare) {
         with_args<TargetPrepareArgs>(command, done,
                                      [this](auto& a, auto d) { prepare(a, std::move(d)); });
     } else if (kind == command::target_points) {
@@ -115,9 +121,8 @@ std::vector<std::string> TargetRole::owned_disks() const {
     return ids;
 }
 
-// The disks' nodes in order of index; the first of all reasons against it as the error's code, all
-// of them as its sentence.
-Result<std::vector<std::string>> TargetRole::check(const api::TargetPrepareArgs& args) const {
+// The disks' nodes in order of index, and every reason against writing to them.
+TargetRole::Verdict TargetRole::examine(const api::TargetPrepareArgs& args) const {
     std::vector<Error> reasons;
     platform::VolumeRules rules;
     for (const auto& path : config_.target.install_paths)
@@ -142,6 +147,25 @@ Result<std::vector<std::string>> TargetRole::check(const api::TargetPrepareArgs&
         reasons.insert(reasons.end(), verdict->reasons.begin(), verdict->reasons.end());
         nodes.push_back(verdict->disk.node);
     }
+    for (const auto& disk : args.disks) {
+        for (const auto& [id, other] : protections_) {
+            if (id == args.protection) continue;
+            for (const auto& used : other->args.disks) {
+                if (platform::normal_id(used.target_id) != platform::normal_id(disk.target_id))
+                    continue;
+                reasons.push_back(
+                    {ErrorCode::busy,
+                     disk.target_id + " is the replica of a disk of " + other->args.machine,
+                     "Choose another disk, or disable that protection", "E_DISK_TAKEN"});
+            }
+        }
+    }
+    return {std::move(nodes), std::move(reasons)};
+}
+
+// The nodes; the first of all reasons as the error's code, all of them as its sentence.
+Result<std::vector<std::string>> TargetRole::check(const api::TargetPrepareArgs& args) const {
+    auto [nodes, reasons] = examine(args);
     if (reasons.empty()) return nodes;
     Error all = reasons.front();
     for (std::size_t i = 1; i < reasons.size(); ++i) {
@@ -190,6 +214,8 @@ void TargetRole::open(const Shared& protection, env::StatusCallback done) {
     core::TargetConfig target;
     target.protection = *uuid;
     target.session = args.session;
+    target.retention_age = std::chrono::hours(config_.target.retention_hours);
+    target.retention_bytes = config_.target.retention_limit_mib << 20;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);
     for (const auto& disk : disks)
@@ -442,6 +468,8 @@ void TargetRole::fill(api::ExchangeRequest& request) {
             status.disks.push_back(std::move(out));
         }
     }
+    status.retention_age_s = config_.target.retention_hours * 3600;
+    status.retention_limit_bytes = config_.target.retention_limit_mib << 20;
     for (const auto& [id, protection] : protections_)
         status.protections.push_back(describe_one(*protection));
     request.target = std::move(status);
@@ -450,6 +478,7 @@ void TargetRole::fill(api::ExchangeRequest& request) {
 api::TargetProtection TargetRole::describe_one(const Protection& protection) const {
     api::TargetProtection p;
     p.id = protection.args.protection;
+    p.retention = protection.args.retention;
     if (protection.failed_over) {
         p.state = api::TargetState::failed_over;
         p.newest_point = protection.failed_over_to;
@@ -460,6 +489,8 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         p.open_epoch = core.open_epoch;
         if (core.has_point) p.newest_point = to_api(core.newest);
         p.points = core.points;
+        if (const auto points = protection.target->points(); !points.empty())
+            p.oldest_point_ns = points.front().cut_time.ns;
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;
         if (core.state == core::TargetState::no_space)
@@ -469,6 +500,13 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
                                     "Free space on " + protection.args.retention,
                                     {}});
         if (core.has_error) p.error = api::to_info(core.error);
+        if (core.state == core::TargetState::no_space) {
+            p.error = api::ErrorInfo{
+                "E_NO_SPACE",
+                protection.args.retention +
+                    " is full, and only the newest point is left: replication has paused",
+                "Make room on the volume or enlarge it; replication goes on by itself"};
+        }
     }
     if (protection.has_error) {
         p.state = api::TargetState::error;

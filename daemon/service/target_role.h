@@ -48,7 +48,12 @@ private:
     TargetRole(platform::EventLoop& loop, const Config& config);
     Status listen();
     void prepare(const api::TargetPrepareArgs& args, env::Callback<api::Json> done);
-    Result<std::vector<std::string>> check(const api::TargetPrepareArgs& args) const;
+    struct Verdict {
+        std::vector<std::string> nodes;
+        std::vector<Error> reasons;
+    };
+    [[nodiscard]] Verdict examine(const api::TargetPrepareArgs& args) const;
+    [[nodiscard]] Result<std::vector<std::string>> check(const api::TargetPrepareArgs& args) const;
     Status attach(Protection& protection, const std::vector<std::string>& nodes);
     void open(const Shared& protection, env::StatusCallback done);
     void close(const Shared& protection, env::StatusCallback done);

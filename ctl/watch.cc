@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ctl/watch.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <iostream>
+#include <thread>
+
+#include "ctl/show.h"
+
+namespace ebb::ctl {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// A controller that is restarted is away for a moment.
+constexpr std::chrono::seconds absence_limit{30};
+constexpr milliseconds between_attempts{500};
+constexpr std::uint64_t wait_ms = 2'000;
+
+class ProgressLine {
+public:
+    explicit ProgressLine(bool silent)
+        : silent_(silent), live_(!silent && ::isatty(STDOUT_FILENO) == 1) {}
+
+    void show(std::string line) {
+        if (silent_ || line == shown_) return;
+        shown_ = line;
+        if (!live_) {
+            std::cout << line << "\n" << std::flush;
+            return;
+        }
+        winsize size{};
+        const bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+        if (known && line.size() >= size.ws_col) line.resize(size.ws_col - 1U);
+        std::cout << "\r\x1b[K" << line << std::flush;
+    }
+    void end() const {
+        if (live_ && !shown_.empty()) std::cout << "\n" << std::flush;
+    }
+
+private:
+    bool silent_;
+    bool live_;
+    std::string shown_;
+};
+
+}  // namespace
+
+int watch(const std::string& socket, std::uint64_t id, const Report& report) {
+    ProgressLine line(report.json());
+    std::uint64_t seen = 0;
+    auto heard = steady_clock::now();
+    bool ever = false;
+    for (;;) {
+        auto job = call(socket, "/v1/job", {{"id", id}, {"seen", seen}, {"wait_ms", wait_ms}});
+        if (!job) {
+            const bool bear =
+                ever && job.error().unreachable && steady_clock::now() - heard < absence_limit;
+            if (!bear) {
+                line.end();
+                return report.refused(job.error());
+            }
+            line.show("waiting for the controller, which went away");
+            std::this_thread::sleep_for(between_attempts);
+            continue;
+        }
+        ever = true;
+        heard = steady_clock::now();
+        seen = job->value("revision", std::uint64_t{0});
+        line.show(show_progress(*job));
+        if (job->value("state", "") == "running") continue;
+        line.end();
+        return report.job(*job);
+    }
+}
+
+}  // namespace ebb::ctl

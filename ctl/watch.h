@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "ctl/report.h"
+
+namespace ebb::ctl {
+
+// Follows a job to its end: one line that is redrawn on a terminal, a line for each change
+// elsewhere, the job's document at its end in JSON. Bears with a controller that is restarted.
+// The exit status.
+int watch(const std::string& socket, std::uint64_t job, const Report& report);
+
+}  // namespace ebb::ctl

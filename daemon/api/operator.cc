@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/operator.h"
+
+#include "api/names.h"
+
+namespace ebb::api {
+namespace {
+
+Status check_name(const std::string& what, const std::string& name) {
+    if (valid_machine_name(name)) return {};
+    return fail(ErrorCode::invalid, what + ": \"" + name.substr(0, 64) + "\" is no name",
+                "A name has up to 63 letters, digits, '.', '_' and '-', and begins with a letter "
+                "or digit");
+}
+
+Status check_optional_name(const std::string& what, const std::string& name) {
+    return name.empty() ? Status{} : check_name(what, name);
+}
+
+Status check_interval(std::uint64_t interval_ms) {
+    if (interval_ms == 0 || (interval_ms >= 100 && interval_ms <= max_interval_ms)) return {};
+    return fail(ErrorCode::invalid, "interval_ms: not an interval between cuts",
+                "Give 0.1 to 86400 seconds, or 0 for cuts on demand only");
+}
+
+Status check_disk(const std::string& id) {
+    if (valid_stable_id(id)) return {};
+    return fail(ErrorCode::invalid, "disks: \"" + id.substr(0, 64) + "\" is no id of a disk",
+                "ebbctl disks lists the ids");
+}
+
+}  // namespace
+
+Status check(const ProtectCall& call) {
+    if (auto ok = check_name("machine", call.machine); !ok) return ok;
+    if (auto ok = check_name("target", call.target); !ok) return ok;
+    for (const auto& [what, name] : {std::pair("cloud_vm", &call.cloud_vm),
+                                     {"home_vm", &call.home_vm},
+                                     {"target_vm", &call.target_vm}}) {
+        if (auto ok = check_optional_name(what, *name); !ok) return ok;
+    }
+    if (!call.retention.empty() && !valid_path(call.retention)) {
+        return fail(ErrorCode::invalid, "retention: \"" + call.retention + "\" is no absolute path",
+                    "ebbctl retention lists the volumes");
+    }
+    for (const auto& pair : call.disks) {
+        if (auto ok = check_disk(pair.source_id); !ok) return ok;
+        if (auto ok = check_disk(pair.target_id); !ok) return ok;
+    }
+    for (const auto& disk : call.exclude) {
+        if (auto ok = check_disk(disk); !ok) return ok;
+    }
+    return check_interval(call.interval_ms);
+}
+
+Status check(const CheckpointCall& call) {
+    if (!call.name.empty() && !valid_point_name(call.name)) {
+        return fail(ErrorCode::invalid, "name: not a name of a recovery point",
+                    "It has up to 127 letters, digits, '.', '_' and '-', and begins with a letter "
+                    "or digit");
+    }
+    if (!call.export_.empty() && !valid_path(call.export_))
+        return fail(ErrorCode::invalid, "export: should be an absolute path on the source");
+    return check_name("machine", call.machine);
+}
+
+Status check(const MachineCall& call) {
+    return check_name("machine", call.machine);
+}
+
+Status check(const IntervalCall& call) {
+    if (auto ok = check_interval(call.interval_ms); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const TokenCall& call) {
+    if (auto ok = check_name("machine", call.machine); !ok) return ok;
+    return check_name("site", call.site);
+}
+
+Status check(const JobCall& call) {
+    if (call.wait_ms <= max_wait_ms) return {};
+    return fail(ErrorCode::invalid, "wait_ms: too long");
+}
+
+}  // namespace ebb::api

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// What ebbctl asks of the controller: the calls of docs/control-protocol.md under /v1/. Decode with
+// Unknown::refused: requests may be typed by hand. Times in milliseconds or seconds as named.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "api/json.h"
+
+namespace ebb::api {
+
+// 24 hours; longer is "on demand only", which is 0.
+inline constexpr std::uint64_t max_interval_ms = 86'400'000;
+// A call that waits for news of a job is answered after this long at most.
+inline constexpr std::uint64_t max_wait_ms = 20'000;
+
+struct DiskPair {
+    std::string source_id;
+    std::string target_id;
+};
+
+struct ProtectCall {
+    std::string machine;
+    std::string target;
+    std::string retention;  // empty: the target's own
+    std::uint64_t interval_ms = 5000;
+    std::vector<DiskPair> disks;       // others are chosen by size
+    std::vector<std::string> exclude;  // stable ids or names of source disks
+    std::string cloud_vm;              // empty: the machine's name
+    std::string home_vm;               // empty: the machine's name and "-home"
+    std::string target_vm;             // empty: the target's name
+    bool overwrite = false;
+    bool dry_run = false;
+};
+
+struct CheckpointCall {
+    std::string machine;
+    std::string name;
+    std::string export_;  // "export"
+    bool dry_run = false;
+};
+
+// failover: `unreachable` leaves the source alone; disable: it ends the protection even where an
+// agent cannot be reached.
+struct MachineCall {
+    std::string machine;
+    bool unreachable = false;
+    bool dry_run = false;
+};
+
+struct IntervalCall {
+    std::string machine;
+    std::uint64_t interval_ms = 5000;
+};
+
+struct TokenCall {
+    std::string machine;
+    std::string site;
+};
+
+// `wait_ms`: answered when the job has another revision than `seen`, or that time has passed.
+struct JobCall {
+    std::uint64_t id = 0;
+    std::uint64_t seen = 0;
+    std::uint64_t wait_ms = 0;
+};
+
+// E_INVALID, with what is allowed as the remedy.
+[[nodiscard]] Status check(const ProtectCall& call);
+[[nodiscard]] Status check(const CheckpointCall& call);
+[[nodiscard]] Status check(const MachineCall& call);
+[[nodiscard]] Status check(const IntervalCall& call);
+[[nodiscard]] Status check(const TokenCall& call);
+[[nodiscard]] Status check(const JobCall& call);
+
+template <class T>
+[[nodiscard]] Result<T> decode_call(const Json& json) {
+    auto value = decode<T>(json, Unknown::refused);
+    if (!value) return value;
+    if (auto ok = check(*value); !ok) return std::unexpected(ok.error());
+    return value;
+}
+
+template <class V>
+void describe(V& visit, DiskPair& d) {
+    visit("source_id", d.source_id);
+    visit("target_id", d.target_id);
+}
+
+template <class V>
+void describe(V& visit, ProtectCall& c) {
+    visit("machine", c.machine);
+    visit("target", c.target);
+    visit.optional("retention", c.retention);
+    visit.optional("interval_ms", c.interval_ms);
+    visit.optional("disks", c.disks);
+    visit.optional("exclude", c.exclude);
+    visit.optional("cloud_vm", c.cloud_vm);
+    visit.optional("home_vm", c.home_vm);
+    visit.optional("target_vm", c.target_vm);
+    visit.optional("overwrite", c.overwrite);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, CheckpointCall& c) {
+    visit("machine", c.machine);
+    visit.optional("name", c.name);
+    visit.optional("export", c.export_);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, MachineCall& c) {
+    visit("machine", c.machine);
+    visit.optional("unreachable", c.unreachable);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, IntervalCall& c) {
+    visit("machine", c.machine);
+    visit("interval_ms", c.interval_ms);
+}
+
+template <class V>
+void describe(V& visit, TokenCall& c) {
+    visit("machine", c.machine);
+    visit("site", c.site);
+}
+
+template <class V>
+void describe(V& visit, JobCall& c) {
+    visit("id", c.id);
+    visit.optional("seen", c.seen);
+    visit.optional("wait_ms", c.wait_ms);
+}
+
+}  // namespace ebb::api

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Failover and commit. A failover that did not come to its end leaves the state failing-over and is
+// run again: each step finds out whether it has been taken.
+#include "api/command.h"
+#include "service/controller_health.h"
+#include "service/controller_protections.h"
+
+namespace ebb::service {
+
+namespace {
+
+using provider::PowerState;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds command_patience{60'000};
+constexpr milliseconds failover_patience{600'000};
+constexpr milliseconds shutdown_patience{20'000};
+constexpr milliseconds off_patience{60'000};
+constexpr milliseconds look_again{200};
+
+Error reason(const char* code, std::string sentence, std::string remedy) {
+    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
+}
+
+std::string text(const api::Json& object, const char* key) {
+    return object.value(key, std::string{});
+}
+
+Error no_provider() {
+    return reason("E_NO_PROVIDER", "the controller has no hypervisor to ask",
+                  "Name the machines in its configuration (serve.qemu), and restart it");
+}
+
+// Of a failover that was begun: from here on the home machine may run.
+bool was_starting(const api::Json& protection) {
+    return text(protection, "state") == "failing-over" && protection.value("starting", false);
+}
+
+}  // namespace
+
+std::vector<Error> ControllerProtections::against_failover(const api::Json& protection,
+                                                           bool unreachable) {
+    std::vector<Error> reasons;
+    const auto machine = text(protection, "machine");
+    const auto target = text(protection, "target");
+    const auto state = text(protection, "state");
+    const bool again = state == "failing-over";
+    if (state != "protected" && state != "initial-sync" && !again) {
+        reasons.push_back(reason("E_STATE", machine + " is in the state " + state,
+                                 "A failover needs the state protected; see ebbctl"));
+    }
+    const auto there = agents_.find(target);
+    check_joined(target, there, reasons);
+    const auto* part = target_part(there, text(protection, "id"));
+    if (!again && there && (part == nullptr || !part->newest_point)) {
+        reasons.push_back(reason("E_NO_POINT", machine + " has no recovery point yet",
+                                 "Wait for the end of the initial sync: ebbctl jobs"));
+    }
+    if (auto ok = jobs_.idle(machine); !ok) reasons.push_back(ok.error());
+    if (provider_ == nullptr) {
+        reasons.push_back(no_provider());
+        return reasons;
+    }
+    const auto home = text(protection, "home_vm");
+    if (auto power = provider_->power_state(home); !power) {
+        reasons.push_back(power.error());
+    } else if (*power != PowerState::off && !was_starting(protection)) {
+        reasons.push_back(
+            reason("E_HOME_RUNS", home + " is not off: it would share its disks", "Power it off"));
+    }
+    if (auto power = provider_->power_state(text(protection, "target_vm")); !power)
+        reasons.push_back(power.error());
+    if (!unreachable) {
+        if (auto power = provider_->power_state(text(protection, "cloud_vm")); !power) {
+            reasons.push_back(power.error());
+            reasons.back().remedy += "; or, if the source is gone, --source-unreachable";
+        }
+    }
+    return reasons;
+}
+
+Outcome ControllerProtections::failover(const api::MachineCall& call) {
+    auto protection = protection_of(call.machine);
+    if (!protection) return protection.error();
+    Outcome outcome;
+    outcome.reasons = against_failover(*protection, call.unreachable);
+    if (call.dry_run) {
+        if (const auto* part =
+                target_part(agents_.find(text(*protection, "target")), text(*protection, "id"))) {
+            if (part->newest_point) outcome.value["point"] = api::encode(*part->newest_point);
+            outcome.value["rollback_bytes"] = part->rollback_bytes;
+        }
+    }
+    if (call.dry_run || !outcome.reasons.empty()) return outcome;
+    return begin({"failover", call.machine, false, api::Json::object()}, *protection,
+                 [this, document = *protection, unreachable = call.unreachable](Job& job) {
+                     return failover_steps(job, document, unreachable);
+                 });
+}
+
+// Asked, then forced; returns when the hypervisor says that nothing of it runs.
+Status ControllerProtections::source_off(Job& job, const api::Json& protection, bool unreachable) {
+    const auto vm = text(protection, "cloud_vm");
+    if (unreachable) {
+        job.progress({{"source_off", "not asked: said to be unreachable"}});
+        return {};
+    }
+    job.step("shutting the source down", 5);
+    auto power = provider_->power_state(vm);
+    if (!power || *power != PowerState::off) {
+        auto asked = call(job, text(protection, "machine"), api::command::source_shutdown,
+                          api::Json::object(), shutdown_patience);
+        const auto deadline = steady_clock::now() + (asked ? off_patience : milliseconds(0));
+        for (;;) {
+            power = provider_->power_state(vm);
+            if (power && *power == PowerState::off) break;
+            if (job.stopping()) return fail(ErrorCode::cancelled, "the controller ends");
+            if (steady_clock::now() > deadline) break;
+            agents_.wait_for_news(look_again);
+        }
+    }
+    if (power && *power == PowerState::off) {
+        job.progress({{"source_off", "proved: the hypervisor runs it no more"}});
+        return {};
+    }
+    job.step("powering the source off", 10);
+    if (auto forced = provider_->force_power_off(vm); !forced) return forced;
+    job.progress({{"source_off", "proved: forced, the hypervisor runs it no more"}});
+    return {};
+}
+
+Status ControllerProtections::failover_steps(Job& job, const api::Json& protection,
+                                             bool unreachable) {
+    if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
+    if (text(protection, "state") != "failing-over") {
+        job.step("rolling back to the newest point, fencing the source", 40);
+        const auto session = protection.value("session", std::uint64_t{1}) + 1;
+        const auto begun = steady_clock::now();
+        auto result =
+            call(job, text(protection, "target"), api::command::target_failover,
+                 {{"protection", protection["id"]}, {"session", session}, {"point", "latest"}},
+                 failover_patience);
+        if (!result) return std::unexpected(result.error());
+        const std::chrono::duration<double> took = steady_clock::now() - begun;
+        auto ok = set(protection, {{"session", session},
+                                   {"state", "failing-over"},
+                                   {"starting", false},
+                                   {"point", (*result)["point"]}});
+        if (!ok) return ok;
+        job.progress({{"value", *result}, {"failover_seconds", took.count()}});
+    }
+    if (!was_starting(protection)) {
+        if (auto ok = give_disks_back(job, protection); !ok) return ok;
+    }
+    return start_home(job, protection);
+}
+
+Status ControllerProtections::give_disks_back(Job& job, const api::Json& protection) {
+    job.step("detaching the disks from the target", 60);
+    api::Json ids = api::Json::array();
+    for (const auto& disk : protection["disks"]) ids.push_back(disk["target_id"]);
+    auto forgotten = call(job, text(protection, "target"), api::command::target_forget,
+                          {{"disks", ids}}, command_patience);
+    if (!forgotten) return std::unexpected(forgotten.error());
+    for (const auto& disk : ids) {
+        auto ok = provider_->detach_disk(text(protection, "target_vm"), disk.get<std::string>());
+        if (!ok) return ok;
+    }
+    return {};
+}
+
+Status ControllerProtections::start_home(Job& job, const api::Json& protection) {
+    job.step("starting the machine on a delta above its disks", 80);
+    const auto home = text(protection, "home_vm");
+    auto power = provider_->power_state(home);
+    if (!power) return std::unexpected(power.error());
+    // It runs only if this failover has started it: the delta stays as it is then.
+    if (*power == PowerState::off) {
+        if (auto ok = set(protection, {{"starting", true}}); !ok) return ok;
+        if (auto ok = provider_->start_on_delta(home); !ok) return ok;
+        power = provider_->power_state(home);
+        if (!power) return std::unexpected(power.error());
+    }
+    if (*power != PowerState::running) {
+        return fail("E_HOME_NOT_RUNNING", ErrorCode::io, home + " does not run",
+                    "See what the hypervisor says of it, then run the failover again");
+    }
+    return set(protection, {{"state", "commit-pending"}, {"starting", false}});
+}
+
+Outcome ControllerProtections::commit(const api::MachineCall& call) {
+    auto protection = protection_of(call.machine);
+    if (!protection) return protection.error();
+    Outcome outcome;
+    const auto state = text(*protection, "state");
+    if (state != "commit-pending") {
+        outcome.reasons.push_back(
+            reason("E_STATE", call.machine + " is in the state " + state,
+                   "A commit needs the state commit-pending, which a failover leads to"));
+    }
+    check_joined(text(*protection, "target"), agents_.find(text(*protection, "target")),
+                 outcome.reasons);
+    if (auto ok = jobs_.idle(call.machine); !ok) outcome.reasons.push_back(ok.error());
+    const auto home = text(*protection, "home_vm");
+    if (provider_ == nullptr) {
+        outcome.reasons.push_back(no_provider());
+    } else if (auto power = provider_->power_state(home); !power) {
+        outcome.reasons.push_back(power.error());
+    } else if (*power != PowerState::running && state == "commit-pending") {
+        outcome.reasons.push_back(reason("E_HOME_NOT_RUNNING", home + " does not run",
+                                         "Its delta is merged while it runs: power it on"));
+    }
+    if (call.dry_run || !outcome.reasons.empty()) return outcome;
+    return begin({"commit", call.machine, false, api::Json::object()}, *protection,
+                 [this, document = *protection](Job& job) { return commit_steps(job, document); });
+}
+
+Status ControllerProtections::commit_steps(Job& job, const api::Json& protection) {
+    job.step("merging the delta into the disks", 10);
+    if (auto ok = provider_->commit_delta(text(protection, "home_vm")); !ok) return ok;
+    job.step("closing the recovery points", 80);
+    auto done = call(job, text(protection, "target"), api::command::target_commit,
+                     {{"protection", protection["id"]}}, command_patience);
+    if (!done) return std::unexpected(done.error());
+    return set(protection, {{"state", "failed-back"}});
+}
+
+}  // namespace ebb::service

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/controller_health.h"
+
+#include <algorithm>
+
+namespace ebb::service {
+
+namespace {
+
+constexpr double ns_per_second = 1e9;
+
+class Assessment {
+public:
+    Assessment(api::Json protection, std::int64_t now_ns)
+        : document_(std::move(protection)), now_ns_(now_ns) {}
+
+    void critical(const Error& error) { add(error, "critical"); }
+    void warning(const Error& error) { add(error, "warning"); }
+
+    // Whether data should be flowing.
+    [[nodiscard]] bool active() const {
+        const auto state = document_.value("state", "");
+        return state == "protected" || state == "initial-sync";
+    }
+
+    void look_at_source(const std::string& name, const std::optional<AgentView>& view) {
+        if (auto problem = agent_problem(name, view)) critical(*problem);
+        if (!view) return;
+        const auto* part = source_part(view, id());
+        if (view->last.source && !view->last.source->module.loaded) {
+            critical(view->last.source->module.error
+                         ? api::from_info(*view->last.source->module.error)
+                         : Error{ErrorCode::refused, "the module is not loaded on " + name,
+                                 "modprobe ebb there", "E_MODULE_NOT_LOADED"});
+        }
+        if (part == nullptr) {
+            if (!preparing()) {
+                critical({ErrorCode::refused,
+                          name + " does not replicate: it knows of no protection",
+                          "Have everything sent anew: ebbctl resync " + name + " --full",
+                          "E_NOT_REPLICATING"});
+            }
+            return;
+        }
+        document_["source"] = std::string(api::enum_name(part->state));
+        document_["cuts_closed"] = part->cuts_closed;
+        document_["cuts_void"] = part->cuts_void;
+        if (part->error) critical(api::from_info(*part->error));
+        for (const auto& why : part->resync_required) {
+            warning({ErrorCode::resync_required,
+                     "writes on " + name + " went by untracked: " + why,
+                     "Have everything sent anew: ebbctl resync " + name + " --full",
+                     {}});
+        }
+    }
+
+    void look_at_target(const std::string& name, const std::optional<AgentView>& view) {
+        if (auto problem = agent_problem(name, view)) critical(*problem);
+        const auto* part = target_part(view, id());
+        if (part == nullptr) return;
+        document_["target_state"] = std::string(api::enum_name(part->state));
+        document_["points"] = part->points;
+        document_["retention_bytes"] = part->retention_bytes;
+        document_["rollback_bytes"] = part->rollback_bytes;
+        if (part->error) critical(api::from_info(*part->error));
+        if (!part->newest_point) return;
+        document_["newest_point"] = api::encode(*part->newest_point);
+        const double age =
+            static_cast<double>(now_ns_ - part->newest_point->cut_time_ns) / ns_per_second;
+        document_["rpo_seconds"] = std::max(0.0, age);
+        const double interval =
+            static_cast<double>(document_.value("interval_ms", std::uint64_t{0})) / 1000;
+        if (active() && interval > 0 && age > std::max(oldest_point_seconds, 3 * interval)) {
+            warning({ErrorCode::refused,
+                     "the newest recovery point is " + std::to_string(static_cast<long>(age)) +
+                         " s old",
+                     "See what else is wrong here, and whether the link can carry the changes",
+                     "E_POINT_OLD"});
+        }
+    }
+
+    api::Json take() {
+        document_["health"] = health_;
+        document_["problems"] = std::move(problems_);
+        return std::move(document_);
+    }
+
+private:
+    [[nodiscard]] std::string id() const { return document_.value("id", ""); }
+    [[nodiscard]] bool preparing() const { return document_.value("preparing", false); }
+
+    void add(const Error& error, const char* severity) {
+        auto item = api::encode(api::to_info(error));
+        item["severity"] = severity;
+        const bool grave = std::string(severity) == "critical";
+        if (grave || health_ == "ok") health_ = severity;
+        problems_.insert(grave ? problems_.begin() + critical_++ : problems_.end(),
+                         std::move(item));
+    }
+
+    api::Json document_;
+    const std::int64_t now_ns_;
+    std::string health_ = "ok";
+    api::Json problems_ = api::Json::array();
+    std::ptrdiff_t critical_ = 0;
+};
+
+template <class Parts>
+auto find_part(const Parts& parts, const std::string& id) -> decltype(&parts.front()) {
+    const auto found = std::ranges::find(parts, id, [](const auto& part) { return part.id; });
+    return found == parts.end() ? nullptr : &*found;
+}
+
+}  // namespace
+
+std::optional<Error> agent_problem(const std::string& name, const std::optional<AgentView>& view) {
+    if (!view) {
+        return Error{ErrorCode::not_found,
+                     "the agent of " + name + " has not registered since the controller started",
+                     "Wait and retry; if it lasts, see whether ebbd runs on " + name,
+                     "E_AGENT_NOT_REGISTERED"};
+    }
+    if (view->seconds_silent > ControllerAgents::silent_seconds) {
+        return Error{ErrorCode::timeout, "the agent of " + name + " is silent",
+                     "See whether ebbd runs on " + name + " and reaches the controller",
+                     "E_AGENT_SILENT"};
+    }
+    return std::nullopt;
+}
+
+const api::SourceProtection* source_part(const std::optional<AgentView>& view,
+                                         const std::string& protection) {
+    if (!view || !view->last.source) return nullptr;
+    return find_part(view->last.source->protections, protection);
+}
+
+const api::TargetProtection* target_part(const std::optional<AgentView>& view,
+                                         const std::string& protection) {
+    if (!view || !view->last.target) return nullptr;
+    return find_part(view->last.target->protections, protection);
+}
+
+api::Json with_health(api::Json protection, const std::optional<AgentView>& source,
+                      const std::optional<AgentView>& target, std::int64_t now_ns) {
+    const auto machine = protection.value("machine", "");
+    const auto other = protection.value("target", "");
+    const auto state = protection.value("state", "");
+    Assessment assessment(std::move(protection), now_ns);
+    if (assessment.active()) assessment.look_at_source(machine, source);
+    if (state != "failed-back") assessment.look_at_target(other, target);
+    if (state == "failing-over") {
+        assessment.warning({ErrorCode::refused, "the failover of " + machine + " has not ended",
+                            "Run it again, it goes on where it was: ebbctl failover " + machine,
+                            "E_STATE"});
+    }
+    return assessment.take();
+}
+
+}  // namespace ebb::service

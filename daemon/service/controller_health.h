@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a protection fares, from what its two agents last said. Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "service/controller_agents.h"
+
+namespace ebb::service {
+
+// Points may be this old at least before it is worth a word, whatever the interval.
+inline constexpr double oldest_point_seconds = 300;
+
+// The protection's document with what only the agents know: "newest_point", "rpo_seconds",
+// "points", "retention_bytes", "rollback_bytes", "source" and "target" (their states), "health"
+// (ok, warning, critical) and "problems" (ERROR each, the gravest first).
+[[nodiscard]] api::Json with_health(api::Json protection, const std::optional<AgentView>& source,
+                                    const std::optional<AgentView>& target, std::int64_t now_ns);
+
+// What speaks against relying on an agent now; nothing if it is well.
+[[nodiscard]] std::optional<Error> agent_problem(const std::string& name,
+                                                 const std::optional<AgentView>& view);
+
+// Its part of the protection; null if it has none.
+[[nodiscard]] const api::SourceProtection* source_part(const std::optional<AgentView>& view,
+                                                       const std::string& protection);
+[[nodiscard]] const api::TargetProtection* target_part(const std::optional<AgentView>& view,
+                                                       const std::string& protection);
+
+}  // namespace ebb::service

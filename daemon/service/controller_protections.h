@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controller's operations on protections: what stands against each, and the steps of its job.
+// Every step can be taken again, so that a job goes on, or is run again, after the controller died
+// in the middle of it. Any thread.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "api/operator.h"
+#include "provider/provider.h"
+#include "service/controller_agents.h"
+#include "service/controller_jobs.h"
+#include "service/controller_store.h"
+
+namespace ebb::service {
+
+// What an operation comes to: a document, or every reason against it at once.
+struct Outcome {
+    api::Json value = api::Json::object();
+    std::vector<Error> reasons;
+
+    Outcome() = default;
+    Outcome(api::Json json) : value(std::move(json)) {}
+    Outcome(Error error) : reasons{std::move(error)} {}
+    Outcome(Result<api::Json> result) {
+        if (result)
+            value = std::move(*result);
+        else
+            reasons.push_back(std::move(result.error()));
+    }
+};
+
+class ControllerProtections {
+public:
+    // `provider`: null if no hypervisor is configured.
+    ControllerProtections(ControllerStore& store, ControllerAgents& agents, ControllerJobs& jobs,
+                          provider::Provider* provider);
+
+    // `again`: reprotect, for a machine that was failed over, by Ebb or without it.
+    Outcome protect(const api::ProtectCall& call, bool again);
+    Outcome checkpoint(const api::CheckpointCall& call);
+    Outcome failover(const api::MachineCall& call);
+    Outcome commit(const api::MachineCall& call);
+    Outcome resync(const api::MachineCall& call);
+    Outcome disable(const api::MachineCall& call);
+    Outcome interval(const api::IntervalCall& call);
+    Outcome points(const api::MachineCall& call);
+    // Goes on with what the last run of the controller had begun, or says that it was interrupted.
+    Status take_up(std::vector<api::Json> jobs);
+
+private:
+    using Job = ControllerJobs::Job;
+    struct Plan;
+
+    // controller_protections.cc
+    Plan plan(const api::ProtectCall& call);
+    void plan_disks(const api::ProtectCall& call, const api::SourceStatus& source,
+                    const api::TargetStatus& target, Plan& plan);
+    void check_at_target(Plan& plan);
+    void check_joined(const std::string& machine, const std::optional<AgentView>& view,
+                      std::vector<Error>& reasons);
+    Status protect_steps(Job& job, const api::Json& protection, bool anew);
+    Status resync_steps(Job& job, const api::Json& protection);
+    Status begin_at_agents(Job& job, const api::Json& protection, bool anew);
+    Status wait_until_synced(Job& job, const api::Json& protection);
+    Status undo_protect(Job& job, const api::Json& protection, Error why);
+    Status disable_steps(Job& job, const api::Json& protection, bool force);
+    Status wait_for_agent(Job& job, const std::string& name);
+    Result<api::Json> call(Job& job, const std::string& machine, const char* kind, api::Json args,
+                           std::chrono::milliseconds patience);
+
+    // controller_failover.cc
+    std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
+    Status failover_steps(Job& job, const api::Json& protection, bool unreachable);
+    Status source_off(Job& job, const api::Json& protection, bool unreachable);
+    Status give_disks_back(Job& job, const api::Json& protection);
+    Status start_home(Job& job, const api::Json& protection);
+    Status commit_steps(Job& job, const api::Json& protection);
+
+    Result<api::Json> protection_of(const std::string& machine);
+    Outcome begin(const ControllerJobs::Order& order, const api::Json& protection,
+                  ControllerJobs::Steps steps);
+    Status set(const api::Json& protection, const api::Json& fields);
+
+    ControllerStore& store_;
+    ControllerAgents& agents_;
+    ControllerJobs& jobs_;
+    provider::Provider* provider_;
+};
+
+}  // namespace ebb::service
