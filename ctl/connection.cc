@@ -51,7 +51,18 @@ struct Socket {
     }
 };
 
-// Headers and body; the server closes the connection at the end.
+// Whether headers and, as long as these say, the body have come.
+bool whole(const std::string& response) {
+    constexpr std::string_view name = "\r\nContent-Length: ";
+    const auto end = response.find("\r\n\r\n");
+    const auto length = response.find(name);
+    if (end == std::string::npos || length == std::string::npos || length > end) return false;
+    std::size_t size = 0;
+    std::from_chars(response.data() + length + name.size(), response.data() + end, size);
+    return response.size() >= end + 4 + size;
+}
+
+// Headers and body, until the connection ends where they do not say how long they are.
 std::expected<std::string, Refusal> converse(int fd, const std::string& request) {
     const timeval patience{patience_seconds, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -76,6 +87,7 @@ std::expected<std::string, Refusal> converse(int fd, const std::string& request)
             return broken(std::string("the controller ended the connection: ") + strerror(errno));
         if (n == 0) return response;
         response.append(data, static_cast<std::size_t>(n));
+        if (whole(response)) return response;
     }
 }
 

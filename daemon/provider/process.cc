@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 
 #include "platform/file_descriptor.h"
 
@@ -20,6 +22,21 @@ namespace ebb::provider {
 namespace {
 
 constexpr std::size_t words_kept = 4096;
+constexpr int first_own = 3;  // descriptors below are standard input, output and error
+
+// A machine that is started here lives long: it may hold nothing of ours open, or whoever is at the
+// other end of a connection would never see its end.
+void close_others(posix_spawn_file_actions_t& actions) {
+#if __GLIBC_PREREQ(2, 34)
+    posix_spawn_file_actions_addclosefrom_np(&actions, first_own);
+#else
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", error)) {
+        const int fd = std::atoi(entry.path().filename().c_str());
+        if (fd >= first_own) posix_spawn_file_actions_addclose(&actions, fd);
+    }
+#endif
+}
 
 Result<pid_t> spawn(const std::vector<std::string>& arguments, int error_output) {
     std::vector<char*> argv;
@@ -30,6 +47,7 @@ Result<pid_t> spawn(const std::vector<std::string>& arguments, int error_output)
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, error_output, 2);
+    close_others(actions);
     pid_t pid = 0;
     const int rc = ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
     posix_spawn_file_actions_destroy(&actions);

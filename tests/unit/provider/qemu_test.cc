@@ -2,8 +2,10 @@
 // The QEMU provider against real QEMU processes that run no guest.
 #include "provider/qemu.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -156,6 +158,23 @@ TEST_F(Qemu, SaysWhatIsWrong) {
     const auto started = provider_->start_on_delta("home");
     ASSERT_FALSE(started);
     EXPECT_THAT(started.error().message, HasSubstr("qemu-img failed"));
+}
+
+// A daemon that was started holds no connection of ours open.
+TEST(Process, InheritsNothing) {
+    constexpr int high = 100;  // above whatever a shell and its commands open
+    const int inherited = ::fcntl(STDERR_FILENO, F_DUPFD, high);
+    ASSERT_GE(inherited, high);
+    std::string pattern = "/tmp/ebb-process-XXXXXX";
+    const fs::path top = ::mkdtemp(pattern.data());
+    const auto list = (top / "fds").string();
+    EXPECT_TRUE(run_program({"sh", "-c", "ls /proc/self/fd >" + list}, patience));
+    std::ifstream in(list);
+    int count = 0;
+    for (int fd = 0; in >> fd; ++count) EXPECT_LT(fd, high);
+    EXPECT_GE(count, 3);
+    ::close(inherited);
+    fs::remove_all(top);
 }
 
 TEST(Process, EndsOrIsEnded) {
