@@ -1,35 +1,85 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# install.sh install|uninstall: with DESTDIR and PREFIX (/usr) from the environment. Installs the
-# module's source for DKMS, its udev rules, the kernel interface's header and the licences. On a
-# live system (no DESTDIR) the module is also registered with DKMS and built for this kernel.
+# install.sh install|uninstall: with DESTDIR and PREFIX (/usr) from the environment. Installs what
+# `make build` has built (BUILD names another folder), systemd units, man pages, and the module: its
+# source for DKMS, the file that has it loaded at boot, its udev rules and the header of its
+# interface. The paths are those of Debian and of CentOS and RHEL alike. On a live system (no
+# DESTDIR) the module is also registered with DKMS and built for this kernel. Configuration and
+# state (/etc/ebb, /var/lib/ebb) are never touched.
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dest=${DESTDIR:-}
 prefix=${PREFIX:-/usr}
+build=${BUILD:-$top/build}
 version=$(sed -n 's/^MODULE_VERSION("\(.*\)");$/\1/p' "$top/kmod/main.c")
 [ -n "$version" ] || { echo "install: kmod/main.c states no MODULE_VERSION" >&2; exit 1; }
 source_dir=$dest/usr/src/ebb-$version
-header=$dest$prefix/include/linux/ebb.h
-rules=$dest$prefix/lib/udev/rules.d
-doc=$dest$prefix/share/doc/ebb
+units=(ebbd-source ebbd-target ebbd-controller)
 
-install_files() {
+# Every file but the module's source: MODE FROM TO, TO below DESTDIR; FROM *.in is filled in.
+files() {
+    echo "0755 $build/ebbd $prefix/sbin/ebbd"
+    echo "0755 $build/ebbctl $prefix/bin/ebbctl"
+    local unit rule
+    for unit in "${units[@]}"; do
+        echo "0644 $top/packaging/systemd/$unit.service.in $prefix/lib/systemd/system/$unit.service"
+    done
+    echo "0644 $top/packaging/modules-load.d/ebb.conf $prefix/lib/modules-load.d/ebb.conf"
+    for rule in "$top"/udev/*.rules; do
+        echo "0644 $rule $prefix/lib/udev/rules.d/$(basename "$rule")"
+    done
+    echo "0644 $top/include/uapi/linux/ebb.h $prefix/include/linux/ebb.h"
+    echo "0644 $top/docs/man/ebbctl.1 $prefix/share/man/man1/ebbctl.1"
+    echo "0644 $top/docs/man/ebbd.8 $prefix/share/man/man8/ebbd.8"
+    local text
+    for text in "$top/README.md" "$top/CHANGELOG.md" "$top/docs/operations.md" "$top"/LICENSES/*.txt; do
+        echo "0644 $text $prefix/share/doc/ebb/$(basename "$text")"
+    done
+}
+
+fill_in() {
+    sed -e "s|@SBINDIR@|$prefix/sbin|g" -e "s|@VERSION@|$version|g" "$1"
+}
+
+install_module_source() {
     rm -rf "$source_dir"
-    install -d "$source_dir/include" "$rules" "$doc" "$(dirname "$header")"
     (cd "$top" && git ls-files -co --exclude-standard kmod 2>/dev/null || find kmod -type f \
         \( -name '*.[ch]' -o -name Kbuild -o -name Makefile \)) | while read -r name; do
         [ -f "$top/$name" ] && install -D -m 0644 "$top/$name" "$source_dir/$name"
     done
     install -D -m 0644 "$top/include/uapi/linux/ebb.h" "$source_dir/include/uapi/linux/ebb.h"
-    sed "s/@VERSION@/$version/" "$top/packaging/dkms/dkms.conf" >"$source_dir/dkms.conf"
-    install -m 0644 "$top/include/uapi/linux/ebb.h" "$header"
-    install -m 0644 "$top"/udev/*.rules "$rules/"
-    install -m 0644 "$top/README.md" "$top/CHANGELOG.md" "$top"/LICENSES/*.txt "$doc/"
+    fill_in "$top/packaging/dkms/dkms.conf" >"$source_dir/dkms.conf"
+}
+
+install_files() {
+    local program mode from to
+    for program in ebbd ebbctl; do
+        [ -x "$build/$program" ] && continue
+        echo "install: $build/$program is not there: run 'make build' first, as an ordinary user" >&2
+        exit 1
+    done
+    files | while read -r mode from to; do
+        case $from in
+        *.in)
+            install -d "$(dirname "$dest$to")"
+            fill_in "$from" >"$dest$to"
+            chmod "$mode" "$dest$to"
+            ;;
+        *) install -D -m "$mode" "$from" "$dest$to" ;;
+        esac
+    done
+    # Debugging information stays with the build, where there is a tool to take it out.
+    if command -v strip >/dev/null; then
+        strip "$dest$prefix/sbin/ebbd" "$dest$prefix/bin/ebbctl"
+    fi
+    install_module_source
     echo "installed ebb $version below ${dest:-/}"
 }
 
+# Of a live system.
 register() {
+    if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+    if command -v udevadm >/dev/null; then udevadm control --reload 2>/dev/null || true; fi
     if ! command -v dkms >/dev/null; then
         echo "install: dkms is not there: build the module with 'make kmod' for each kernel" >&2
         return 0
@@ -41,15 +91,22 @@ register() {
     else
         echo "install: no headers for $(uname -r): DKMS builds the module when they are installed" >&2
     fi
-    if command -v udevadm >/dev/null; then udevadm control --reload 2>/dev/null || true; fi
+}
+
+unregister() {
+    if [ -d /run/systemd/system ]; then
+        systemctl disable --now "${units[@]/%/.service}" 2>/dev/null || true
+    fi
+    if command -v dkms >/dev/null; then
+        dkms remove "ebb/$version" --all >/dev/null 2>&1 || true
+    fi
 }
 
 remove_files() {
-    local name
-    for name in "$top"/udev/*.rules; do rm -f "$rules/$(basename "$name")"; done
-    rm -f "$header"
-    rm -rf "$source_dir" "$doc"
-    echo "removed ebb $version below ${dest:-/}"
+    files | while read -r _ _ to; do rm -f "$dest$to"; done
+    rm -rf "$source_dir"
+    rmdir "$dest$prefix/share/doc/ebb" 2>/dev/null || true
+    echo "removed ebb $version below ${dest:-/}; /etc/ebb and /var/lib/ebb are as they were"
 }
 
 case ${1:-} in
@@ -58,10 +115,9 @@ install)
     if [ -z "$dest" ]; then register; fi
     ;;
 uninstall)
-    if [ -z "$dest" ] && command -v dkms >/dev/null; then
-        dkms remove "ebb/$version" --all >/dev/null 2>&1 || true
-    fi
+    if [ -z "$dest" ]; then unregister; fi
     remove_files
+    if [ -z "$dest" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
     ;;
 *)
     echo "usage: install.sh install|uninstall" >&2

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# install_test.sh: `make install` into a folder of its own, the module built by DKMS from what was
-# installed, against the lab's 6.1 kernel, and `make uninstall` leaves nothing.
+# install_test.sh: `make install` into a folder of its own: programs, units, man pages and module
+# source work from there; DKMS builds the module against the lab's 6.1 kernel; another prefix is
+# followed everywhere; and `make uninstall` leaves nothing.
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
@@ -10,7 +11,7 @@ passed=0 failed=0
 check() {
     local what=$1
     shift
-    if "$@" >>"$work/log" 2>&1; then
+    if "$@" >"$work/log" 2>&1; then
         passed=$((passed + 1))
         echo "ok: $what"
     else
@@ -20,7 +21,46 @@ check() {
     fi
 }
 version=$(sed -n 's/^MODULE_VERSION("\(.*\)");$/\1/p' "$top/kmod/main.c")
-export DESTDIR=$work/root PREFIX=/usr
+root=$work/root
+staged_make() {
+    make --no-print-directory -C "$top" DESTDIR="$root" PREFIX=/usr "$@"
+}
+says_version() {
+    "$1" --version | grep -Eqx "$2 [0-9]+\.[0-9]+\.[0-9]+"
+}
+stripped() {
+    file "$root/usr/sbin/ebbd" | grep -q ' stripped'
+}
+# The units against the installed daemon: everything they name must exist, nothing be unknown.
+units_verify() {
+    local unit said
+    for unit in source target controller; do
+        said=$(systemd-analyze verify --root="$root" --man=no \
+            "/usr/lib/systemd/system/ebbd-$unit.service" 2>&1) || { echo "$said"; return 1; }
+        # What the tests' machine lacks beside Ebb is not the unit's fault.
+        said=$(grep -F "ebbd-" <<<"$said" | grep -vF "modprobe" || true)
+        if [ -n "$said" ]; then
+            echo "$said"
+            return 1
+        fi
+    done
+}
+unit_starts_installed_daemon() {
+    local unit program
+    for unit in source target controller; do
+        program=$(sed -n 's/^ExecStart=\([^ ]*\) .*/\1/p' "$1/lib/systemd/system/ebbd-$unit.service")
+        [ "$program" = "$2" ] || return 1
+        grep -q '^Restart=always$' "$1/lib/systemd/system/ebbd-$unit.service" || return 1
+    done
+}
+man_renders() {
+    local page said
+    for page in man1/ebbctl.1 man8/ebbd.8; do
+        said=$(LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings -E UTF-8 -l "$root/usr/share/man/$page" 2>&1 >"$work/page")
+        [ -z "$said" ] || { echo "$said"; return 1; }
+        grep -q 'DESCRIPTION' "$work/page" || return 1
+    done
+}
 built_by_dkms() {
     local tree kdir release
     "$top/scripts/lab/kernel.sh" fetch 6.1
@@ -28,16 +68,42 @@ built_by_dkms() {
     tree=$("$top/scripts/lab/kernel.sh" path 6.1)
     kdir=$(find "$tree/usr/src" -maxdepth 1 -name "linux-headers-$release" | head -1)
     mkdir -p "$work/dkms"
-    dkms add --dkmstree "$work/dkms" --sourcetree "$work/root/usr/src" "ebb/$version"
-    dkms build --dkmstree "$work/dkms" --sourcetree "$work/root/usr/src" \
+    dkms add --dkmstree "$work/dkms" --sourcetree "$root/usr/src" "ebb/$version"
+    dkms build --dkmstree "$work/dkms" --sourcetree "$root/usr/src" \
         --kernelsourcedir "$kdir" -k "$release" "ebb/$version"
     find "$work/dkms" -name 'ebb.ko*' | grep -q .
 }
-check "make install" "$top/scripts/install.sh" install
-check "the header is there" test -f "$work/root/usr/include/linux/ebb.h"
-check "udev rules are there" test -n "$(find "$work/root/usr/lib/udev/rules.d" -name '*.rules')"
+refused_unbuilt() {
+    ! DESTDIR=$work/none BUILD=$work/nothing "$top/scripts/install.sh" install &&
+        [ ! -e "$work/none" ]
+}
+other_prefix() {
+    local there=$work/local
+    DESTDIR=$there PREFIX=/usr/local "$top/scripts/install.sh" install || return 1
+    unit_starts_installed_daemon "$there/usr/local" /usr/local/sbin/ebbd || return 1
+    [ -z "$(find "$there" -type f ! -path "$there/usr/local/*" ! -path "$there/usr/src/*")" ] ||
+        return 1
+    DESTDIR=$there PREFIX=/usr/local "$top/scripts/install.sh" uninstall || return 1
+    [ -z "$(find "$there" -type f)" ]
+}
+check "what is not built is not installed" refused_unbuilt
+check "make install" staged_make install
+check "make install once more over it" staged_make install
+check "ebbctl runs from there" says_version "$root/usr/bin/ebbctl" ebbctl
+check "ebbd runs from there" says_version "$root/usr/sbin/ebbd" ebbd
+check "debugging information stays behind" stripped
+check "the units are sound" units_verify
+check "the units start what was installed" unit_starts_installed_daemon "$root/usr" /usr/sbin/ebbd
+check "man pages render without a warning" man_renders
+check "the module is loaded at boot" grep -qx ebb "$root/usr/lib/modules-load.d/ebb.conf"
+check "the header is there" test -f "$root/usr/include/linux/ebb.h"
+check "udev rules are there" test -n "$(find "$root/usr/lib/udev/rules.d" -name '*.rules')"
 check "DKMS builds the module" built_by_dkms
-check "make uninstall" "$top/scripts/install.sh" uninstall
-check "nothing is left" test -z "$(find "$work/root" -type f)"
+check "another prefix is followed" other_prefix
+mkdir -p "$root/etc/ebb" && echo '{}' >"$root/etc/ebb/ebbd.json"
+check "make uninstall" staged_make uninstall
+check "configuration is left" test -f "$root/etc/ebb/ebbd.json"
+rm "$root/etc/ebb/ebbd.json"
+check "nothing else is left" test -z "$(find "$root" -type f)"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
