@@ -174,6 +174,18 @@ int token(const Context& context) {
     return context.report.value(*made, made->value("token", "") + "\n");
 }
 
+int revoke(const Context& context) {
+    auto done = ctl::call(context.socket, "/v1/revoke", {{"machine", context.text("machine")}});
+    if (!done) return context.report.refused(done.error());
+    std::string text = "The certificate of " + context.text("machine") +
+                       " is revoked. It can join again with a new token.\n";
+    for (const auto& machine : done->value("protections", std::vector<std::string>{})) {
+        text += "The protection of " + machine + " is not ended by this: ebbctl disable " +
+                machine + " --unreachable\n";
+    }
+    return context.report.value(*done, text);
+}
+
 const std::vector<std::pair<std::string, Command>>& commands() {
     static const std::vector<std::pair<std::string, Command>> all{
         {"machines", {"machines that have joined", "", no_options, listing(ctl::show_machines)}},
@@ -232,6 +244,9 @@ const std::vector<std::pair<std::string, Command>>& commands() {
           },
           machine_job("/v1/disable", "unreachable")}},
         {"cancel", {"cancel a job", "job", no_options, cancel}},
+        {"revoke",
+         {"let a machine in no more, by the certificate it has now", "machine", no_options,
+          revoke}},
         {"token create",
          {"make a one-time token for a machine that is to join", "",
           [](auto& o) {

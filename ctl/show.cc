@@ -71,6 +71,7 @@ bool registered(const Json& machine) {
 }
 
 std::string agent_word(const Json& machine) {
+    if (machine.value("revoked", false)) return "revoked";
     if (!machine.value("seen", false)) return "not registered";
     return registered(machine) ? "ok" : "silent";
 }

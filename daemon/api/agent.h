@@ -175,6 +175,7 @@ struct Command {
 struct ExchangeAnswer {
     std::vector<Command> commands;
     std::string site;
+    std::vector<std::string> revoked;  // serial numbers of certificates that are not valid any more
 };
 
 struct JoinRequest {
@@ -395,6 +396,7 @@ template <class V>
 void describe(V& visit, ExchangeAnswer& a) {
     visit("commands", a.commands);
     visit.optional("site", a.site);
+    visit.optional("revoked", a.revoked);
 }
 
 template <class V>

@@ -19,7 +19,8 @@ struct HttpRequest {
     std::string method;
     std::string target;
     std::string body;
-    std::string peer;  // common name of the client's certificate; empty: none
+    std::string peer;    // common name of the client's certificate; empty: none
+    std::string serial;  // of that certificate
 };
 
 struct HttpResponse {
@@ -50,6 +51,16 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
+// How much a server bears with. Who has shown no certificate is a stranger: when there are too many
+// of them, the one that has been here longest without asking for anything makes place for the next.
+struct HttpLimits {
+    std::chrono::milliseconds first{15'000};  // to greet (TLS), and again to send the first request
+    std::chrono::milliseconds next{60'000};   // until a further request has come whole
+    std::chrono::milliseconds answer{60'000};  // for the client to take an answer
+    std::size_t strangers = 256;
+    std::size_t clients = 1024;  // strangers included
+};
+
 // Serves each connection on a thread of its own; a handler may block.
 class HttpServer {
 public:
@@ -57,10 +68,11 @@ public:
 
     static Result<std::unique_ptr<HttpServer>> listen_tls(TlsContext context,
                                                           const std::string& address,
-                                                          std::uint16_t port, Handler handler);
+                                                          std::uint16_t port, Handler handler,
+                                                          const HttpLimits& limits = {});
     // The socket is made with mode 0600; one that nobody listens on any more is replaced.
-    static Result<std::unique_ptr<HttpServer>> listen_unix(const std::string& path,
-                                                           Handler handler);
+    static Result<std::unique_ptr<HttpServer>> listen_unix(const std::string& path, Handler handler,
+                                                           const HttpLimits& limits = {});
     // Ends all connections and waits for the handlers under way.
     ~HttpServer();
     [[nodiscard]] std::uint16_t port() const;

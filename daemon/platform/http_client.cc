@@ -87,6 +87,10 @@ private:
                         "The other end's certificate is expired or another authority's: see the "
                         "clocks of both, and whether this is the machine it should be");
         }
+        if (reason == SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED) {
+            return fail("E_REVOKED", ErrorCode::denied, sentence,
+                        "Join this machine anew: ebbctl token create");
+        }
         if (reason > SSL_AD_REASON_OFFSET) {
             return fail("E_CERTIFICATE", ErrorCode::denied, sentence,
                         "The other end refuses this machine's certificate, as expired or another "

@@ -2,10 +2,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/local/stream_protocol.hpp>
+#include <condition_variable>
 #include <list>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "platform/http.h"
@@ -19,12 +22,18 @@ using LocalStream = asio::local::stream_protocol;
 
 class HttpServer::Impl {
 public:
-    explicit Impl(Handler handler) : handler_(std::move(handler)) {}
+    Impl(Handler handler, const HttpLimits& limits)
+        : handler_(std::move(handler)), limits_(limits), watch_thread_([this] { watch(); }) {}
 
     ~Impl() {
-        stopping_ = true;
+        {
+            const std::lock_guard lock(mutex_);
+            stopping_ = true;
+            changed_.notify_all();
+        }
         if (accept_fd_ >= 0) ::shutdown(accept_fd_, SHUT_RDWR);
         if (accept_thread_.joinable()) accept_thread_.join();
+        watch_thread_.join();
         std::list<Client> clients;
         {
             const std::lock_guard lock(mutex_);
@@ -76,10 +85,22 @@ public:
     [[nodiscard]] std::uint16_t port() const { return port_; }
 
 private:
+    using Clock = std::chrono::steady_clock;
+
     struct Client {
         int fd = -1;
         bool ended = false;
+        bool known = false;                                     // has shown a certificate
+        bool served = false;                                    // its request is being answered
+        bool given_up = false;                                  // was told to end
+        Clock::time_point deadline = Clock::time_point::max();  // for what it is to do next
         std::thread thread;
+
+        void give_up() {
+            given_up = true;
+            deadline = Clock::time_point::max();
+            ::shutdown(fd, SHUT_RDWR);  // its thread then ends by itself
+        }
     };
 
     template <class Protocol>
@@ -103,7 +124,28 @@ private:
 
     template <class Protocol>
     void begin(typename Protocol::socket socket) {
-        const std::lock_guard lock(mutex_);
+        std::unique_lock lock(mutex_);
+        reap();
+        if (!make_room(lock)) return;  // the socket closes
+        auto& client = clients_.emplace_back();
+        client.fd = socket.native_handle();
+        client.deadline = Clock::now() + limits_.first;
+        changed_.notify_all();
+        try {
+            client.thread = std::thread([this, &client, socket = std::move(socket)]() mutable {
+                serve(client, socket);
+                const std::lock_guard end(mutex_);
+                client.ended = true;  // before the descriptor's number can belong to another
+                changed_.notify_all();
+                boost::system::error_code ignored;
+                socket.close(ignored);
+            });
+        } catch (const std::system_error&) {  // no thread to be had
+            clients_.pop_back();
+        }
+    }
+
+    void reap() {
         for (auto it = clients_.begin(); it != clients_.end();) {
             if (!it->ended) {
                 ++it;
@@ -112,29 +154,97 @@ private:
             it->thread.join();
             it = clients_.erase(it);
         }
-        auto& client = clients_.emplace_back();
-        client.fd = socket.native_handle();
-        client.thread = std::thread([this, &client, socket = std::move(socket)]() mutable {
-            serve(socket);
-            const std::lock_guard end(mutex_);
-            client.ended = true;  // before the descriptor's number can belong to another
-            boost::system::error_code ignored;
-            socket.close(ignored);
-        });
     }
 
-    void serve(LocalStream::socket& socket) { http_serve(socket, {}, stopping_, handler_); }
+    // False: no more can be served now.
+    bool make_room(std::unique_lock<std::mutex>& lock) {
+        std::size_t all = 0;
+        std::size_t strangers = 0;
+        Client* oldest = nullptr;
+        for (auto& client : clients_) {
+            if (client.ended || client.given_up) continue;
+            ++all;
+            if (client.known) continue;
+            ++strangers;
+            if (oldest == nullptr && !client.served) oldest = &client;
+        }
+        if (all < limits_.clients && strangers < limits_.strangers) return true;
+        if (oldest == nullptr) return false;
+        oldest->give_up();
+        // Not faster than they end, or there would be more threads than the limit says.
+        changed_.wait(lock, [&] { return oldest->ended || stopping_; });
+        return !stopping_;
+    }
 
-    void serve(tcp::socket& socket) {
+    // Ends clients that let their time pass.
+    void watch() {
+        std::unique_lock lock(mutex_);
+        while (!stopping_) {
+            auto next = Clock::time_point::max();
+            const auto now = Clock::now();
+            for (auto& client : clients_) {
+                if (client.ended) continue;
+                if (client.deadline <= now) client.give_up();
+                next = std::min(next, client.deadline);
+            }
+            if (next == Clock::time_point::max())
+                changed_.wait(lock);
+            else
+                changed_.wait_until(lock, next);
+        }
+    }
+
+    // Gives a client its time for each thing that it is to do.
+    class Pace final : public HttpPace {
+    public:
+        Pace(Impl& server, Client& client) : server_(server), client_(client) {}
+
+        void awaits_request(bool first) override {
+            expect(first ? server_.limits_.first : server_.limits_.next);
+        }
+        // From here on it is we who take our time.
+        void handles() override {
+            const std::lock_guard lock(server_.mutex_);
+            client_.served = true;
+            client_.deadline = Clock::time_point::max();
+        }
+        void answers() override { expect(server_.limits_.answer); }
+
+    private:
+        void expect(std::chrono::milliseconds limit) {
+            const std::lock_guard lock(server_.mutex_);
+            if (client_.given_up) return;
+            client_.served = false;
+            client_.deadline = Clock::now() + limit;
+            server_.changed_.notify_all();
+        }
+
+        Impl& server_;
+        Client& client_;
+    };
+
+    void serve(Client& client, LocalStream::socket& socket) {
+        Pace pace(*this, client);
+        http_serve(socket, {}, stopping_, handler_, pace);
+    }
+
+    void serve(Client& client, tcp::socket& socket) {
         boost::system::error_code error;
         socket.set_option(tcp::no_delay(true), error);
         asio::ssl::stream<tcp::socket&> stream(socket, *tls_);
         stream.handshake(asio::ssl::stream_base::server, error);
         if (error) return;
-        http_serve(stream, peer_name(stream.native_handle()), stopping_, handler_);
+        const HttpPeer peer{peer_name(stream.native_handle()), peer_serial(stream.native_handle())};
+        {
+            const std::lock_guard lock(mutex_);
+            client.known = !peer.name.empty();
+        }
+        Pace pace(*this, client);
+        http_serve(stream, peer, stopping_, handler_, pace);
     }
 
-    Handler handler_;
+    const Handler handler_;
+    const HttpLimits limits_;
     TlsContext tls_;
     std::string path_;
     std::uint16_t port_ = 0;
@@ -143,7 +253,9 @@ private:
     int accept_fd_ = -1;
     std::thread accept_thread_;
     std::mutex mutex_;
-    std::list<Client> clients_;  // under mutex_
+    std::condition_variable changed_;
+    std::list<Client> clients_;  // under mutex_, in order of arrival
+    std::thread watch_thread_;   // last: it uses all above
 };
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -151,16 +263,18 @@ HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen_tls(TlsContext context,
                                                            const std::string& address,
-                                                           std::uint16_t port, Handler handler) {
-    auto impl = std::make_unique<Impl>(std::move(handler));
+                                                           std::uint16_t port, Handler handler,
+                                                           const HttpLimits& limits) {
+    auto impl = std::make_unique<Impl>(std::move(handler), limits);
     if (auto ok = impl->listen_tls(std::move(context), address, port); !ok)
         return std::unexpected(ok.error());
     return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
 Result<std::unique_ptr<HttpServer>> HttpServer::listen_unix(const std::string& path,
-                                                            Handler handler) {
-    auto impl = std::make_unique<Impl>(std::move(handler));
+                                                            Handler handler,
+                                                            const HttpLimits& limits) {
+    auto impl = std::make_unique<Impl>(std::move(handler), limits);
     if (auto ok = impl->listen_unix(path); !ok) return std::unexpected(ok.error());
     return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "platform/tls.h"
 
+#include <openssl/bn.h>
+#include <openssl/x509.h>
+
+#include <algorithm>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/write.hpp>
 #include <deque>
@@ -176,6 +180,24 @@ std::shared_ptr<asio::steady_timer> guard(EventLoop& loop,
     return timer;
 }
 
+std::string serial_of(X509* certificate) {
+    const std::unique_ptr<BIGNUM, decltype(&BN_free)> number(
+        ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr), BN_free);
+    char* hex = number ? BN_bn2hex(number.get()) : nullptr;
+    std::string text = hex == nullptr ? "" : hex;
+    OPENSSL_free(hex);
+    return text;
+}
+
+// Asked for each certificate of a chain; those of authorities are not revoked one by one.
+bool is_revoked(const RevokedCertificates& revoked, X509_STORE_CTX* chain) {
+    if (X509_STORE_CTX_get_error_depth(chain) != 0) return false;
+    auto* certificate = X509_STORE_CTX_get_current_cert(chain);
+    if (certificate == nullptr || !revoked.contains(serial_of(certificate))) return false;
+    X509_STORE_CTX_set_error(chain, X509_V_ERR_CERT_REVOKED);
+    return true;
+}
+
 using Done = std::shared_ptr<env::Callback<std::shared_ptr<env::Connection>>>;
 
 void finish(const Done& done, Result<std::shared_ptr<env::Connection>> result) {
@@ -195,7 +217,26 @@ std::string peer_name(SSL* ssl) {
     return size > 0 ? std::string(name, static_cast<std::size_t>(size)) : std::string{};
 }
 
-Result<TlsContext> make_tls_context(const TlsIdentity& identity, TlsSide side, bool demand_peer) {
+std::string peer_serial(SSL* ssl) {
+    const std::unique_ptr<X509, decltype(&X509_free)> certificate(SSL_get1_peer_certificate(ssl),
+                                                                  X509_free);
+    return certificate ? serial_of(certificate.get()) : std::string{};
+}
+
+bool RevokedCertificates::replace(std::set<std::string> serials) {
+    const std::lock_guard lock(mutex_);
+    const bool more = !std::ranges::includes(serials_, serials);
+    serials_ = std::move(serials);
+    return more;
+}
+
+bool RevokedCertificates::contains(const std::string& serial) const {
+    const std::lock_guard lock(mutex_);
+    return serials_.contains(serial);
+}
+
+Result<TlsContext> make_tls_context(const TlsIdentity& identity, TlsSide side, bool demand_peer,
+                                    std::shared_ptr<const RevokedCertificates> revoked) {
     auto context = std::make_shared<asio::ssl::context>(side == TlsSide::client
                                                             ? asio::ssl::context::tlsv13_client
                                                             : asio::ssl::context::tlsv13_server);
@@ -214,6 +255,17 @@ Result<TlsContext> make_tls_context(const TlsIdentity& identity, TlsSide side, b
     auto mode = asio::ssl::verify_peer;
     if (side == TlsSide::server && demand_peer) mode |= asio::ssl::verify_fail_if_no_peer_cert;
     context->set_verify_mode(mode, error);
+    if (error) return failed("TLS");
+    // Every connection shows its certificate: a session that is taken up again would not.
+    SSL_CTX_set_session_cache_mode(context->native_handle(), SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_num_tickets(context->native_handle(), 0);
+    if (revoked) {
+        context->set_verify_callback(
+            [revoked](bool good, asio::ssl::verify_context& chain) {
+                return good && !is_revoked(*revoked, chain.native_handle());
+            },
+            error);
+    }
     if (error) return failed("TLS");
     return context;
 }
@@ -239,7 +291,8 @@ void TlsConnector::connect(env::Callback<std::shared_ptr<env::Connection>> callb
     auto timer = guard(loop_, connection);
     auto resolver = std::make_shared<tcp::resolver>(loop_.context());
     const std::string place = host_ + ":" + port_;
-    auto handshaken = [connection, timer, done, place, name = name_](const auto& code) {
+    auto handshaken = [connection, timer, done, place, name = name_,
+                       last = last_](const auto& code) {
         timer->cancel();
         if (code) return finish(done, std::unexpected(network_error(code, "TLS with " + place)));
         connection->established();
@@ -247,6 +300,7 @@ void TlsConnector::connect(env::Callback<std::shared_ptr<env::Connection>> callb
             return finish(done, fail(ErrorCode::denied,
                                      place + " is " + connection->peer() + ", expected " + name));
         }
+        *last = connection;
         finish(done, connection);
     };
     auto connected = [connection, timer, done, place, handshaken](const auto& code, const auto&) {
@@ -265,6 +319,10 @@ void TlsConnector::connect(env::Callback<std::shared_ptr<env::Connection>> callb
             connection->socket(), places,
             [connected, resolver](const auto& c, const auto& e) { connected(c, e); });
     });
+}
+
+void TlsConnector::drop() {
+    if (const auto held = last_->lock()) held->close();
 }
 
 TlsAcceptor::TlsAcceptor(EventLoop& loop, TlsContext context, Handler handler)
@@ -301,6 +359,12 @@ Result<std::unique_ptr<TlsAcceptor>> TlsAcceptor::open(EventLoop& loop, TlsConte
     return acceptor;
 }
 
+void TlsAcceptor::drop() {
+    for (const auto& weak : std::exchange(connections_, {})) {
+        if (const auto held = weak.lock()) held->close();
+    }
+}
+
 void TlsAcceptor::accept() {
     auto connection = std::make_shared<TlsConnection>(loop_, context_);
     acceptor_.async_accept(connection->socket(), [this, connection, &loop = loop_,
@@ -309,13 +373,15 @@ void TlsAcceptor::accept() {
         accept();
         if (code) return;
         auto timer = guard(loop, connection);
-        connection->stream().async_handshake(asio::ssl::stream_base::server,
-                                             [connection, timer, handler](const auto& failed) {
-                                                 timer->cancel();
-                                                 if (failed || !*handler) return;
-                                                 connection->established();
-                                                 (*handler)(connection);
-                                             });
+        connection->stream().async_handshake(
+            asio::ssl::stream_base::server, [this, connection, timer, handler](const auto& failed) {
+                timer->cancel();
+                if (failed || !*handler) return;
+                connection->established();
+                std::erase_if(connections_, [](const auto& weak) { return weak.expired(); });
+                connections_.push_back(connection);
+                (*handler)(connection);
+            });
     });
 }
 

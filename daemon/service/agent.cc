@@ -9,11 +9,21 @@
 #include <future>
 #include <iostream>
 
+#include "platform/file_store.h"
 #include "service/uuid_text.h"
 
 namespace ebb::service {
 
 namespace {
+
+struct KeptSerials {
+    std::vector<std::string> serials;
+};
+
+template <class V>
+void describe(V& visit, KeptSerials& k) {
+    visit("serials", k.serials);
+}
 
 constexpr std::chrono::milliseconds exchange_patience{api::exchange_hold_ms + 20'000};
 constexpr std::chrono::milliseconds between_exchanges{200};
@@ -38,7 +48,24 @@ std::string os_name() {
     return "Linux";
 }
 
+std::string revoked_file(const Config& config) {
+    return config.state + "/revoked.json";
+}
+
 }  // namespace
+
+Result<Revoked> load_revoked(const Config& config) {
+    auto revoked = std::make_shared<platform::RevokedCertificates>();
+    auto text = platform::read_file(revoked_file(config));
+    if (!text && text.error().code == ErrorCode::not_found) return revoked;
+    if (!text) return std::unexpected(text.error());
+    auto json = api::parse(*text);
+    if (!json) return std::unexpected(json.error());
+    auto kept = api::decode<KeptSerials>(*json);
+    if (!kept) return std::unexpected(kept.error());
+    (void)revoked->replace({kept->serials.begin(), kept->serials.end()});
+    return revoked;
+}
 
 api::MachineInfo machine_info(const std::string& name) {
     api::MachineInfo info;
@@ -54,18 +81,20 @@ api::MachineInfo machine_info(const std::string& name) {
 }
 
 Agent::Agent(platform::EventLoop& loop, const Config& config, std::vector<Role*> roles,
-             platform::TlsContext tls)
+             platform::TlsContext tls, Revoked revoked)
     : loop_(loop),
       config_(config),
       roles_(std::move(roles)),
       http_(std::move(tls), config.controller.host, config.controller.port, config.controller.name),
-      incarnation_(to_text(platform::SystemRandom().uuid())) {}
+      incarnation_(to_text(platform::SystemRandom().uuid())),
+      revoked_(std::move(revoked)) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(platform::EventLoop& loop, const Config& config,
-                                            std::vector<Role*> roles) {
+                                            std::vector<Role*> roles, Revoked revoked) {
     auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client);
     if (!tls) return std::unexpected(tls.error());
-    std::unique_ptr<Agent> agent(new Agent(loop, config, std::move(roles), std::move(*tls)));
+    std::unique_ptr<Agent> agent(
+        new Agent(loop, config, std::move(roles), std::move(*tls), std::move(revoked)));
     agent->thread_ = std::thread([self = agent.get()] { self->work(); });
     return agent;
 }
@@ -156,8 +185,26 @@ Status Agent::exchange() {
         const std::lock_guard lock(mutex_);
         for (const auto& result : request.results) results_.erase(result.id);
     }
+    if (answer->revoked != revoked_before_) revoke(answer->revoked);
     for (const auto& command : answer->commands) take(command);
     return {};
+}
+
+// Durable first; who was let in before is then looked at anew.
+void Agent::revoke(const std::vector<std::string>& serials) {
+    auto kept = platform::make_directories(config_.state);
+    if (kept) {
+        kept = platform::replace_file(revoked_file(config_),
+                                      api::dump(api::Json{{"serials", serials}}) + "\n",
+                                      platform::private_mode);
+    }
+    if (!kept) std::cerr << "ebbd: " << kept.error().message << "\n";
+    if (kept) revoked_before_ = serials;
+    if (!revoked_->replace({serials.begin(), serials.end()})) return;
+    loop_.post([this, alive = std::weak_ptr<char>(alive_)] {
+        if (alive.expired()) return;
+        for (auto* role : roles_) role->drop_connections();
+    });
 }
 
 void Agent::take(const api::Command& command) {

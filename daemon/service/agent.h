@@ -17,21 +17,26 @@
 
 namespace ebb::service {
 
+// What the controller has said of revoked certificates; it outlives the daemon.
+using Revoked = std::shared_ptr<platform::RevokedCertificates>;
+Result<Revoked> load_revoked(const Config& config);
+
 class Agent {
 public:
     // The roles and the loop must outlive it.
     static Result<std::unique_ptr<Agent>> start(platform::EventLoop& loop, const Config& config,
-                                                std::vector<Role*> roles);
+                                                std::vector<Role*> roles, Revoked revoked);
     // The loop must not run any more, or run on another thread.
     ~Agent();
 
 private:
     Agent(platform::EventLoop& loop, const Config& config, std::vector<Role*> roles,
-          platform::TlsContext tls);
+          platform::TlsContext tls, Revoked revoked);
     void work();
     Status exchange();
     api::ExchangeRequest status();
     void take(const api::Command& command);
+    void revoke(const std::vector<std::string>& serials);
     void finished(std::uint64_t id, Result<api::Json> value);
     bool pause(std::chrono::milliseconds time);
 
@@ -40,6 +45,8 @@ private:
     std::vector<Role*> roles_;
     platform::HttpClient http_;
     const std::string incarnation_;
+    const Revoked revoked_;
+    std::vector<std::string> revoked_before_;  // the thread's own
     std::shared_ptr<char> alive_ = std::make_shared<char>();
 
     std::mutex mutex_;

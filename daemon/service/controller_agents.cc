@@ -18,7 +18,7 @@ ControllerAgents::ControllerAgents()
 
 AgentView ControllerAgents::view(const Agent& agent) {
     const std::chrono::duration<double> silent = std::chrono::steady_clock::now() - agent.heard;
-    return {agent.last, agent.site, silent.count()};
+    return {agent.last, agent.site, silent.count(), agent.revoked};
 }
 
 api::ExchangeAnswer ControllerAgents::exchange(const std::string& name, const std::string& site,
@@ -31,6 +31,7 @@ api::ExchangeAnswer ControllerAgents::exchange(const std::string& name, const st
     request.results.clear();
     agent.last = std::move(request);
     agent.site = site;
+    agent.seen = true;
     agent.heard = std::chrono::steady_clock::now();
     ++news_;
     changed_.notify_all();
@@ -46,7 +47,11 @@ Result<api::Json> ControllerAgents::call(const std::string& name, const std::str
                                          const GiveUp& give_up) {
     std::unique_lock lock(mutex_);
     const auto found = agents_.find(name);
-    if (found == agents_.end()) {
+    if (found != agents_.end() && found->second.revoked) {
+        return fail("E_REVOKED", ErrorCode::denied, "the certificate of " + name + " is revoked",
+                    "Join it anew: ebbctl token create --machine " + name);
+    }
+    if (found == agents_.end() || !found->second.seen) {
         return fail("E_AGENT_NOT_REGISTERED", ErrorCode::not_found,
                     "the agent of " + name + " has not registered since the controller started",
                     "Wait and retry; if it lasts, see whether ebbd runs on " + name);
@@ -91,15 +96,28 @@ void ControllerAgents::wake() {
 std::map<std::string, AgentView> ControllerAgents::all() const {
     const std::lock_guard lock(mutex_);
     std::map<std::string, AgentView> views;
-    for (const auto& [name, agent] : agents_) views.emplace(name, view(agent));
+    for (const auto& [name, agent] : agents_) {
+        if (agent.seen || agent.revoked) views.emplace(name, view(agent));
+    }
     return views;
 }
 
 std::optional<AgentView> ControllerAgents::find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     const auto found = agents_.find(name);
-    if (found == agents_.end()) return std::nullopt;
+    if (found == agents_.end() || (!found->second.seen && !found->second.revoked))
+        return std::nullopt;
     return view(found->second);
+}
+
+void ControllerAgents::set_revoked(const std::string& name, bool revoked) {
+    const std::lock_guard lock(mutex_);
+    auto& agent = agents_[name];
+    agent.revoked = revoked;
+    if (revoked) agent.seen = false;
+    if (revoked) agent.last = {};
+    ++news_;
+    changed_.notify_all();
 }
 
 void ControllerAgents::stop() {

@@ -20,6 +20,7 @@ struct AgentView {
     api::ExchangeRequest last;  // without results
     std::string site;
     double seconds_silent = 0;
+    bool revoked = false;  // its certificate is: what it said is of no interest any more
 };
 
 class ControllerAgents {
@@ -38,6 +39,8 @@ public:
     void wake();
     [[nodiscard]] std::map<std::string, AgentView> all() const;
     [[nodiscard]] std::optional<AgentView> find(const std::string& name) const;
+    // Whether its certificate is revoked.
+    void set_revoked(const std::string& name, bool revoked);
     void stop();
 
     static constexpr double silent_seconds = 60;
@@ -46,6 +49,8 @@ private:
     struct Agent {
         api::ExchangeRequest last;
         std::string site;
+        bool seen = false;
+        bool revoked = false;
         std::chrono::steady_clock::time_point heard;
         std::map<std::uint64_t, api::Command> pending;
         std::map<std::uint64_t, api::CommandResult> results;

@@ -25,7 +25,7 @@ public:
 
     void look_at_source(const std::string& name, const std::optional<AgentView>& view) {
         if (auto problem = agent_problem(name, view)) critical(*problem);
-        if (!view) return;
+        if (!view || view->revoked) return;
         const auto* part = source_part(view, id());
         if (view->last.source && !view->last.source->module.loaded) {
             critical(view->last.source->module.error
@@ -119,6 +119,12 @@ std::optional<Error> agent_problem(const std::string& name, const std::optional<
                      "the agent of " + name + " has not registered since the controller started",
                      "Wait and retry; if it lasts, see whether ebbd runs on " + name,
                      "E_AGENT_NOT_REGISTERED"};
+    }
+    if (view->revoked) {
+        return Error{
+            ErrorCode::denied, "the certificate of " + name + " is revoked",
+            "Join it anew (ebbctl token create --machine " + name + "), or end its protections",
+            "E_REVOKED"};
     }
     if (view->seconds_silent > ControllerAgents::silent_seconds) {
         return Error{ErrorCode::timeout, "the agent of " + name + " is silent",

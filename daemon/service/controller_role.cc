@@ -61,6 +61,31 @@ std::string digest_of(const std::string& token) {
     return hex;
 }
 
+// Keyed by serial number.
+constexpr const char* revoked_kind = "revoked";
+
+// The certificate that a machine has now, if it has one, is not valid from here on.
+Status retire(ControllerStore& store, const std::string& name) {
+    auto machine = store.find("machine", name);
+    if (!machine) return std::unexpected(machine.error());
+    const auto serial = *machine ? (*machine)->value("serial", "") : std::string{};
+    if (serial.empty()) return {};
+    return store.put(revoked_kind, serial, {{"machine", name}, {"since", now_seconds()}});
+}
+
+Status valid_certificate(const api::Json& machine, const platform::HttpRequest& request) {
+    const std::string remedy =
+        "Join it with a new token: ebbctl token create --machine " + request.peer;
+    if (machine.value("revoked", false)) {
+        return fail("E_REVOKED", ErrorCode::denied,
+                    "the certificate of " + request.peer + " is revoked", remedy);
+    }
+    if (machine.value("serial", "") == request.serial) return {};
+    return fail("E_CERTIFICATE_REPLACED", ErrorCode::denied,
+                request.peer + " has joined again since: this certificate is not valid any more",
+                "If that is this very machine, restart its ebbd; if not, " + remedy);
+}
+
 }  // namespace
 
 ControllerRole::ControllerRole(const Config& config, std::unique_ptr<ControllerStore> store,
@@ -95,6 +120,7 @@ Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& conf
         config, std::move(*store), std::move(provider), {std::move(*key), std::move(*ca)}));
     auto interrupted = role->jobs_.load();
     if (!interrupted) return std::unexpected(interrupted.error());
+    if (auto ok = role->load_revoked(); !ok) return std::unexpected(ok.error());
     if (auto ok = role->listen(); !ok) return std::unexpected(ok.error());
     if (auto ok = role->protections_.take_up(std::move(*interrupted)); !ok)
         return std::unexpected(ok.error());
@@ -147,9 +173,13 @@ platform::HttpResponse ControllerRole::exchange(const platform::HttpRequest& req
                         "Join it with a new token: ebbctl token create --machine " + request.peer,
                         "E_NOT_JOINED"});
     }
+    if (auto ok = valid_certificate(**machine, request); !ok) return refusal(ok.error());
     const std::string site = (*machine)->value("site", "");
-    return {200,
-            api::dump(api::encode(agents_.exchange(request.peer, site, std::move(*exchange))))};
+    auto answer = agents_.exchange(request.peer, site, std::move(*exchange));
+    auto revoked = store_->all(revoked_kind);
+    if (!revoked) return refusal(revoked.error());
+    for (const auto& [serial, document] : *revoked) answer.revoked.push_back(serial);
+    return {200, api::dump(api::encode(answer))};
 }
 
 platform::HttpResponse ControllerRole::join(const std::string& body) {
@@ -166,6 +196,7 @@ platform::HttpResponse ControllerRole::join(const std::string& body) {
 // A token that is wrong, for another machine, used or too old: nobody is told which.
 Result<api::JoinAnswer> ControllerRole::redeem(const api::JoinRequest& request) {
     const std::lock_guard lock(joining_);
+    if (auto ok = drop_expired_tokens(); !ok) return std::unexpected(ok.error());
     const auto key = digest_of(request.token);
     auto token = store_->find("token", key);
     if (!token) return std::unexpected(token.error());
@@ -179,11 +210,14 @@ Result<api::JoinAnswer> ControllerRole::redeem(const api::JoinRequest& request) 
     auto certificate = platform::sign_request(authority_, request.csr, request.name);
     if (!certificate) return std::unexpected(certificate.error());
     if (auto ok = store_->remove("token", key); !ok) return std::unexpected(ok.error());
+    // A certificate that the name had before is not valid any more.
+    if (auto ok = retire(*store_, request.name); !ok) return std::unexpected(ok.error());
     const auto site = (*token)->value("site", "");
     const api::Json machine{
         {"site", site}, {"serial", certificate->serial_hex}, {"joined", now_seconds()}};
     if (auto ok = store_->put("machine", request.name, machine); !ok)
         return std::unexpected(ok.error());
+    agents_.set_revoked(request.name, false);
     return api::JoinAnswer{certificate->certificate_pem, authority_.certificate, site};
 }
 
@@ -235,6 +269,8 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/job") return with([&](auto& c) -> Outcome { return jobs_.show(c); }, job);
     if (path == "/v1/cancel")
         return with([&](auto& c) -> Outcome { return jobs_.cancel(c.id); }, job);
+    if (path == "/v1/revoke")
+        return with([&](const M& c) -> Outcome { return revoke(c); }, machine);
     if (path == "/v1/token")
         return with([&](auto& c) -> Outcome { return make_token(c); },
                     std::type_identity<api::TokenCall>());
@@ -251,8 +287,11 @@ Result<api::Json> ControllerRole::state() {
     auto machines = store_->all("machine");
     if (!machines) return std::unexpected(machines.error());
     for (const auto& [name, document] : *machines) {
-        api::Json machine{{"name", name}, {"site", document.value("site", "")}, {"seen", false}};
-        if (const auto view = agents_.find(name)) {
+        api::Json machine{{"name", name},
+                          {"site", document.value("site", "")},
+                          {"revoked", document.value("revoked", false)},
+                          {"seen", false}};
+        if (const auto view = agents_.find(name); view && !view->revoked) {
             machine["seen"] = true;
             machine["seconds_silent"] = view->seconds_silent;
             machine["status"] = api::encode(view->last);
@@ -275,11 +314,60 @@ Result<api::Json> ControllerRole::state() {
     return result;
 }
 
+Status ControllerRole::load_revoked() {
+    auto machines = store_->all("machine");
+    if (!machines) return std::unexpected(machines.error());
+    for (const auto& [name, document] : *machines) {
+        if (document.value("revoked", false)) agents_.set_revoked(name, true);
+    }
+    return {};
+}
+
+// With the mutex.
+Status ControllerRole::drop_expired_tokens() {
+    auto tokens = store_->all("token");
+    if (!tokens) return std::unexpected(tokens.error());
+    for (const auto& [key, document] : *tokens) {
+        if (document.value("expires", std::int64_t{0}) >= now_seconds()) continue;
+        if (auto ok = store_->remove("token", key); !ok) return ok;
+    }
+    return {};
+}
+
+// From here on the controller refuses the machine's agent, and the agents of others its
+// connections.
+Result<api::Json> ControllerRole::revoke(const api::MachineCall& call) {
+    const std::lock_guard lock(joining_);
+    auto machine = store_->find("machine", call.machine);
+    if (!machine) return std::unexpected(machine.error());
+    if (!*machine) {
+        return fail("E_MACHINE_NOT_FOUND", ErrorCode::not_found,
+                    "no machine " + call.machine + " has joined", "ebbctl machines lists them");
+    }
+    if (auto ok = retire(*store_, call.machine); !ok) return std::unexpected(ok.error());
+    auto document = store_->amend("machine", call.machine, {{"revoked", true}});
+    if (!document) return document;
+    agents_.set_revoked(call.machine, true);
+    api::Json value{{"machine", call.machine},
+                    {"serial", document->value("serial", "")},
+                    {"protections", api::Json::array()}};
+    auto protections = store_->all("protection");
+    if (!protections) return std::unexpected(protections.error());
+    for (const auto& [id, protection] : *protections) {
+        if (protection.value("machine", "") == call.machine ||
+            protection.value("target", "") == call.machine)
+            value["protections"].push_back(protection.value("machine", ""));
+    }
+    return value;
+}
+
 Result<api::Json> ControllerRole::make_token(const api::TokenCall& call) {
     if (call.machine == config_.name) {
         return fail(ErrorCode::invalid, call.machine + " is the controller's own name",
                     "Give the machine another name");
     }
+    const std::lock_guard lock(joining_);
+    if (auto ok = drop_expired_tokens(); !ok) return std::unexpected(ok.error());
     auto print = platform::fingerprint(authority_.certificate);
     if (!print) return std::unexpected(print.error());
     const std::string token = "ebb1-" + platform::random_word() + "-" + *print;

@@ -39,12 +39,15 @@ private:
     Outcome dispatch(const std::string& path, const api::Json& args);
     Result<api::Json> state();
     Result<api::Json> make_token(const api::TokenCall& call);
+    Status drop_expired_tokens();
+    Result<api::Json> revoke(const api::MachineCall& call);
+    Status load_revoked();
 
     const Config config_;
     std::unique_ptr<ControllerStore> store_;
     std::unique_ptr<provider::QemuProvider> provider_;  // null: none
     const platform::KeyAndCertificate authority_;
-    std::mutex joining_;  // a token is used once
+    std::mutex joining_;  // a token is used once; who is valid changes in one step
     ControllerAgents agents_;
     ControllerJobs jobs_;
     ControllerProtections protections_;

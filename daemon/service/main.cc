@@ -5,10 +5,12 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <boost/asio/signal_set.hpp>
 #include <boost/program_options.hpp>
 #include <iostream>
 
+#include "platform/service_manager.h"
 #include "service/agent.h"
 #include "service/controller_role.h"
 #include "service/join.h"
@@ -51,6 +53,7 @@ int serve(const std::string& path) {
     if (!config) return complain(config.error());
     ::signal(SIGPIPE, SIG_IGN);
     stay_in_memory();
+    platform::raise_open_files();
     platform::EventLoop loop;
     boost::asio::signal_set signals(loop.context(), SIGTERM, SIGINT);
     signals.async_wait([&loop](const auto&, int) { loop.stop(); });
@@ -61,28 +64,31 @@ int serve(const std::string& path) {
         if (!role) return complain(role.error());
         controller = std::move(*role);
     }
+    auto revoked = service::load_revoked(*config);
+    if (!revoked) return complain(revoked.error());
     std::unique_ptr<service::SourceRole> source;
     std::unique_ptr<service::TargetRole> target;
     std::vector<service::Role*> roles;
     if (config->has_role("source")) {
-        auto role = service::SourceRole::start(loop, *config);
+        auto role = service::SourceRole::start(loop, *config, *revoked);
         if (!role) return complain(role.error());
         source = std::move(*role);
         roles.push_back(source.get());
     }
     if (config->has_role("target")) {
-        auto role = service::TargetRole::start(loop, *config);
+        auto role = service::TargetRole::start(loop, *config, *revoked);
         if (!role) return complain(role.error());
         target = std::move(*role);
         roles.push_back(target.get());
     }
     std::unique_ptr<service::Agent> agent;
     if (!roles.empty()) {
-        auto started = service::Agent::start(loop, *config, roles);
+        auto started = service::Agent::start(loop, *config, roles, *revoked);
         if (!started) return complain(started.error());
         agent = std::move(*started);
     }
     std::cerr << "ebbd: " << config->name << " is ready\n";
+    platform::notify_ready();
     loop.run();
     agent.reset();
     return 0;
@@ -143,7 +149,9 @@ int run(const po::variables_map& values, const std::string& command) {
         if (join.controller.empty() || join.token.empty() || join.name.empty())
             return misused("join needs --controller, --token and --name");
         status = service::join_site(join);
-        done = join.name + " has joined. Start its daemon: systemctl enable --now ebbd";
+        const bool source = std::ranges::find(join.roles, "source") != join.roles.end();
+        done = join.name + " has joined. Start its daemon: systemctl enable --now ebbd-" +
+               (source ? "source" : "target");
     } else {
         return misused("there is no command " + command);
     }

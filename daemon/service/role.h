@@ -16,6 +16,8 @@ public:
     virtual void run(const api::Command& command, env::Callback<api::Json> done) = 0;
     // Its part of the status.
     virtual void fill(api::ExchangeRequest& request) = 0;
+    // Certificates were revoked: connections are ended, to be made anew with those that are valid.
+    virtual void drop_connections() = 0;
 };
 
 }  // namespace ebb::service

@@ -44,9 +44,11 @@ SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform
 
 SourceRole::~SourceRole() = default;
 
-Result<std::unique_ptr<SourceRole>> SourceRole::start(platform::EventLoop& loop,
-                                                      const Config& config) {
-    auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client);
+Result<std::unique_ptr<SourceRole>> SourceRole::start(
+    platform::EventLoop& loop, const Config& config,
+    std::shared_ptr<const platform::RevokedCertificates> revoked) {
+    auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client, true,
+                                          std::move(revoked));
     if (!tls) return std::unexpected(tls.error());
     std::unique_ptr<SourceRole> role(new SourceRole(loop, config, std::move(*tls)));
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
@@ -245,6 +247,10 @@ Status SourceRole::load() {
                       << "\n";
     }
     return {};
+}
+
+void SourceRole::drop_connections() {
+    for (auto& [id, protection] : protections_) protection.connector->drop();
 }
 
 void SourceRole::fill(api::ExchangeRequest& request) {

@@ -22,13 +22,15 @@ namespace ebb::service {
 class SourceRole final : public Role {
 public:
     // Takes up again what it was told before.
-    static Result<std::unique_ptr<SourceRole>> start(platform::EventLoop& loop,
-                                                     const Config& config);
+    static Result<std::unique_ptr<SourceRole>> start(
+        platform::EventLoop& loop, const Config& config,
+        std::shared_ptr<const platform::RevokedCertificates> revoked);
     ~SourceRole() override;
 
     [[nodiscard]] bool handles(const std::string& kind) const override;
     void run(const api::Command& command, env::Callback<api::Json> done) override;
     void fill(api::ExchangeRequest& request) override;
+    void drop_connections() override;
 
 private:
     // In order of construction: the source uses all above it.

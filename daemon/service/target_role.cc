@@ -51,16 +51,18 @@ TargetRole::TargetRole(platform::EventLoop& loop, const Config& config)
 
 TargetRole::~TargetRole() = default;
 
-Result<std::unique_ptr<TargetRole>> TargetRole::start(platform::EventLoop& loop,
-                                                      const Config& config) {
+Result<std::unique_ptr<TargetRole>> TargetRole::start(
+    platform::EventLoop& loop, const Config& config,
+    std::shared_ptr<const platform::RevokedCertificates> revoked) {
     std::unique_ptr<TargetRole> role(new TargetRole(loop, config));
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
-    if (auto ok = role->listen(); !ok) return std::unexpected(ok.error());
+    if (auto ok = role->listen(std::move(revoked)); !ok) return std::unexpected(ok.error());
     return role;
 }
 
-Status TargetRole::listen() {
-    auto tls = platform::make_tls_context(config_.identity(), platform::TlsSide::server);
+Status TargetRole::listen(std::shared_ptr<const platform::RevokedCertificates> revoked) {
+    auto tls = platform::make_tls_context(config_.identity(), platform::TlsSide::server, true,
+                                          std::move(revoked));
     if (!tls) return std::unexpected(tls.error());
     auto acceptor = platform::TlsAcceptor::open(
         loop_, *tls, config_.target.address, config_.target.port,
@@ -435,6 +437,10 @@ Status TargetRole::load() {
         std::cerr << "ebbd: protection " << id << ": " << ok.error().message << "\n";
     }
     return {};
+}
+
+void TargetRole::drop_connections() {
+    acceptor_->drop();
 }
 
 void TargetRole::fill(api::ExchangeRequest& request) {

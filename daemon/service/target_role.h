@@ -22,13 +22,15 @@ namespace ebb::service {
 class TargetRole final : public Role {
 public:
     // Takes up again what it was told before, and listens for sources.
-    static Result<std::unique_ptr<TargetRole>> start(platform::EventLoop& loop,
-                                                     const Config& config);
+    static Result<std::unique_ptr<TargetRole>> start(
+        platform::EventLoop& loop, const Config& config,
+        std::shared_ptr<const platform::RevokedCertificates> revoked);
     ~TargetRole() override;
 
     [[nodiscard]] bool handles(const std::string& kind) const override;
     void run(const api::Command& command, env::Callback<api::Json> done) override;
     void fill(api::ExchangeRequest& request) override;
+    void drop_connections() override;
 
 private:
     // In order of construction: the target uses all above it.
@@ -46,7 +48,7 @@ private:
     using Shared = std::shared_ptr<Protection>;
 
     TargetRole(platform::EventLoop& loop, const Config& config);
-    Status listen();
+    Status listen(std::shared_ptr<const platform::RevokedCertificates> revoked);
     void prepare(const api::TargetPrepareArgs& args, env::Callback<api::Json> done);
     struct Verdict {
         std::vector<std::string> nodes;

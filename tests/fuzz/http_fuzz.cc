@@ -19,6 +19,12 @@ ebb::platform::HttpResponse answer(const ebb::platform::HttpRequest& request) {
     return {exchange ? 200U : 400U, request.target};
 }
 
+class AnyPace final : public ebb::platform::HttpPace {
+    void awaits_request(bool /*first*/) override {}
+    void handles() override {}
+    void answers() override {}
+};
+
 void serve(std::string_view text) {
     boost::asio::io_context context{1};
     beast::test::stream server(context);
@@ -27,7 +33,8 @@ void serve(std::string_view text) {
     server.append({text.data(), text.size()});
     client.close();
     const std::atomic<bool> stopping = false;
-    ebb::platform::http_serve(server, "peer", stopping, answer);
+    AnyPace pace;
+    ebb::platform::http_serve(server, {"peer", "1"}, stopping, answer, pace);
 }
 
 void take_response(std::string_view text) {
