@@ -80,12 +80,21 @@ Result<const QemuDisk*> find_disk(const QemuMachine& machine, const std::string&
                 machine.name + " has no disk " + stable_id + " in the provider's configuration");
 }
 
+// A process that has ended and that nobody has asked about yet runs nothing.
+bool is_zombie(pid_t pid) {
+    std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+    std::string line;
+    std::getline(in, line);
+    const auto name_end = line.rfind(") ");
+    return name_end != std::string::npos && line.compare(name_end + 2, 1, "Z") == 0;
+}
+
 // Whether the process of the pid file lives; false without a file.
 bool lives(const QemuMachine& machine) {
     std::ifstream in(machine.pid_file);
     pid_t pid = 0;
     return !machine.pid_file.empty() && in >> pid && pid > 0 &&
-           (::kill(pid, 0) == 0 || errno == EPERM);
+           (::kill(pid, 0) == 0 || errno == EPERM) && !is_zombie(pid);
 }
 
 Result<bool> has_node(Qmp& qmp, const std::string& node) {

@@ -86,8 +86,8 @@ Outcome ControllerProtections::failover(const api::MachineCall& call) {
     Outcome outcome;
     outcome.reasons = against_failover(*protection, call.unreachable);
     if (call.dry_run) {
-        if (const auto* part =
-                target_part(agents_.find(text(*protection, "target")), text(*protection, "id"))) {
+        const auto there = agents_.find(text(*protection, "target"));
+        if (const auto* part = target_part(there, text(*protection, "id"))) {
             if (part->newest_point) outcome.value["point"] = api::encode(*part->newest_point);
             outcome.value["rollback_bytes"] = part->rollback_bytes;
         }

@@ -22,10 +22,13 @@ inline constexpr double oldest_point_seconds = 300;
 [[nodiscard]] std::optional<Error> agent_problem(const std::string& name,
                                                  const std::optional<AgentView>& view);
 
-// Its part of the protection; null if it has none.
+// Its part of the protection, in the view; null if it has none.
 [[nodiscard]] const api::SourceProtection* source_part(const std::optional<AgentView>& view,
                                                        const std::string& protection);
 [[nodiscard]] const api::TargetProtection* target_part(const std::optional<AgentView>& view,
                                                        const std::string& protection);
+// A part would outlive a view that nobody keeps.
+const api::SourceProtection* source_part(std::optional<AgentView>&&, const std::string&) = delete;
+const api::TargetProtection* target_part(std::optional<AgentView>&&, const std::string&) = delete;
 
 }  // namespace ebb::service

@@ -461,6 +461,8 @@ Outcome ControllerProtections::interval(const api::IntervalCall& call) {
 Outcome ControllerProtections::points(const api::MachineCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
+    if (text(*protection, "state") == "failed-back")  // its points were closed by the commit
+        return api::encode(api::PointsValue{});
     return agents_.call(text(*protection, "target"), api::command::target_points,
                         named(*protection), command_patience);
 }
