@@ -56,8 +56,16 @@ public:
 
     void look_at_target(const std::string& name, const std::optional<AgentView>& view) {
         if (auto problem = agent_problem(name, view)) critical(*problem);
+        if (!view || view->revoked) return;
         const auto* part = target_part(view, id());
-        if (part == nullptr) return;
+        if (part == nullptr) {
+            if (active() && !preparing()) {
+                critical({ErrorCode::refused, name + " knows nothing of this protection",
+                          "If its state is lost, end the protection and begin anew: ebbctl disable",
+                          "E_NOT_REPLICATING"});
+            }
+            return;
+        }
         document_["target_state"] = std::string(api::enum_name(part->state));
         document_["points"] = part->points;
         document_["retention_bytes"] = part->retention_bytes;
