@@ -14,8 +14,8 @@ export EBB_CACHE ?= $(TOP)/.cache
 CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps build kmod check check-unit check-sim check-fuzz check-gates check-kmod check-vm \
-	check-full check-debug check-install fuzz demo bench hunt-sim install uninstall clean format help
+.PHONY: all deps build kmod check check-unit check-sim check-fuzz check-gates check-cli check-kmod \
+	check-vm check-full check-debug check-install fuzz demo bench hunt-sim install uninstall clean format help
 
 all: build kmod ## build ebbd, ebbctl and the module for the running kernel
 
@@ -42,6 +42,9 @@ check-fuzz: deps ## fuzz targets: their corpora and some seconds each
 
 check-gates: deps ## formatting, clang-tidy, layer rules, documentation in step
 	@$(CHECK) gates
+
+check-cli: deps ## ebbctl and a controller: good paths, every refusal, killed in the middle
+	@$(CHECK) cli
 
 check-kmod: deps ## module tests in virtual machines on every kernel
 	@$(CHECK) kmod
@@ -71,7 +74,7 @@ bench: deps ## measure against performance targets and peers
 hunt-sim: deps build ## simulator with new seeds until stopped
 	@tests/sim/hunt.sh build
 
-install: ## install into $(DESTDIR)$(PREFIX)
+install: ## install what build made, and the module's source, into $(DESTDIR)$(PREFIX)
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh install
 
 uninstall: ## remove what install put there

@@ -94,6 +94,8 @@ STEPS = [
          needs=("tsan",), tests=True),
     Step("tsan-sim", "sim", "simulator under TSan, 10 seeds",
          "build/tsan/tests/ebb_sim --seeds 1..10", needs=("tsan",), tests=True, limit=3600),
+    Step("cli", "cli", "ebbctl against a controller", "tests/cli/run.sh build",
+         needs=("build",), tests=True),
     Step("lab-selftest", "full", "guests boot, answer, complain", "scripts/lab/selftest.sh", weight=2,
          needs=("lab",), tests=True),
     Step("powercut", "vm", "the disk that loses its cache", "tests/vm/lib/powercut_test.py",

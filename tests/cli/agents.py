@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents that say what a test wants: real certificates and a real connection, no disks behind them."""
+import http.client
+import json
+import os
+import ssl
+import threading
+import time
+import uuid
+
+from control import PATIENCE
+
+GIB = 1 << 30
+
+
+class Refusal(Exception):
+    """An agent's answer to a command."""
+
+    def __init__(self, code, message="as the test wants it"):
+        super().__init__(code)
+        self.error = {"code": code, "message": message, "remedy": "none is needed"}
+
+
+class Connection:
+    """Exchanges over TLS with the certificate of a folder that `ebbd join` made."""
+
+    def __init__(self, site, folder):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.context.check_hostname = False
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.context.load_verify_locations(os.path.join(folder, "ca.pem"))
+        self.context.load_cert_chain(os.path.join(folder, "machine.pem"),
+                                     os.path.join(folder, "machine.key"))
+        self.port, self.http = site.port, None
+
+    def post(self, body, path="/agent/v1/exchange"):
+        """(status, answer)"""
+        if self.http is None:
+            self.http = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE,
+                                                    context=self.context)
+        try:
+            self.http.request("POST", path, json.dumps(body))
+            answer = self.http.getresponse()
+            return answer.status, json.loads(answer.read())
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+
+    def close(self):
+        if self.http is not None:
+            self.http.close()
+        self.http = None
+
+
+class Agent:
+    """Exchanges until it is stopped. Commands of a kind in `held` wait for release()."""
+
+    roles = ()
+
+    def __init__(self, site, name, folder=None):
+        self.site, self.name = site, name
+        self.folder = folder or site.join(name, *self.roles)
+        self.incarnation = str(uuid.uuid4())
+        self.lock = threading.Condition()
+        self.results, self.seen, self.commands = [], set(), []
+        self.held, self.waiting, self.refusals = set(), [], {}
+        self.protections = {}
+        self.exchanges, self.answer, self.refused = 0, None, None
+        self.stopping = False
+        self.thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self):
+        self.thread.start()
+        self.until(lambda: self.exchanges > 0 or self.refused)
+        return self
+
+    def stop(self):
+        with self.lock:
+            self.stopping = True
+            self.lock.notify_all()
+        self.thread.join(PATIENCE)
+
+    def until(self, condition):
+        """Until something that this agent sees is so."""
+        with self.lock:
+            if not self.lock.wait_for(condition, PATIENCE):
+                raise AssertionError(f"{self.name}: it has not come to that")
+
+    def told(self):
+        """Until the controller knows how things stand now."""
+        with self.lock:
+            count = self.exchanges + 2  # one may be under way
+        self.until(lambda: self.exchanges >= count)
+
+    def asked(self, kind):
+        """Until a command of the kind has come; its arguments."""
+        self.until(lambda: any(k == kind for k, _ in self.commands))
+        return next(args for k, args in reversed(self.commands) if k == kind)
+
+    def release(self):
+        with self.lock:
+            self.held.clear()
+            waiting, self.waiting = self.waiting, []
+            for command in waiting:
+                self._answer(command)
+
+    def status(self):
+        """Its part of the exchange, with the lock."""
+        raise NotImplementedError
+
+    def run(self, kind, args):
+        """A command's value, with the lock."""
+        raise NotImplementedError
+
+    def _work(self):
+        connection = Connection(self.site, self.folder)
+        while True:
+            with self.lock:
+                if self.stopping:
+                    break
+                body = {"protocol": 1, "version": "test", "incarnation": self.incarnation,
+                        "machine": {"name": self.name, "os": "Test", "kernel": "6.1"},
+                        "roles": list(self.roles), "results": list(self.results), **self.status()}
+                # What is changed from here on is not in it.
+                body = json.loads(json.dumps(body))
+            try:
+                status, answer = connection.post(body)
+            except (OSError, http.client.HTTPException, ValueError):
+                with self.lock:  # the controller is away
+                    self.lock.wait(0.1)
+                continue
+            self._take(status, answer, body)
+        connection.close()
+
+    def _take(self, status, answer, body):
+        with self.lock:
+            if status != 200:
+                self.refused = answer["error"]["code"]
+                self.lock.notify_all()
+                self.lock.wait(0.1)
+                return
+            self.answer, self.refused = answer, None
+            sent = {result["id"] for result in body["results"]}
+            self.results = [r for r in self.results if r["id"] not in sent]
+            for command in answer["commands"]:
+                if command["id"] in self.seen:
+                    continue
+                self.seen.add(command["id"])
+                self.commands.append((command["kind"], command["args"]))
+                if command["kind"] in self.held:
+                    self.waiting.append(command)
+                else:
+                    self._answer(command)
+            self.exchanges += 1
+            self.lock.notify_all()
+
+    def _answer(self, command):
+        result = {"id": command["id"], "ok": True}
+        try:
+            if command["kind"] in self.refusals:
+                raise Refusal(self.refusals[command["kind"]])
+            result["value"] = self.run(command["kind"], command["args"]) or {}
+        except Refusal as refusal:
+            result["ok"], result["error"] = False, refusal.error
+        self.results.append(result)
+
+
+def disk(number, size=GIB, **more):
+    return {"stable_id": f"naa.5000c29{number:09d}", "name": f"sd{chr(96 + number)}", "size": size,
+            "controller": "sym53c8xx", **more}
+
+
+class Source(Agent):
+    """A machine with two disks. The sync stands still until finish_sync()."""
+
+    roles = ("source",)
+
+    def __init__(self, site, name="shop", **more):
+        super().__init__(site, name, **more)
+        self.module = {"loaded": True, "version": "1"}
+        self.disks = [disk(1, trackable=True, system=True), disk(2, trackable=True)]
+        self.target = None  # that finish_sync() and checkpoints give points to
+        self.on_shutdown = None
+        self.epoch = 0
+
+    def status(self):
+        return {"source": {"module": self.module, "disks": self.disks,
+                           "protections": list(self.protections.values())}}
+
+    def run(self, kind, args):
+        if kind == "source.protect":
+            self.protections[args["protection"]] = {
+                "id": args["protection"], "state": "initial-sync", "bytes_total": 2 * GIB,
+                "bytes_done": 0, "rate_bytes_per_s": 0}
+        elif kind == "source.stop":
+            self.protections.pop(args["protection"], None)
+        elif kind == "source.checkpoint":
+            return self.point(args["protection"], args["name"])
+        elif kind == "source.shutdown" and self.on_shutdown:
+            self.on_shutdown()
+        return {}
+
+    def point(self, protection, name=""):
+        self.epoch += 1
+        point = {"epoch": self.epoch, "cut_time_ns": time.time_ns(), "name": name}
+        with self.target.lock:
+            self.target.points.setdefault(protection, []).append(point)
+        return {"epoch": point["epoch"], "cut_time_ns": point["cut_time_ns"]}
+
+    def sync(self, done, rate=64 << 20):
+        """Progress of the only protection."""
+        with self.lock:
+            for status in self.protections.values():
+                status.update(bytes_done=done, rate_bytes_per_s=rate)
+
+    def finish_sync(self):
+        self.until(lambda: any(p["state"] == "initial-sync" for p in self.protections.values()))
+        with self.lock:
+            for ident, status in self.protections.items():
+                status.update(state="replicating", bytes_done=status["bytes_total"])
+                self.point(ident)
+
+
+class Target(Agent):
+    """A master target with three empty disks and a retention volume."""
+
+    roles = ("target",)
+
+    def __init__(self, site, name="vault", **more):
+        super().__init__(site, name, **more)
+        self.volumes = [{"path": "/mnt/retention", "device": "/dev/sdz1", "fs": "xfs",
+                         "size": 100 * GIB, "available": 90 * GIB, "usable": True}]
+        self.disks = [disk(n, usable=True, pci="1000:0012") for n in (11, 12, 13)]
+        self.reasons = []
+        self.points = {}
+
+    def status(self):
+        taken = {d: p["id"] for p in self.protections.values() for d in p["of"]}
+        disks = [dict(d, in_use_by=taken.get(d["stable_id"], "")) for d in self.disks]
+        return {"target": {"volumes": self.volumes, "disks": disks, "retention_age_s": 86400,
+                           "data_address": {"host": "127.0.0.1", "port": 9443},
+                           "protections": [self._one(p) for p in self.protections.values()]}}
+
+    def _one(self, protection):
+        points = self.points.get(protection["id"], [])
+        out = {k: v for k, v in protection.items() if k != "of"}
+        out.update(points=len(points), retention_bytes=123, rollback_bytes=4096)
+        if points:
+            out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"])
+        return out
+
+    def run(self, kind, args):
+        ident = args.get("protection")
+        if kind == "target.check":
+            return {"reasons": self.reasons}
+        if kind == "target.prepare":
+            self.protections[ident] = {"id": ident, "state": "receiving",
+                                       "retention": args["retention"],
+                                       "of": [d["target_id"] for d in args["disks"]]}
+        elif kind == "target.points":
+            return {"points": self.points.get(ident, [])}
+        elif kind == "target.failover":
+            self.protections[ident]["state"] = "failed-over"
+            return {"point": self.points[ident][-1], "rolled_back_bytes": 4096}
+        elif kind in ("target.commit", "target.disable"):
+            self.protections.pop(ident, None)
+            self.points.pop(ident, None)
+        return {}
+
+
+def refused(code, message, remedy="Do something else"):
+    return {"code": code, "message": message, "remedy": remedy}
