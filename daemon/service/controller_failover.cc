@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Failover and commit. A failover that did not come to its end leaves the state failing-over and is
 // run again: each step finds out whether it has been taken.
+#include <algorithm>
+
 #include "api/command.h"
+#include "platform/block_table.h"
 #include "service/controller_health.h"
 #include "service/controller_protections.h"
 
@@ -32,6 +35,38 @@ Error no_provider() {
                   "Name the machines in its configuration (serve.qemu), and restart it");
 }
 
+// What the target's last word on its part says against a failover: nothing may be learned only when
+// the source is off already.
+void check_replica(const api::Json& protection, const AgentView& there,
+                   std::vector<Error>& reasons) {
+    const auto machine = text(protection, "machine");
+    const auto target = text(protection, "target");
+    const auto* part = target_part(there, text(protection, "id"));
+    if (part == nullptr) {
+        reasons.push_back(reason("E_NOT_REPLICATING",
+                                 target + " knows nothing of the protection of " + machine,
+                                 "If its state is lost, protect the machine anew"));
+        return;
+    }
+    if (part->state == api::TargetState::error) {
+        reasons.push_back(part->error ? api::from_info(*part->error)
+                                      : reason("E_STATE", target + " reports an error",
+                                               "See the log of ebbd on " + target));
+    }
+    if (!part->newest_point) {
+        reasons.push_back(reason("E_NO_POINT", machine + " has no recovery point yet",
+                                 "Wait for the end of the initial sync: ebbctl jobs"));
+    }
+    for (const auto& disk : protection["disks"]) {
+        const auto id = platform::normal_id(text(disk, "target_id"));
+        const auto is_it = [&](const auto& d) { return platform::normal_id(d.stable_id) == id; };
+        if (std::ranges::any_of(there.last.target->disks, is_it)) continue;
+        reasons.push_back(reason("E_DISK_NOT_FOUND",
+                                 "the replica " + id + " is not attached to " + target,
+                                 "Attach it there; ebbctl disks lists what is"));
+    }
+}
+
 // Of a failover that was begun: from here on the home machine may run.
 bool was_starting(const api::Json& protection) {
     return text(protection, "state") == "failing-over" && protection.value("starting", false);
@@ -52,11 +87,7 @@ std::vector<Error> ControllerProtections::against_failover(const api::Json& prot
     }
     const auto there = agents_.find(target);
     check_joined(target, there, reasons);
-    const auto* part = target_part(there, text(protection, "id"));
-    if (!again && there && (part == nullptr || !part->newest_point)) {
-        reasons.push_back(reason("E_NO_POINT", machine + " has no recovery point yet",
-                                 "Wait for the end of the initial sync: ebbctl jobs"));
-    }
+    if (!again && there && !there->revoked) check_replica(protection, *there, reasons);
     if (auto ok = jobs_.idle(machine); !ok) reasons.push_back(ok.error());
     if (provider_ == nullptr) {
         reasons.push_back(no_provider());
@@ -130,8 +161,25 @@ Status ControllerProtections::source_off(Job& job, const api::Json& protection, 
     return {};
 }
 
+// The target is there, has the journal open, and a point to go to: its own word, now.
+Status ControllerProtections::ask_replica(Job& job, const api::Json& protection) {
+    job.step("asking the target for its points", 1);
+    auto answer = call(job, text(protection, "target"), api::command::target_points,
+                       {{"protection", protection["id"]}}, command_patience);
+    if (!answer) return std::unexpected(answer.error());
+    auto value = api::decode<api::PointsValue>(*answer);
+    if (!value) return std::unexpected(value.error());
+    if (!value->points.empty()) return {};
+    return fail("E_NO_POINT", ErrorCode::refused,
+                text(protection, "target") + " has no recovery point that can be returned to",
+                "Nothing was done. See ebbctl, and the log of ebbd there");
+}
+
 Status ControllerProtections::failover_steps(Job& job, const api::Json& protection,
                                              bool unreachable) {
+    if (text(protection, "state") != "failing-over") {
+        if (auto ok = ask_replica(job, protection); !ok) return ok;
+    }
     if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
     if (text(protection, "state") != "failing-over") {
         job.step("rolling back to the newest point, fencing the source", 40);

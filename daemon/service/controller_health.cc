@@ -148,10 +148,14 @@ const api::SourceProtection* source_part(const std::optional<AgentView>& view,
     return find_part(view->last.source->protections, protection);
 }
 
+const api::TargetProtection* target_part(const AgentView& view, const std::string& protection) {
+    if (!view.last.target) return nullptr;
+    return find_part(view.last.target->protections, protection);
+}
+
 const api::TargetProtection* target_part(const std::optional<AgentView>& view,
                                          const std::string& protection) {
-    if (!view || !view->last.target) return nullptr;
-    return find_part(view->last.target->protections, protection);
+    return view ? target_part(*view, protection) : nullptr;
 }
 
 api::Json with_health(api::Json protection, const std::optional<AgentView>& source,

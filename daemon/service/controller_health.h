@@ -27,8 +27,11 @@ inline constexpr double oldest_point_seconds = 300;
                                                        const std::string& protection);
 [[nodiscard]] const api::TargetProtection* target_part(const std::optional<AgentView>& view,
                                                        const std::string& protection);
+[[nodiscard]] const api::TargetProtection* target_part(const AgentView& view,
+                                                       const std::string& protection);
 // A part would outlive a view that nobody keeps.
 const api::SourceProtection* source_part(std::optional<AgentView>&&, const std::string&) = delete;
 const api::TargetProtection* target_part(std::optional<AgentView>&&, const std::string&) = delete;
+const api::TargetProtection* target_part(AgentView&&, const std::string&) = delete;
 
 }  // namespace ebb::service

@@ -347,12 +347,15 @@ Status ControllerProtections::begin_at_agents(Job& job, const api::Json& protect
     return set(protection, {{"preparing", false}});
 }
 
-// Until the target has a point that the source knows of.
+// Until the target has a point that the source knows of, and that was not there before the job:
+// what agents said before they were asked to begin says nothing of it.
 Status ControllerProtections::wait_until_synced(Job& job, const api::Json& protection) {
     const auto id = text(protection, "id");
     const auto machine = text(protection, "machine");
     const auto target = text(protection, "target");
     job.step("initial sync", 2);
+    const auto kept = job.value("epoch_before");
+    const auto before = kept.is_number() ? kept.get<std::uint64_t>() : 0;
     while (!job.ending()) {
         const auto source = agents_.find(machine);
         const auto there = agents_.find(target);
@@ -380,7 +383,7 @@ Status ControllerProtections::wait_until_synced(Job& job, const api::Json& prote
         }
         job.progress(news);
         if (sent != nullptr && sent->state == api::SourceState::replicating &&
-            received != nullptr && received->newest_point)
+            received != nullptr && received->newest_point && received->newest_point->epoch > before)
             return set(protection, {{"state", "protected"}, {"preparing", false}});
         agents_.wait_for_news(look_again);
     }
@@ -488,6 +491,12 @@ Outcome ControllerProtections::resync(const api::MachineCall& call) {
 // The target knows the protection; its points stay, and everything is sent anew.
 Status ControllerProtections::resync_steps(Job& job, const api::Json& protection) {
     if (job.value("begun") != true) {
+        if (!job.value("epoch_before").is_number()) {
+            const auto there = agents_.find(text(protection, "target"));
+            const auto* part = target_part(there, text(protection, "id"));
+            const bool has_point = part != nullptr && part->newest_point;
+            job.remember({{"epoch_before", has_point ? part->newest_point->epoch : 0}});
+        }
         const auto machine = text(protection, "machine");
         if (auto ok = wait_for_agent(job, machine); !ok) return ok;
         job.step("stopping replication", 0);

@@ -76,6 +76,7 @@ private:
     // controller_failover.cc
     std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
     Status failover_steps(Job& job, const api::Json& protection, bool unreachable);
+    Status ask_replica(Job& job, const api::Json& protection);
     Status source_off(Job& job, const api::Json& protection, bool unreachable);
     Status give_disks_back(Job& job, const api::Json& protection);
     Status start_home(Job& job, const api::Json& protection);

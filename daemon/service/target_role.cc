@@ -259,6 +259,9 @@ void TargetRole::points(const std::string& id, env::Callback<api::Json> done) {
         for (const auto& point : (*found)->target->points()) value.points.push_back(to_api(point));
     } else if ((*found)->failed_over) {
         value.points.push_back((*found)->failed_over_to);
+    } else {
+        const auto closed = fail(ErrorCode::busy, "the protection is not open yet");
+        return done((*found)->has_error ? std::unexpected((*found)->error) : closed);
     }
     done(api::encode(value));
 }
@@ -499,19 +502,14 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
             p.oldest_point_ns = points.front().cut_time.ns;
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;
-        if (core.state == core::TargetState::no_space)
-            p.error = api::to_info({ErrorCode::no_space,
-                                    "replication is paused: the retention volume is full, and the "
-                                    "newest recovery point is not given up",
-                                    "Free space on " + protection.args.retention,
-                                    {}});
         if (core.has_error) p.error = api::to_info(core.error);
         if (core.state == core::TargetState::no_space) {
-            p.error = api::ErrorInfo{
-                "E_NO_SPACE",
-                protection.args.retention +
-                    " is full, and only the newest point is left: replication has paused",
-                "Make room on the volume or enlarge it; replication goes on by itself"};
+            p.error = api::to_info(
+                {ErrorCode::no_space,
+                 "replication is paused: the retention volume " + protection.args.retention +
+                     " is full, and the newest recovery point is not given up",
+                 "Make room on the volume or enlarge it; replication goes on by itself",
+                 {}});
         }
     }
     if (protection.has_error) {

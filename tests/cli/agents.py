@@ -181,6 +181,7 @@ class Source(Agent):
         self.disks = [disk(1, trackable=True, system=True), disk(2, trackable=True)]
         self.target = None  # that finish_sync() and checkpoints give points to
         self.on_shutdown = None
+        self.at_once = False  # says that it replicates as soon as it is asked to begin
         self.epoch = 0
 
     def status(self):
@@ -188,10 +189,12 @@ class Source(Agent):
                            "protections": list(self.protections.values())}}
 
     def run(self, kind, args):
-        if kind == "source.protect":
-            self.protections[args["protection"]] = {
+        if kind == "source.protect":  # once more is no error, and changes nothing
+            self.protections.setdefault(args["protection"], {
                 "id": args["protection"], "state": "initial-sync", "bytes_total": 2 * GIB,
-                "bytes_done": 0, "rate_bytes_per_s": 0}
+                "bytes_done": 0, "rate_bytes_per_s": 0})
+            if self.at_once:
+                self.protections[args["protection"]]["state"] = "replicating"
         elif kind == "source.stop":
             self.protections.pop(args["protection"], None)
         elif kind == "source.checkpoint":

@@ -150,6 +150,16 @@ class ControllerTest(unittest.TestCase):
         self.site.start()
         self.ctl, self.codes, self.run_ctl = self.site.ctl, self.site.codes, self.site.run
 
+    def watch(self, ident):
+        """ebbctl job watch, which has shown something by now."""
+        watching = self.site.begin("job", "watch", str(ident))
+        self.assertTrue(watching.stdout.readline())
+        return watching
+
+    def begin_and_watch(self, *words):
+        """A job that was begun, and somebody who follows it."""
+        return self.watch(self.ctl(*words)["id"])
+
     def finish(self, process, status=0):
         """Output of a command in the background, once it has ended."""
         out, err = process.communicate(timeout=PATIENCE)

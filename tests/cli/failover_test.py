@@ -180,6 +180,42 @@ class Failover(FailoverTest):
         self.assertEqual(self.state(), "protected")
         self.assertTrue(self.machines.runs("shop"))
 
+    def test_a_replica_that_cannot_be_used(self):
+        """It is refused while the source runs, not found out when it does not any more."""
+        self.protect()
+        ident = self.site.protection("shop")["id"]
+        disks = list(self.target.disks)
+        with self.target.lock:
+            self.target.disks = disks[1:]
+        self.target.told()
+        self.assertEqual(self.codes("failover", "shop"), ["E_DISK_NOT_FOUND"])
+        with self.target.lock:
+            self.target.disks = disks
+            self.target.protections[ident].update(state="error", error={
+                "code": "E_IO", "message": "a replica cannot be read", "remedy": ""})
+        self.target.told()
+        self.assertEqual(self.codes("failover", "shop"), ["E_IO"])
+        # A full volume pauses replication; the newest point is as good as ever.
+        with self.target.lock:
+            self.target.protections[ident].update(state="no-space", error={
+                "code": "E_NO_SPACE", "message": "the volume is full", "remedy": ""})
+        self.target.told()
+        self.assertEqual(self.ctl("failover", "shop", "--dry-run")["reasons"], [])
+        with self.target.lock:
+            kept = self.target.protections.pop(ident)
+        self.target.told()
+        self.assertEqual(self.codes("failover", "shop"), ["E_NOT_REPLICATING"])
+        with self.target.lock:
+            self.target.protections[ident] = kept
+        self.target.told()
+        # What the status does not tell, the target itself does.
+        self.target.refusals["target.points"] = "E_BUSY"
+        job = self.ctl("failover", "shop", "--wait", status=4)
+        self.assertEqual(job["error"]["code"], "E_BUSY")
+        self.assertTrue(self.machines.runs("shop"))
+        self.assertNotIn("source.shutdown", [kind for kind, _ in self.source.commands])
+        self.assertEqual(self.state(), "protected")
+
     def test_the_target_fails_in_the_middle(self):
         self.protect()
         self.target.refusals["target.failover"] = "E_CORRUPT"
@@ -194,7 +230,7 @@ class Killed(FailoverTest):
     def interrupted(self, agent, kind, *words):
         """The controller is killed while an agent works on this command."""
         agent.held.add(kind)
-        begun = self.site.begin(*words, "--wait")
+        begun = self.begin_and_watch(*words)
         agent.asked(kind)
         self.site.kill()
         self.site.start()

@@ -119,6 +119,21 @@ class Protection(PairTest):
                          ["protect", "checkpoint", "resync", "disable"])
         self.assertIn("shop", self.run_ctl("jobs").stdout)
 
+    def test_a_resync_needs_a_point_of_its_own(self):
+        """What source and target said of the time before is no end of it."""
+        self.protect()
+        self.source.at_once = True
+        watching = self.begin_and_watch("resync", "shop", "--full")
+        ident = self.source.asked("source.stop")["protection"]
+        self.source.until(lambda: ident in self.source.protections)
+        for _ in range(2):
+            self.source.told()
+            self.target.told()
+        self.assertEqual(self.site.job(2)["state"], "running")
+        with self.source.lock:
+            self.source.point(ident)
+        self.finish(watching)
+
     def test_what_is_wanted_of_the_disks(self):
         self.source.disks.append(disk(3, size=4 * GIB, trackable=True))
         self.target.disks.append(disk(14, size=8 * GIB, usable=True))

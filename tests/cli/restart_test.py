@@ -12,7 +12,7 @@ class Killed(PairTest):
         self.site.start()
 
     def test_protect_goes_on_and_whoever_watches_sees_its_end(self):
-        begun = self.site.begin("protect", "shop", "--target", "vault", "--wait")
+        begun = self.begin_and_watch("protect", "shop", "--target", "vault")
         self.source.asked("source.protect")
         self.source.sync(GIB)
         self.source.told()
@@ -28,7 +28,7 @@ class Killed(PairTest):
 
     def test_protect_before_the_agents_had_answered(self):
         self.target.held.add("target.prepare")
-        begun = self.site.begin("protect", "shop", "--target", "vault", "--wait")
+        begun = self.begin_and_watch("protect", "shop", "--target", "vault")
         self.target.asked("target.prepare")
         self.restart()
         self.target.release()
@@ -39,7 +39,7 @@ class Killed(PairTest):
     def test_a_checkpoint_is_said_to_be_interrupted(self):
         self.protect()
         self.source.held.add("source.checkpoint")
-        begun = self.site.begin("checkpoint", "shop", "--wait")
+        begun = self.begin_and_watch("checkpoint", "shop")
         self.source.asked("source.checkpoint")
         self.restart()
         out, err = begun.communicate()
@@ -53,12 +53,12 @@ class Killed(PairTest):
     def test_disable_is_run_again(self):
         self.protect()
         self.target.held.add("target.disable")
-        begun = self.site.begin("--json", "disable", "shop", "--wait")
+        begun = self.begin_and_watch("disable", "shop")
         self.target.asked("target.disable")
         self.restart()
         out, err = begun.communicate()
         self.assertEqual(begun.returncode, 4, out + err)
-        self.assertIn("E_INTERRUPTED", out)
+        self.assertIn("E_INTERRUPTED", err)
         self.target.release()
         for agent in (self.source, self.target):
             agent.told()
@@ -67,7 +67,7 @@ class Killed(PairTest):
 
     def test_a_resync_goes_on(self):
         self.protect()
-        begun = self.site.begin("resync", "shop", "--full", "--wait")
+        begun = self.begin_and_watch("resync", "shop", "--full")
         self.source.until(lambda: any(
             p["state"] == "initial-sync" for p in self.source.protections.values()))
         self.source.told()
@@ -89,7 +89,7 @@ class Killed(PairTest):
         database.close()
 
     def test_ending_by_a_signal_is_clean(self):
-        begun = self.site.begin("protect", "shop", "--target", "vault", "--wait")
+        begun = self.begin_and_watch("protect", "shop", "--target", "vault")
         self.source.asked("source.protect")
         self.assertEqual(self.site.stop(), 0)
         self.site.start()
