@@ -51,18 +51,19 @@ struct Socket {
     }
 };
 
-// Whether headers and, as long as these say, the body have come.
-bool whole(const std::string& response) {
+// Whether headers and, as long as these say, the body have come. The controller always says.
+bool whole(std::string_view response) {
     constexpr std::string_view name = "\r\nContent-Length: ";
     const auto end = response.find("\r\n\r\n");
     const auto length = response.find(name);
-    if (end == std::string::npos || length == std::string::npos || length > end) return false;
+    if (end == std::string_view::npos || length == std::string_view::npos || length > end)
+        return false;
     std::size_t size = 0;
     std::from_chars(response.data() + length + name.size(), response.data() + end, size);
-    return response.size() >= end + 4 + size;
+    return response.size() - end - 4 >= size;
 }
 
-// Headers and body, until the connection ends where they do not say how long they are.
+// Headers and body.
 std::expected<std::string, Refusal> converse(int fd, const std::string& request) {
     const timeval patience{patience_seconds, 0};
     ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
@@ -115,6 +116,7 @@ Answer parse_response(std::string_view response) {
     const auto end = response.find("\r\n\r\n");
     if (!response.starts_with(version) || end == std::string_view::npos)
         return broken("who answers is no controller");
+    if (!whole(response)) return broken("the controller's answer was cut short");
     unsigned status = 0;
     std::from_chars(response.data() + version.size(), response.data() + end, status);
     auto json = api::parse(response.substr(end + 4));

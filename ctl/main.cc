@@ -290,7 +290,7 @@ const std::pair<std::string, Command>* find(std::vector<std::string>& words) {
     return nullptr;
 }
 
-// Options that stand before the command are put behind it.
+// Options that stand before the command, taken out.
 std::vector<std::string> options_first(std::vector<std::string>& words) {
     std::vector<std::string> before;
     while (!words.empty() && words.front().starts_with("-")) {
@@ -326,7 +326,8 @@ int run(std::vector<std::string> words, const ctl::Report& report) {
     const auto* entry = words.empty() ? nullptr : find(words);
     if (!words.empty() && entry == nullptr)
         return report.misused("there is no command " + words.front());
-    words.insert(words.end(), before.begin(), before.end());
+    // In front: behind, the first of them would be the value of an option that lacks its own.
+    words.insert(words.begin(), before.begin(), before.end());
     auto options = common();
     po::positional_options_description positions;
     if (entry != nullptr) {
