@@ -4,6 +4,7 @@
 #include <linux/notifier.h>
 #include <net/genetlink.h>
 
+#include "compat/netlink.h"
 #include "disk.h"
 #include "group.h"
 #include "netlink.h"
@@ -189,8 +190,10 @@ static int do_attach(struct genl_info *info)
 	if (nla_len(info->attrs[EBB_A_STABLE_ID]) < 2)
 		return refuse(info, -EINVAL, "the stable id is empty");
 	dev = nla_get_u64(info->attrs[EBB_A_DEV]);
+	if (dev >> 32 > EBB_MAJOR_MAX || (u32)dev > MINORMASK)
+		return refuse(info, -ENODEV, "no device has such a number");
 	disk = ebb_disk_attach(nla_get_u32(info->attrs[EBB_A_GROUP]),
-			       MKDEV(dev >> 32, dev & MINORMASK),
+			       MKDEV(dev >> 32, (u32)dev),
 			       nla_data(info->attrs[EBB_A_STABLE_ID]), &why);
 	if (IS_ERR(disk))
 		return refuse(info, PTR_ERR(disk) == -ENXIO ? -ENODEV : PTR_ERR(disk), why);
@@ -414,14 +417,23 @@ static int (*const commands[])(struct genl_info *info) = {
 	[EBB_CMD_EPOCH_ABANDON]		= do_abandon,
 };
 
+/* Not CAP_NET_ADMIN, which whoever configures networks has: a confirmation drops dirty bits. */
 static int doit(struct sk_buff *skb, struct genl_info *info)
 {
 	int err;
 
+	if (!netlink_capable(skb, CAP_SYS_ADMIN))
+		return refuse(info, -EPERM, "CAP_SYS_ADMIN is needed");
 	mutex_lock(&ebb_mutex);
 	err = commands[info->genlhdr->cmd](info);
 	mutex_unlock(&ebb_mutex);
 	return err;
+}
+
+/* As doit(). */
+static int dump_start(struct netlink_callback *cb)
+{
+	return netlink_capable(cb->skb, CAP_SYS_ADMIN) ? 0 : -EPERM;
 }
 
 /* Disks in the order of their ids, which only grow. */
@@ -454,7 +466,7 @@ static int dump_disks(struct sk_buff *skb, struct netlink_callback *cb)
 /* ---- events ---- */
 
 static const struct genl_multicast_group groups[] = {
-	{ .name = EBB_GENL_EVENTS },
+	{ .name = EBB_GENL_EVENTS, EBB_GENL_EVENTS_FLAGS },
 };
 
 static void tell(struct ebb_group *group, struct ebb_disk *disk)
@@ -515,7 +527,7 @@ static struct notifier_block socket_notifier = {
 	.notifier_call = socket_changed,
 };
 
-#define COMMAND(c) { .cmd = (c), .flags = GENL_ADMIN_PERM, .doit = doit }
+#define COMMAND(c) { .cmd = (c), .doit = doit }
 
 static const struct genl_ops ops[] = {
 	COMMAND(EBB_CMD_INFO),
@@ -523,8 +535,8 @@ static const struct genl_ops ops[] = {
 	COMMAND(EBB_CMD_DISK_DETACH),
 	{
 		.cmd	= EBB_CMD_DISK_GET,
-		.flags	= GENL_ADMIN_PERM,
 		.doit	= doit,
+		.start	= dump_start,
 		.dumpit	= dump_disks,
 	},
 	COMMAND(EBB_CMD_DISK_MARK_ALL),

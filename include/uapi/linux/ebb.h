@@ -72,13 +72,15 @@
  *	version: a fresh attach has EBB_RESYNC_NEW set and says so.
  *
  * ACCESS
- *	Generic netlink family EBB_GENL_NAME. All commands need CAP_NET_ADMIN in
- *	the initial user namespace (GENL_ADMIN_PERM). Errors are negative errno in
+ *	Generic netlink family EBB_GENL_NAME. All commands need CAP_SYS_ADMIN in
+ *	the initial user namespace (else -EPERM), as does opening an image device and,
+ *	where the kernel can limit it, listening to events. Errors are negative errno in
  *	the netlink answer, with an extended error message that says what was wrong
- *	(-ENOENT: no such disk, group or pass). All commands may sleep; none waits for
- *	the application's I/O except EBB_CMD_DISK_DETACH, which waits until held and
- *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS
- *	carries EBB_CMD_EVENT.
+ *	(-ENOENT: no such disk, group or pass). All commands may sleep. Two wait for the
+ *	application's I/O: EBB_CMD_DISK_ATTACH until the requests have completed that the
+ *	disk's queue held, and for an empty flush; EBB_CMD_DISK_DETACH until held and
+ *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS carries
+ *	EBB_CMD_EVENT.
  *
  *	The socket that sent EBB_CMD_PASS_BEGIN *owns* the pass: when it closes,
  *	or no command of it has arrived for EBB_A_OWNER_TIMEOUT_MS, the pass is
@@ -114,9 +116,10 @@ enum ebb_cmd {
 	/*
 	 * Attach a live disk. Takes GROUP, DEV, STABLE_ID. Returns a DISK nest.
 	 * -EEXIST attached already, -EINVAL a partition or an id that is empty,
-	 * -EOPNOTSUPP what cannot be tracked (DAX, request-based multipath member,
-	 * zoned, an image device of ebb), -EIO the probe write was not seen,
-	 * -EBUSY the group has a pass, -ENODEV, -ENOMEM.
+	 * -EOPNOTSUPP what cannot be tracked (DAX, zoned, rw_page, an image device of
+	 * ebb), -EIO the probe, an empty flush, was not seen, -EBUSY the group has a
+	 * pass, -ENODEV, -ENOMEM. A disk without requests of its own (dm, md) has no
+	 * queue to wait for: begin the first pass when what was in flight has landed.
 	 */
 	EBB_CMD_DISK_ATTACH,
 	/*
@@ -285,7 +288,6 @@ enum ebb_resync_reason {
 	EBB_RESYNC_ENCRYPTED,		/* a bio with inline encryption */
 	EBB_RESYNC_RESIZED,		/* the size changed */
 	EBB_RESYNC_GONE,		/* hot removed */
-	EBB_RESYNC_HOOK_LOST,		/* interception was found not to work */
 
 	__EBB_RESYNC_MAX
 };

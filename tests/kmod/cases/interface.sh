@@ -19,6 +19,11 @@ image=$(image_of "$id")
 # Nobody without privilege: neither the commands nor the image.
 refused EPERM setpriv --reuid 65534 --regid 65534 --clear-groups ebbtest info
 refused EPERM setpriv --reuid 65534 --regid 65534 --clear-groups ebbtest mark-all "$id"
+refused EPERM setpriv --bounding-set -sys_admin ebbtest confirm 1
+refused EPERM setpriv --bounding-set -sys_admin ebbtest list
+# No number of a device wraps round to another's.
+number=$(stat -c '%t %T' "$d")
+refused ENODEV ebbtest attach $(((0x${number% *} + 4096) << 32 | 0x${number#* })) wrapped 1
 setpriv --reuid 65534 --regid 65534 --clear-groups dd if="$image" of=/dev/null count=1 2>/dev/null &&
     fail "anybody may open the image"
 refused EOPNOTSUPP ebbtest attach "$image" img 1

@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 
@@ -377,6 +378,8 @@ std::string device_path(std::uint64_t dev) {
 }
 
 std::uint64_t device_number(const std::string& path) {
+    if (!path.empty() && path.find_first_not_of("0123456789") == std::string::npos)
+        return std::strtoull(path.c_str(), nullptr, 10);
     struct stat status{};
     if (stat(path.c_str(), &status) != 0 || !S_ISBLK(status.st_mode)) return 0;
     return static_cast<std::uint64_t>(major(status.st_rdev)) << 32 | minor(status.st_rdev);
