@@ -302,12 +302,13 @@ close:
 	return ERR_PTR(err);
 }
 
-/* Tracked again; what was written meanwhile is not known. */
+/* Tracked again; what was written meanwhile is not known, and has landed before that is said. */
 static void undo_detach(struct ebb_disk *disk)
 {
 	WRITE_ONCE(disk->detaching, false);
 	WRITE_ONCE(disk->draining, false);
 	hlist_add_head_rcu(&disk->node, ebb_disk_bucket(disk->gd));
+	let_older_writes_land(disk);
 	ebb_disk_flag(disk, EBB_RESYNC_UNTRACKED_WRITE);
 }
 
