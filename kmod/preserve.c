@@ -15,6 +15,7 @@
 #include "preserve.h"
 
 #define READ_BLOCKS	32	/* of one read, at most */
+#define RELEASE_BATCH	32	/* held writes that are looked at with interrupts off */
 
 static struct workqueue_struct *read_wq;
 static struct workqueue_struct *deadline_wq;
@@ -254,10 +255,18 @@ static void release_work(struct work_struct *work)
 	struct ebb_disk *disk = container_of(work, struct ebb_disk, release_work);
 	struct ebb_write *w, *next;
 	struct blk_plug plug;
+	unsigned int nr = 0;
 	LIST_HEAD(go);
 
 	spin_lock_irq(&disk->hold_lock);
 	list_for_each_entry_safe(w, next, &disk->held, held) {
+		/* Interrupts come in between: nobody but this work takes any off the list. */
+		if (++nr % RELEASE_BATCH == 0) {
+			spin_unlock_irq(&disk->hold_lock);
+			cond_resched();
+			spin_lock_irq(&disk->hold_lock);
+			next = list_next_entry(w, held);
+		}
 		if (!may_go(disk, w))
 			continue;
 		count_held(disk, w);
