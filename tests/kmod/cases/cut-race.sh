@@ -29,8 +29,11 @@ finish() {
     rmmod stall
     nullb_gone cr
 }
-"$W/stalled" if=/dev/zero of="$n" bs=4k count=1 seek=7 oflag=direct conv=notrunc 2>"$W/a.out" &
-first=$!
+# It stands still with interrupts off: they and all the others have the first CPU.
+taskset -cp 0 $$ >/dev/null
+for irq in /proc/irq/*/smp_affinity_list; do echo 0 >"$irq"; done 2>/dev/null
+taskset -c 1 "$W/stalled" if=/dev/zero of="$n" bs=4k count=1 seek=7 oflag=direct conv=notrunc 2>"$W/a.out" &
+first=$! # taskset becomes it
 background+=("$first")
 waiting() { [ "$(cat /sys/module/stall/parameters/waiting)" = 1 ]; }
 wait_for 20 waiting || fail "the first write does not come by"
