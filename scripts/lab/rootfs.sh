@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
 packages=$(grep -v '^#' "$LAB/rootfs.txt" | paste -sd, -)
-dest=$EBB_CACHE/rootfs/$(hash_text "$packages" recipe-1)
+dest=$EBB_CACHE/rootfs/$(hash_text "$packages" recipe-2)
 
 make_rootfs() {
     local t=$1 mirror
@@ -22,19 +22,24 @@ make_rootfs() {
     echo ebb-guest >"$t/etc/hostname"
     printf '127.0.0.1 localhost ebb-guest\n' >"$t/etc/hosts"
     # Tests speak of devices by stable names and of md and LVM by their own commands; nothing is
-    # assembled behind their back.
+    # assembled behind their back. What is replaced is kept for those that want a machine as Debian
+    # installs it: tests/vm/stock_guest.sh puts it back.
+    local stock=$t/usr/share/ebb-lab/stock
+    mkdir -p "$stock"
+    mv "$t/etc/lvm/lvm.conf" "$t"/usr/lib/udev/rules.d/64-md-raid-assembly.rules "$stock/"
+    if [ -e "$t/etc/mdadm/mdadm.conf" ]; then mv "$t/etc/mdadm/mdadm.conf" "$stock/"; fi
     printf 'devices { hints = "none" }\nactivation { monitoring = 0 }\nglobal { event_activation = 0 }\nbackup { backup = 0 archive = 0 }\n' \
         >"$t/etc/lvm/lvm.conf"
-    rm -f "$t"/lib/udev/rules.d/64-md-raid-assembly.rules \
-        "$t"/usr/lib/udev/rules.d/64-md-raid-assembly.rules
     echo 'AUTO -all' >"$t/etc/mdadm/mdadm.conf"
 }
 
 lab_lock rootfs
 if [ ! -e "$dest/.complete" ]; then
     say "making the guests' root filesystem"
-    rm -rf "$EBB_CACHE/rootfs"
+    # Guests of another tree may run on one of another recipe: only what is old goes.
     mkdir -p "$EBB_CACHE/rootfs"
+    find "$EBB_CACHE/rootfs" -mindepth 1 -maxdepth 1 -mtime +7 -exec rm -rf {} +
+    rm -rf "$dest"
     make_rootfs "$dest"
     : >"$dest/.complete"
 fi
