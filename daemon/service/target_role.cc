@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 
 #include "format/message.h"
 #include "platform/file_store.h"
@@ -186,16 +187,30 @@ void TargetRole::prepare(const api::TargetPrepareArgs& args, env::Callback<api::
     if (!nodes) return done(std::unexpected(nodes.error()));
     auto protection = std::make_shared<Protection>();
     protection->args = args;
-    if (auto ok = attach(*protection, *nodes); !ok) return done(std::unexpected(ok.error()));
+    if (auto ok = attach(*protection, *nodes); !ok) {
+        unmark(args.protection);
+        return done(std::unexpected(ok.error()));
+    }
     protections_[args.protection] = protection;
     open(protection, [this, id = args.protection, done = std::move(done)](Status status) mutable {
-        if (!status) protections_.erase(id);
+        if (!status) {
+            protections_.erase(id);
+            unmark(id);
+        }
         if (status) status = save();
         plain(std::move(done))(std::move(status));
     });
 }
 
+// A mark that is left keeps a disk from others, no more: the next start removes it.
+void TargetRole::unmark(const std::string& id) {
+    if (auto ok = marks_.remove(id); !ok)
+        std::cerr << "ebbd: protection " << id << ": " << ok.error().message << "\n";
+}
+
+// Whatever happens from here on, nobody but this daemon takes the disks: they are marked first.
 Status TargetRole::attach(Protection& protection, const std::vector<std::string>& nodes) {
+    if (auto ok = marks_.add(protection.args.protection, nodes); !ok) return ok;
     const std::string folder = protection.args.retention + "/" + protection.args.protection;
     auto volume = platform::DirectoryVolume::open(loop_, folder);
     if (!volume) return std::unexpected(volume.error());
@@ -325,6 +340,7 @@ void TargetRole::give_up(const std::string& id, env::Callback<api::Json> done) {
                 protections_.erase(id);
                 status = save();
             }
+            if (status) unmark(id);
             loop_.post([protection, folder] {
                 protection->volume.reset();
                 std::error_code ignored;
@@ -425,6 +441,11 @@ Status TargetRole::load() {
         }
         protections_[args->protection] = protection;
     }
+    std::set<std::string> known;
+    for (const auto& [id, protection] : protections_) known.insert(id);
+    if (auto ok = marks_.keep(known); !ok)
+        std::cerr << "ebbd: " << platform::replica_marks_folder << ": " << ok.error().message
+                  << "\n";
     // All are known, hence owned, before any is checked.
     for (auto& [id, protection] : protections_) {
         if (protection->failed_over) continue;

@@ -12,6 +12,7 @@
 #include "platform/aio_disk.h"
 #include "platform/directory_volume.h"
 #include "platform/event_loop.h"
+#include "platform/replica_marks.h"
 #include "platform/target_checks.h"
 #include "platform/tls.h"
 #include "service/config.h"
@@ -57,6 +58,7 @@ private:
     [[nodiscard]] Verdict examine(const api::TargetPrepareArgs& args) const;
     [[nodiscard]] Result<std::vector<std::string>> check(const api::TargetPrepareArgs& args) const;
     Status attach(Protection& protection, const std::vector<std::string>& nodes);
+    void unmark(const std::string& id);
     void open(const Shared& protection, env::StatusCallback done);
     void close(const Shared& protection, env::StatusCallback done);
     void points(const std::string& id, env::Callback<api::Json> done);
@@ -76,6 +78,7 @@ private:
     const Config config_;
     platform::LoopClock clock_;
     platform::TargetHost host_;
+    platform::ReplicaMarks marks_;
     std::map<std::string, Shared> protections_;
     std::unique_ptr<platform::TlsAcceptor> acceptor_;
 };
