@@ -14,7 +14,7 @@ next one gets a new one. Lines of a case's head say what it needs:
     # check: 6.1 debug                 part of `make check` on these kernels
     # machine: own                     has a machine for itself
     # threads: single                  the virtual CPUs take turns (see docs/testing.md)
-    # timeout: SECONDS                 (default 90; four times that under the debug kernel)
+    # timeout: SECONDS                 (default 240; four times that under the debug kernel)
 """
 import argparse
 import concurrent.futures
@@ -49,7 +49,7 @@ class Case:
         self.check = head.get("check", "").split()
         self.own = head.get("machine") == "own"
         self.threads = head.get("threads", "multi")
-        self.timeout = int(head.get("timeout", "90"))
+        self.timeout = int(head.get("timeout", "240"))
 
 
 class Machine:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# timeout: 150
 # Whole disks: buffered, direct, libaio batches and io_uring writes on every kind of disk at once; the
 # replica equals the disk byte by byte, and every cut on the way holds the stamps it must.
 load

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# timeout: 150
 # Writes through a partition, LVM on two disks and md raid1, as filesystems and databases reach disks.
 load
 v=$(disk virtio0) s0=$(disk scsi0) s1=$(disk scsi1) l0=$(disk virtio1) l1=$(nullb pm 64) || fail "disks"
