@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # install.sh install|uninstall: with DESTDIR and PREFIX (/usr) from the environment. Installs what
 # `make build` has built (BUILD names another folder), systemd units, man pages, and the module: its
-# source for DKMS, the file that has it loaded at boot, its udev rules and the header of its
-# interface. The paths are those of Debian and of CentOS and RHEL alike. On a live system (no
-# DESTDIR) the module is also registered with DKMS and built for this kernel. Configuration and
-# state (/etc/ebb, /var/lib/ebb) are never touched.
+# source for DKMS, the file that has it loaded at boot, the header of its interface; udev rules and
+# what brings them into an initramfs. The paths are those of Debian and of CentOS and RHEL alike. On
+# a live system (no DESTDIR) the module is also registered with DKMS and built for this kernel.
+# Configuration and state (/etc/ebb, /var/lib/ebb) are never touched.
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dest=${DESTDIR:-}
@@ -28,6 +28,9 @@ files() {
     for rule in "$top"/udev/*.rules; do
         echo "0644 $rule $prefix/lib/udev/rules.d/$(basename "$rule")"
     done
+    # Read from /usr alone; with another prefix a package or the administrator links them.
+    echo "0755 $top/packaging/initramfs-tools/ebb $prefix/share/initramfs-tools/hooks/ebb"
+    echo "0755 $top/packaging/dracut/module-setup.sh $prefix/lib/dracut/modules.d/90ebb/module-setup.sh"
     echo "0644 $top/include/uapi/linux/ebb.h $prefix/include/linux/ebb.h"
     echo "0644 $top/docs/man/ebbctl.1 $prefix/share/man/man1/ebbctl.1"
     echo "0644 $top/docs/man/ebbd.8 $prefix/share/man/man8/ebbd.8"
@@ -35,6 +38,8 @@ files() {
     for text in "$top/README.md" "$top/CHANGELOG.md" "$top/docs/operations.md" "$top"/LICENSES/*.txt; do
         echo "0644 $text $prefix/share/doc/ebb/$(basename "$text")"
     done
+    text=docs/decisions/0301-replicas-and-lvm.md
+    echo "0644 $top/$text $prefix/share/doc/ebb/$(basename "$text")"
 }
 
 fill_in() {
@@ -94,6 +99,9 @@ register() {
 }
 
 unregister() {
+    if [ -n "$(find /etc/ebb/replicas -type f 2>/dev/null)" ]; then
+        echo "install: disks of this machine hold replicas (/etc/ebb/replicas): nothing keeps LVM and md from them now" >&2
+    fi
     if [ -d /run/systemd/system ]; then
         systemctl disable --now "${units[@]/%/.service}" 2>/dev/null || true
     fi

@@ -98,7 +98,9 @@ check "the units start what was installed" unit_starts_installed_daemon "$root/u
 check "man pages render without a warning" man_renders
 check "the module is loaded at boot" grep -qx ebb "$root/usr/lib/modules-load.d/ebb.conf"
 check "the header is there" test -f "$root/usr/include/linux/ebb.h"
-check "udev rules are there" test -n "$(find "$root/usr/lib/udev/rules.d" -name '*.rules')"
+check "udev rules are there" cmp "$top/udev/60-ebb.rules" "$root/usr/lib/udev/rules.d/60-ebb.rules"
+check "initramfs-tools has a hook" test -x "$root/usr/share/initramfs-tools/hooks/ebb"
+check "dracut has a module" bash -n "$root/usr/lib/dracut/modules.d/90ebb/module-setup.sh"
 check "DKMS builds the module" built_by_dkms
 check "another prefix is followed" other_prefix
 mkdir -p "$root/etc/ebb" && echo '{}' >"$root/etc/ebb/ebbd.json"

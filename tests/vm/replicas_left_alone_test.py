@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""replicas_left_alone_test.py [BUILD_DIR]: a source whose disks are an LVM physical volume and the two
-halves of an md mirror, and a target with Debian's own configuration of LVM and mdadm, on which these
-disks could be activated and assembled at any moment. They are not: when ebbd ends, is killed, after
+"""replicas_left_alone_test.py [BUILD_DIR [--without-rule]]: a source whose disks are an LVM physical
+volume and the two halves of an md mirror, and a target with Debian's own configuration of LVM and
+mdadm, on which these disks could be activated and assembled at any moment. They are not: when ebbd ends, is killed, after
 a power cut before ebbd runs, and by hand with the configuration that the documentation names; not a
 byte of them changes. The target's own volume group comes up at each boot, so something does look;
-and once the protection has been disabled, the same events do activate, assemble and write."""
+and once the protection has been disabled, the same events do activate, assemble and write.
+--without-rule: the same without udev's rule; it fails."""
 import hashlib
 import os
 import subprocess
@@ -23,7 +24,7 @@ WWN_SOURCE, WWN_TARGET = 0x5000C2900000A100, 0x5000C2900000B100
 SIZE = "24M"
 RETENTION, SYSTEM = WWN_TARGET + 4, WWN_TARGET + 5
 HOME = "/var/lib/ebb"
-RULE = "/ebb/udev/60-ebb.rules"
+RULE = "" if "--without-rule" in sys.argv else "/ebb/udev/60-ebb.rules"
 
 SOURCE = """
 set -e
