@@ -145,6 +145,10 @@ private:
         beast::flat_buffer buffer;
         http::response_parser<http::string_body> parser;
         parser.body_limit(http_body_limit);
+        // The head by itself first: see http_read().
+        ok = run("the answer of " + host_,
+                 [&](auto done) { http::async_read_header(*stream_, buffer, parser, done); });
+        if (!ok) return std::unexpected(ok.error());
         ok = run("the answer of " + host_,
                  [&](auto done) { http::async_read(*stream_, buffer, parser, done); });
         if (!ok) return std::unexpected(ok.error());

@@ -26,6 +26,14 @@ struct HttpPeer {
     std::string serial;
 };
 
+// A whole message, the head by itself first: read in one go, a body over the parser's limit is
+// noticed by Beast 1.74 and then forgotten, and memory is reserved for all of it.
+template <class Stream, class Buffer, class Parser>
+void http_read(Stream& stream, Buffer& buffer, Parser& parser, boost::system::error_code& error) {
+    boost::beast::http::read_header(stream, buffer, parser, error);
+    if (!error) boost::beast::http::read(stream, buffer, parser, error);
+}
+
 // Answers request after request until the client or `stopping` ends it, or it sends no HTTP.
 template <class Stream>
 void http_serve(Stream& stream, const HttpPeer& peer, const std::atomic<bool>& stopping,
@@ -37,7 +45,7 @@ void http_serve(Stream& stream, const HttpPeer& peer, const std::atomic<bool>& s
         http::request_parser<http::string_body> parser;
         parser.body_limit(http_body_limit);
         pace.awaits_request(first);
-        http::read(stream, buffer, parser, error);
+        http_read(stream, buffer, parser, error);
         if (error) return;
         pace.handles();
         auto& message = parser.get();
