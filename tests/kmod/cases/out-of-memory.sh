@@ -4,10 +4,10 @@
 # Allocations fail (fault injection, for the writers alone): no leaf of the map means coarse marks, and
 # no structure, nor any in the reserve, means that a write waits for one. Nothing is lost, none fails.
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
-inject() { # inject NAME PERCENT: for tasks that ask for it, where the allocation may not wait
+inject() { # inject NAME SETTING=VALUE...
     local dir=/sys/kernel/debug/$1 set
     [ -d "$dir" ] || skip "no $1"
-    for set in task-filter=1 ignore-gfp-wait=1 times=-1 interval=1 verbose=0 "probability=$2"; do
+    for set in times=-1 interval=1 verbose=0 "${@:2}" probability=100; do
         echo "${set#*=}" >"$dir/${set%%=*}" || fail "inject $1 $set"
     done
 }
@@ -19,8 +19,8 @@ finish() {
 load
 n=$(nullb om 64 submit_queues=1 hw_queue_depth=1024 irqmode=2 completion_nsec=1000000000) || fail "null_blk"
 id=$(attach "$n" 1)
-inject fail_page_alloc 100
-[ ! -e /sys/kernel/debug/fail_page_alloc/min-order ] || echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
+# For the writer alone, and where an allocation may not wait.
+inject fail_page_alloc task-filter=1 ignore-gfp-wait=1 min-order=0
 (echo 1 >/proc/self/make-it-fail
     exec dd if=/dev/urandom of="$n" bs=4k count=3 seek=1000 oflag=direct conv=notrunc 2>"$W/dd.out") || fail "the write"
 echo 0 >/sys/kernel/debug/fail_page_alloc/probability
@@ -30,8 +30,8 @@ say "coarse marks $coarse, dirty blocks $dirty"
 [ "$dirty" = 256 ] || fail "a coarse mark is not its chunk"
 replicate r 1 "$id" --interval 100 --compare
 replica_good r 1
-# More at once than the reserve has (256), and the cache of the structures, alone, gives none. Without
-# that, 600 are on their way at once.
+# More at once than the reserve has (256), and the cache of the structures, alone, gives none to anybody.
+# Without that, more are on their way at once.
 echo none >"/sys/block/${n##*/}/queue/scheduler"
 inflight() { awk '{print $2}' "/sys/block/${n##*/}/inflight"; }
 flood() { # flood NUMBER: so many writes; prints the most that were in flight at once
@@ -48,10 +48,9 @@ flood() { # flood NUMBER: so many writes; prints the most that were in flight at
     echo "$most"
 }
 plenty=$(flood 1200) || exit 1
-echo 1 >/sys/kernel/debug/failslab/cache-filter
-inject failslab 100
 replicate s 1 "$id" --initial --interval 300 --compare
-short=$(echo 1 >/proc/self/make-it-fail && flood 1800) || exit 1
+inject failslab task-filter=0 ignore-gfp-wait=0 cache-filter=1
+short=$(flood 1800) || exit 1
 echo 0 >/sys/kernel/debug/failslab/probability
 say "in flight at once: $plenty, without memory $short"
 [ "$plenty" -gt 300 ] || fail "not even with memory: the test proves nothing"
