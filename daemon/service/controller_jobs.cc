@@ -243,8 +243,10 @@ Result<std::vector<api::Json>> ControllerJobs::all() {
     std::vector<api::Json> documents;
     const std::lock_guard lock(mutex_);
     for (auto& [key, document] : *stored) {
-        const auto* job = find(id_of(document));
-        documents.push_back(job != nullptr ? job->document_ : std::move(document));
+        if (const auto* job = find(id_of(document)))
+            documents.push_back(job->document_);
+        else
+            documents.push_back(std::move(document));
     }
     std::ranges::sort(documents, {}, id_of);
     return documents;
