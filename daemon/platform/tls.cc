@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <boost/asio/connect.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <deque>
 
@@ -20,6 +21,8 @@ using Stream = asio::ssl::stream<tcp::socket>;
 namespace {
 
 constexpr auto handshake_limit = std::chrono::seconds(15);
+// For what is queued when a connection is closed to go out, and for the peer to take it.
+constexpr auto linger_limit = std::chrono::seconds(3);
 constexpr std::size_t read_bytes = 256 << 10;
 // Frames are gathered up to this before they are encrypted and sent as one.
 constexpr std::size_t write_bytes = 1 << 20;
@@ -32,7 +35,10 @@ class TlsConnection final : public env::Connection,
                             public std::enable_shared_from_this<TlsConnection> {
 public:
     TlsConnection(EventLoop& loop, TlsContext context)
-        : loop_(loop), context_(std::move(context)), stream_(loop.context(), *context_) {}
+        : loop_(loop),
+          context_(std::move(context)),
+          stream_(loop.context(), *context_),
+          linger_(loop.context()) {}
 
     Stream& stream() { return stream_; }
     tcp::socket& socket() { return stream_.next_layer(); }
@@ -50,7 +56,7 @@ public:
     }
 
     void send(env::Frame frame) override {
-        if (ended_) return;
+        if (ended_ || closing_) return;
         unsent_ += frame.size();
         queue_.push_back(std::move(frame));
         if (writing_.empty()) {
@@ -78,21 +84,34 @@ public:
         loop_.post([self = shared_from_this()] { self->deliver(); });
     }
 
+    // The word of a refusal is in the queue as often as not. Closing at once would drop it, and so
+    // would leaving unread what the peer has sent: the kernel answers that with a reset.
     void close() override {
-        end(Error{ErrorCode::closed, "the connection was closed on this side", {}, {}});
+        if (ended_ || closing_) return;
+        closing_ = true;
+        error_ = Error{ErrorCode::closed, "the connection was closed on this side", {}, {}};
+        linger_.expires_after(linger_limit);
+        linger_.async_wait([self = shared_from_this()](const auto& code) {
+            if (!code) self->end(self->error_);
+        });
+        loop_.post([self = shared_from_this()] {
+            self->report();
+            self->write();
+            if (!self->reading_ && !self->ended_) self->read();
+        });
     }
 
 private:
     // Whole frames to the handler, then on reading.
     void deliver() {
-        while (!paused_ && !ended_ && frame_) {
+        while (!paused_ && !ended_ && !closing_ && frame_) {
             auto next = splitter_.next();
             if (!next) return end(next.error());
             if (!*next) break;
             frame_(std::move(**next));
         }
         if (ended_) return report();
-        if (!paused_ && frame_ && !reading_) read();
+        if (!paused_ && !closing_ && frame_ && !reading_) read();
     }
 
     void read() {
@@ -102,13 +121,19 @@ private:
                                 [self = shared_from_this()](const auto& code, std::size_t size) {
                                     self->reading_ = false;
                                     if (code) return self->end(network_error(code, "reading"));
+                                    if (self->closing_) return self->read();
                                     self->splitter_.push(std::span(self->input_).first(size));
                                     self->deliver();
                                 });
     }
 
     void write() {
-        if (ended_ || !writing_.empty() || queue_.empty()) return;
+        if (ended_ || !writing_.empty()) return;
+        if (queue_.empty()) {
+            boost::system::error_code ignored;
+            if (closing_) socket().shutdown(tcp::socket::shutdown_send, ignored);
+            return;
+        }
         while (!queue_.empty() && (writing_.empty() || writing_.size() < write_bytes)) {
             auto& frame = queue_.front();
             if (writing_.empty())
@@ -133,6 +158,7 @@ private:
         ended_ = true;
         error_ = std::move(error);
         queue_.clear();
+        linger_.cancel();
         boost::system::error_code ignored;
         socket().shutdown(tcp::socket::shutdown_both, ignored);
         socket().close(ignored);
@@ -160,7 +186,9 @@ private:
     format::FrameSplitter splitter_;
     bool reading_ = false;
     bool paused_ = false;
+    bool closing_ = false;  // on this side: what is queued goes out, nothing comes in
     bool ended_ = false;
+    asio::steady_timer linger_;
     Error error_;
     std::move_only_function<void(env::Frame)> frame_;
     std::move_only_function<void(Error)> closed_;
