@@ -39,6 +39,11 @@ Result<std::unique_ptr<DirectoryVolume>> DirectoryVolume::open(EventLoop& loop,
         return system_fail(errno, "make directory " + path);
     FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory.valid()) return system_fail(errno, "open " + path);
+    // Its own name is to be as durable as what is in it, whoever has made it.
+    const FileDescriptor parent(
+        ::openat(directory.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!parent.valid() || ::fsync(parent.get()) != 0)
+        return system_fail(errno, "sync the directory of " + path);
     if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK)
             return fail(ErrorCode::busy, path + " is in use by another daemon");
