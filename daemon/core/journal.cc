@@ -36,6 +36,14 @@ format::RecordBytes record_of(const format::Payload& payload) {
 
 }  // namespace
 
+Error Journal::lost() {
+    return {
+        ErrorCode::not_found, "the journal of this protection is not on its retention volume",
+        "Mount the volume that holds it. If it is lost, so are the recovery points: disable the "
+        "protection, and protect the machine again",
+        "E_RETENTION_LOST"};
+}
+
 std::string Journal::epoch_name(std::uint64_t epoch) {
     std::string number(digits, '0');
     for (std::size_t i = digits; i > 0; --i, epoch >>= 4) {
@@ -111,7 +119,7 @@ Task<Status> Journal::write_session(format::SessionFile session) {
     co_return status;
 }
 
-Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session) {
+Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, bool make) {
     closed_.clear();
     open_.reset();
     chain_ = {};
@@ -128,6 +136,7 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session) 
                 co_return fail(ErrorCode::corrupt, "the journal has epochs and no meta file");
             }
         }
+        if (!make) co_return std::unexpected(lost());
         auto made = co_await replace_file(meta_name, format::encode(meta));
         if (!made) co_return made;
     } else {

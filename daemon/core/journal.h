@@ -42,8 +42,10 @@ class Journal {
 public:
     explicit Journal(env::Volume& volume) : volume_(volume) {}
 
-    // Recovers what is there, or makes it. After this nothing that was found can be lost any more.
-    [[nodiscard]] Task<Status> open(const format::MetaFile& meta, std::uint64_t session);
+    // Recovers what is there, or makes it if it may (else E_RETENTION_LOST). After this nothing
+    // that was found can be lost any more.
+    [[nodiscard]] Task<Status> open(const format::MetaFile& meta, std::uint64_t session,
+                                    bool make = true);
 
     [[nodiscard]] Task<Status> begin(std::uint64_t epoch, format::BeginRecord record);
     // These are durable when they return. E_NO_SPACE leaves the journal as it was; after any other
@@ -67,6 +69,8 @@ public:
     [[nodiscard]] std::uint64_t bytes() const;
 
     static constexpr const char* meta_name = "meta";
+    // E_RETENTION_LOST: there has been a journal, and it is not there.
+    [[nodiscard]] static Error lost();
     [[nodiscard]] static std::string epoch_name(std::uint64_t epoch);
     // The epoch of a journal file's name.
     [[nodiscard]] static std::optional<std::uint64_t> epoch_of(const std::string& name);

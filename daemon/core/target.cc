@@ -213,7 +213,7 @@ Task<Status> Target::Impl::recover() {
                                                    " is smaller than its source disk");
         }
     }
-    auto status = co_await journal_.open(meta, config_.session);
+    auto status = co_await journal_.open(meta, config_.session, !config_.must_exist && !ready_);
     if (!status) co_return status;
     restore_pass();
     co_return Status{};

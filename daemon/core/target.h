@@ -28,6 +28,8 @@ struct TargetConfig {
     Uuid protection;
     std::vector<TargetDisk> disks;
     std::uint64_t session = 0;  // a source with an older one is fenced
+    // The journal is not made: there has been one.
+    bool must_exist = false;
     // Closings up to this wait in memory until they are whole.
     std::uint64_t closing_budget_bytes = 128ULL << 20;
     std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
@@ -96,7 +98,7 @@ public:
     ~Target();
 
     // Recovers the journal, or makes it on an empty volume. E_REFUSED: it belongs to another
-    // protection or to other disks; E_CORRUPT.
+    // protection or to other disks; E_RETENTION_LOST: it must exist and does not; E_CORRUPT.
     void open(env::StatusCallback done);
     // A connection of a source, authenticated as one that may speak for this protection. Takes
     // the place of the one before. Not before open() is done.

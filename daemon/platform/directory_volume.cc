@@ -34,8 +34,8 @@ DirectoryVolume::DirectoryVolume(EventLoop& loop, std::string path, FileDescript
 DirectoryVolume::~DirectoryVolume() = default;
 
 Result<std::unique_ptr<DirectoryVolume>> DirectoryVolume::open(EventLoop& loop,
-                                                               const std::string& path) {
-    if (::mkdir(path.c_str(), directory_mode) != 0 && errno != EEXIST)
+                                                               const std::string& path, bool make) {
+    if (make && ::mkdir(path.c_str(), directory_mode) != 0 && errno != EEXIST)
         return system_fail(errno, "make directory " + path);
     FileDescriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory.valid()) return system_fail(errno, "open " + path);

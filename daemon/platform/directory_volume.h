@@ -15,9 +15,10 @@ namespace ebb::platform {
 
 class DirectoryVolume final : public env::Volume {
 public:
-    // The directory is made (one level) if it is not there, and locked against other daemons:
-    // E_BUSY if another one has it.
-    static Result<std::unique_ptr<DirectoryVolume>> open(EventLoop& loop, const std::string& path);
+    // The directory is locked against other daemons: E_BUSY if another one has it. If it is not
+    // there it is made (one level), or E_NOT_FOUND. Blocks.
+    static Result<std::unique_ptr<DirectoryVolume>> open(EventLoop& loop, const std::string& path,
+                                                         bool make = true);
     // Waits for the call under way.
     ~DirectoryVolume() override;
 
