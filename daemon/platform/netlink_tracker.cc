@@ -248,6 +248,22 @@ void NetlinkTracker::detach(env::StatusCallback done) {
         std::move(done));
 }
 
+Status NetlinkTracker::detach_group(std::uint32_t group) {
+    auto commands = NetlinkClient::open();
+    if (!commands) return std::unexpected(commands.error());
+    auto present = commands->call({.command = EBB_CMD_DISK_GET, .dump = true});
+    if (!present) return std::unexpected(present.error());
+    Status result;
+    for (const auto& disk : *present) {
+        if (disk.disk.number(EBB_DISK_A_GROUP) != group) continue;
+        const auto id = static_cast<std::uint32_t>(disk.disk.number(EBB_DISK_A_ID));
+        auto gone = commands->call({.command = EBB_CMD_DISK_DETACH, .u32 = {{EBB_A_DISK_ID, id}}});
+        if (!gone && gone.error().code != ErrorCode::not_found)
+            result = std::unexpected(gone.error());
+    }
+    return result;
+}
+
 void NetlinkTracker::incarnation(env::Callback<Uuid> done) {
     command_->submit<Uuid>(
         [this]() -> Result<Uuid> {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "env/tracker.h"
+#include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
 #include "platform/file_descriptor.h"
 #include "platform/netlink.h"
@@ -16,23 +16,17 @@
 
 namespace ebb::platform {
 
-struct TrackDisk {
-    std::string stable_id;
-    std::string node;
-    std::uint64_t size = 0;  // bytes
-};
-
-class NetlinkTracker final : public env::Tracker {
+class NetlinkTracker final : public DiskTracker {
 public:
-    // Attaches the disks to the group, in DiskIndex order; those that are there already under the
-    // same id stay as they are. Blocks. On an error nothing stays attached that was not before.
+    // As AttachDisks; disks that are there already under the same id stay as they are.
     static Result<std::unique_ptr<NetlinkTracker>> open(EventLoop& loop, std::uint32_t group,
                                                         const std::vector<TrackDisk>& disks);
     ~NetlinkTracker() override;
 
-    // Detaches all disks: what they have changed is forgotten.
-    void detach(env::StatusCallback done);
+    // Detaches what an earlier run has left attached to the group. Blocks; any thread.
+    static Status detach_group(std::uint32_t group);
 
+    void detach(env::StatusCallback done) override;
     void incarnation(env::Callback<Uuid> done) override;
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
     void mark_all(DiskIndex disk, env::StatusCallback done) override;

@@ -135,35 +135,43 @@ bool Agent::pause(std::chrono::milliseconds time) {
     return !stopping_;
 }
 
-api::ExchangeRequest Agent::status() {
+// Empty: a role is not ready for it.
+std::optional<api::ExchangeRequest> Agent::status() {
     api::ExchangeRequest request;
     request.protocol = api::protocol_version;
     request.version = version;
     request.incarnation = incarnation_;
     request.machine = machine_info(config_.name);
-    auto gathered = std::make_shared<std::promise<api::ExchangeRequest>>();
+    auto gathered = std::make_shared<std::promise<std::optional<api::ExchangeRequest>>>();
     auto future = gathered->get_future();
     loop_.post([this, alive = std::weak_ptr<char>(alive_), gathered, request]() mutable {
-        if (!alive.expired()) {
-            for (auto* role : roles_) role->fill(request);
-        }
-        gathered->set_value(std::move(request));
+        bool all = !alive.expired();
+        for (auto* role : roles_) all = all && role->fill(request);
+        gathered->set_value(all ? std::optional(std::move(request)) : std::nullopt);
     });
     // A loop that has ended drops what was posted to it.
     for (;;) {
         if (future.wait_for(between_exchanges) == std::future_status::ready) return future.get();
         const std::lock_guard lock(mutex_);
-        if (stopping_) return request;
+        if (stopping_) return std::nullopt;
     }
 }
 
 Status Agent::exchange() {
-    auto request = status();
+    // What a command has changed is in the status that goes with its result.
+    std::vector<api::CommandResult> results;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const auto& [id, result] : results_) results.push_back(result);
+    }
+    auto gathered = status();
+    if (!gathered) return {};
     {
         const std::lock_guard lock(mutex_);
         if (stopping_) return {};
-        for (const auto& [id, result] : results_) request.results.push_back(result);
     }
+    auto& request = *gathered;
+    request.results = std::move(results);
     const auto response =
         http_.post(api::exchange_path, api::dump(api::encode(request)), exchange_patience);
     if (!response) {

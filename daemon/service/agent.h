@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -34,7 +35,7 @@ private:
           platform::TlsContext tls, Revoked revoked);
     void work();
     Status exchange();
-    api::ExchangeRequest status();
+    std::optional<api::ExchangeRequest> status();
     void take(const api::Command& command);
     void revoke(const std::vector<std::string>& serials);
     void finished(std::uint64_t id, Result<api::Json> value);

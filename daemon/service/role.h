@@ -14,8 +14,8 @@ public:
     [[nodiscard]] virtual bool handles(const std::string& kind) const = 0;
     // `done` once, with the command's value.
     virtual void run(const api::Command& command, env::Callback<api::Json> done) = 0;
-    // Its part of the status.
-    virtual void fill(api::ExchangeRequest& request) = 0;
+    // Its part of the status; false: it has not yet found out what there is.
+    [[nodiscard]] virtual bool fill(api::ExchangeRequest& request) = 0;
     // Certificates were revoked: connections are ended, to be made anew with those that are valid.
     virtual void drop_connections() = 0;
 };

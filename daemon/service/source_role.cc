@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "platform/file_store.h"
+#include "platform/netlink_tracker.h"
 #include "service/command_args.h"
 #include "service/image_export.h"
 #include "service/source_disks.h"
@@ -33,25 +34,74 @@ api::SourceState to_api(core::SourceState state) {
     return api::SourceState::error;
 }
 
+std::uint32_t group_of(const std::string& protection) {
+    return static_cast<std::uint32_t>(std::hash<std::string>{}(protection) | 1);
+}
+
+// Finds the disks by their ids.
+Result<std::vector<platform::TrackDisk>> find_disks(const platform::HostPaths& paths,
+                                                    std::vector<api::SourceDiskChoice> disks) {
+    auto table = platform::BlockTable::load(paths);
+    if (!table) return std::unexpected(table.error());
+    std::ranges::sort(disks, {}, &api::SourceDiskChoice::index);
+    std::vector<platform::TrackDisk> track;
+    for (const auto& disk : disks) {
+        const auto id = platform::normal_id(disk.stable_id);
+        const auto found = std::ranges::find_if(table->devices(), [&](const auto& item) {
+            return item.second.physical && platform::normal_id(item.second.wwid) == id;
+        });
+        if (found == table->devices().end()) {
+            return fail("E_DISK_NOT_FOUND", ErrorCode::not_found, "there is no disk " + id,
+                        "Attach it: replication goes on by itself");
+        }
+        if (found->second.size != disk.size) {
+            return fail("E_DISK_RESIZED", ErrorCode::refused,
+                        id + " has " + std::to_string(found->second.size) + " bytes, not " +
+                            std::to_string(disk.size),
+                        "Protect the machine anew");
+        }
+        track.push_back({id, table->node(found->second), disk.size});
+    }
+    return track;
+}
+
 }  // namespace
 
-SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls)
+SourceSurroundings::SourceSurroundings()
+    : attach([](platform::EventLoop& loop, std::uint32_t group,
+                const std::vector<platform::TrackDisk>& disks)
+                 -> Result<std::unique_ptr<platform::DiskTracker>> {
+          auto tracker = platform::NetlinkTracker::open(loop, group, disks);
+          if (!tracker) return std::unexpected(tracker.error());
+          return std::move(*tracker);
+      }),
+      detach_group(platform::NetlinkTracker::detach_group) {}
+
+SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls,
+                       SourceSurroundings surroundings)
     : loop_(loop),
       config_(config),
       tls_(std::move(tls)),
       clock_(loop),
-      worker_(std::make_unique<platform::Worker>(loop, 1, "ebb-export")) {}
+      surroundings_(std::move(surroundings)),
+      exporter_(std::make_unique<platform::Worker>(loop, 1, "ebb-export")),
+      attacher_(std::make_unique<platform::Worker>(loop, 1, "ebb-attach")),
+      looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")) {}
 
 SourceRole::~SourceRole() = default;
 
 Result<std::unique_ptr<SourceRole>> SourceRole::start(
     platform::EventLoop& loop, const Config& config,
-    std::shared_ptr<const platform::RevokedCertificates> revoked) {
+    std::shared_ptr<const platform::RevokedCertificates> revoked, SourceSurroundings surroundings) {
     auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client, true,
                                           std::move(revoked));
     if (!tls) return std::unexpected(tls.error());
-    std::unique_ptr<SourceRole> role(new SourceRole(loop, config, std::move(*tls)));
+    std::unique_ptr<SourceRole> role(
+        new SourceRole(loop, config, std::move(*tls), std::move(surroundings)));
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
+    role->look();
+    for (const auto& [id, protection] : role->protections_) role->begin(protection, [](Status) {});
+    role->retry_later();
     return role;
 }
 
@@ -69,13 +119,8 @@ void SourceRole::run(const api::Command& command, env::Callback<api::Json> done)
         with_args<CheckpointArgs>(command, done,
                                   [this](auto& a, auto d) { checkpoint(a, std::move(d)); });
     } else if (kind == command::source_interval) {
-        with_args<IntervalArgs>(command, done, [this](auto& a, auto d) {
-            auto found = find(a.protection);
-            if (!found) return d(std::unexpected(found.error()));
-            (*found)->args.interval_ms = a.interval_ms;
-            (*found)->source->set_interval(std::chrono::milliseconds(a.interval_ms));
-            plain(std::move(d))(save());
-        });
+        with_args<IntervalArgs>(command, done,
+                                [this](auto& a, auto d) { interval(a, std::move(d)); });
     } else if (kind == command::source_stop) {
         with_args<ProtectionArgs>(
             command, done, [this](auto& a, auto d) { stop(a.protection, plain(std::move(d))); });
@@ -93,70 +138,123 @@ void SourceRole::protect(const api::SourceProtectArgs& args, env::Callback<api::
     if (fenced != fenced_.end() && args.session <= fenced->second)
         return done(fail(ErrorCode::fenced, "this machine was failed over from"));
     const auto existing = protections_.find(args.protection);
-    if (existing != protections_.end() && existing->second.args.session == args.session)
+    const bool known = existing != protections_.end();
+    if (known && existing->second->stage == Stage::beginning) {
+        existing->second->waiting.push_back([this, args, done = std::move(done)](Status) mutable {
+            protect(args, std::move(done));
+        });
+        return;
+    }
+    if (known && existing->second->stage == Stage::running &&
+        existing->second->args.session == args.session)
         return done(api::Json::object());
-    const auto go = [this, args](env::StatusCallback answer) {
-        auto ok = begin(args);
-        if (ok) ok = save();
-        answer(std::move(ok));
+    auto protection = std::make_shared<Protection>();
+    protection->args = args;
+    protection->known = known;
+    const auto before = known ? existing->second : nullptr;
+    protections_[args.protection] = protection;
+    const auto go = [this, protection](env::StatusCallback answer) {
+        begin(protection, [this, protection, answer = std::move(answer)](Status status) mutable {
+            if (!status && !protection->known) protections_.erase(protection->args.protection);
+            if (status) protection->known = true;
+            auto saved = save();
+            answer(status ? std::move(saved) : std::move(status));
+        });
     };
-    if (existing == protections_.end()) return go(plain(std::move(done)));
-    stop(args.protection, [go, done = std::move(done)](Status status) mutable {
+    if (!before) return go(plain(std::move(done)));
+    // Nobody else begins it meanwhile.
+    protection->stage = Stage::ending;
+    end(before, [protection, go, done = std::move(done)](Status status) mutable {
+        protection->stage = Stage::resting;
         if (!status) return done(std::unexpected(status.error()));
         go(plain(std::move(done)));
     });
 }
 
-Status SourceRole::begin(const api::SourceProtectArgs& args) {
+void SourceRole::begin(const Shared& protection, env::StatusCallback done) {
+    if (protection->stage == Stage::running) return done({});
+    if (protection->stage == Stage::ending)
+        return done(fail(ErrorCode::busy, "replication is being ended"));
+    protection->waiting.push_back(std::move(done));
+    if (protection->stage == Stage::beginning) return;
+    protection->stage = Stage::beginning;
+    using Tracker = std::unique_ptr<platform::DiskTracker>;
+    attacher_->submit<Tracker>(
+        [this, disks = protection->args.disks,
+         group = group_of(protection->args.protection)]() -> Result<Tracker> {
+            auto track = find_disks(surroundings_.paths, disks);
+            if (!track) return std::unexpected(track.error());
+            return surroundings_.attach(loop_, group, *track);
+        },
+        [this, protection](Result<Tracker> tracker) {
+            if (!tracker) return begun(protection, std::unexpected(tracker.error()));
+            run_source(protection, std::move(*tracker));
+        });
+}
+
+void SourceRole::run_source(const Shared& protection,
+                            std::unique_ptr<platform::DiskTracker> tracker) {
+    const auto& args = protection->args;
     const auto uuid = parse_uuid(args.protection);
-    if (!uuid) return fail(ErrorCode::invalid, "the protection's id is no UUID");
-    auto table = platform::BlockTable::load({});
-    if (!table) return std::unexpected(table.error());
+    if (!uuid) return begun(protection, fail(ErrorCode::invalid, "the protection's id is no UUID"));
+    core::SourceConfig source;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::SourceDiskChoice::index);
-    std::vector<platform::TrackDisk> track;
-    core::SourceConfig source;
-    for (const auto& disk : disks) {
-        const auto id = platform::normal_id(disk.stable_id);
-        const auto found = std::ranges::find_if(table->devices(), [&](const auto& item) {
-            return item.second.physical && platform::normal_id(item.second.wwid) == id;
-        });
-        if (found == table->devices().end())
-            return fail("E_DISK_NOT_FOUND", ErrorCode::not_found, "there is no disk " + id);
-        if (found->second.size != disk.size) {
-            return fail("E_DISK_RESIZED", ErrorCode::refused,
-                        id + " has " + std::to_string(found->second.size) + " bytes, not " +
-                            std::to_string(disk.size),
-                        "Protect the machine anew");
-        }
-        track.push_back({id, table->node(found->second), disk.size});
-        source.disks.push_back({id, disk.size});
-    }
+    for (const auto& disk : disks)
+        source.disks.push_back({platform::normal_id(disk.stable_id), disk.size});
     source.protection = *uuid;
     source.session = args.session;
     source.full = args.full;
     source.interval = std::chrono::milliseconds(args.interval_ms);
-
-    Protection protection;
-    protection.args = args;
-    const auto group = static_cast<std::uint32_t>(std::hash<std::string>{}(args.protection) | 1);
-    auto tracker = platform::NetlinkTracker::open(loop_, group, track);
-    if (!tracker) return std::unexpected(tracker.error());
-    protection.tracker = std::move(*tracker);
-    protection.connector = std::make_unique<platform::TlsConnector>(
+    protection->tracker = std::move(tracker);
+    protection->connector = std::make_unique<platform::TlsConnector>(
         loop_, tls_, args.target.host, args.target.port, args.target.name);
-    protection.source = std::make_unique<core::Source>(source, *protection.tracker,
-                                                       *protection.connector, clock_, random_);
-    protection.source->start();
-    protection.asked_before = clock_.now();
-    protections_.insert_or_assign(args.protection, std::move(protection));
-    return {};
+    protection->source = std::make_unique<core::Source>(source, *protection->tracker,
+                                                        *protection->connector, clock_, random_);
+    protection->source->start();
+    protection->asked_before = clock_.now();
+    begun(protection, {});
+}
+
+void SourceRole::begun(const Shared& protection, const Status& status) {
+    if (!status && (!protection->error || protection->error->message != status.error().message)) {
+        std::cerr << "ebbd: protection " << protection->args.protection << ": "
+                  << status.error().name() << ": " << status.error().message << "\n";
+    }
+    protection->stage = status ? Stage::running : Stage::resting;
+    protection->error.reset();
+    if (!status) protection->error = status.error();
+    for (auto& done : std::exchange(protection->waiting, {})) done(status);
+}
+
+// The module or a disk may come late.
+void SourceRole::retry_later() {
+    clock_.schedule(surroundings_.retry, [this] {
+        for (const auto& [id, protection] : std::map(protections_)) {
+            if (protection->stage == Stage::resting) begin(protection, [](Status) {});
+        }
+        retry_later();
+    });
+}
+
+void SourceRole::interval(const api::IntervalArgs& args, env::Callback<api::Json> done) {
+    auto found = find(args.protection);
+    if (!found) return done(std::unexpected(found.error()));
+    auto& protection = **found;
+    protection.args.interval_ms = args.interval_ms;
+    if (protection.source)
+        protection.source->set_interval(std::chrono::milliseconds(args.interval_ms));
+    plain(std::move(done))(save());
 }
 
 void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done) {
     auto found = find(args.protection);
     if (!found) return done(std::unexpected(found.error()));
     auto& protection = **found;
+    if (!protection.source) {
+        if (protection.error) return done(std::unexpected(*protection.error));
+        return done(fail(ErrorCode::busy, "replication has not begun yet"));
+    }
     core::CheckpointRequest request;
     request.name = args.name;
     if (!args.export_.empty()) {
@@ -165,7 +263,7 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
         request.whole = true;
         request.on_image = [this, tracker = protection.tracker.get(), args, disks](
                                core::CheckpointRequest::Image image, env::StatusCallback finished) {
-            auto job = std::make_shared<ImageExport>(*tracker, *worker_, args.export_,
+            auto job = std::make_shared<ImageExport>(*tracker, *exporter_, args.export_,
                                                      args.protection, disks);
             job->start(image, std::move(finished));
         };
@@ -181,21 +279,51 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
 void SourceRole::stop(const std::string& id, env::StatusCallback done) {
     const auto found = protections_.find(id);
     if (found == protections_.end()) return done({});
-    auto ended = std::make_shared<Protection>(std::move(found->second));
+    const Shared protection = found->second;
+    if (protection->stage == Stage::ending)
+        return done(fail(ErrorCode::busy, "replication is being ended"));
+    if (protection->stage == Stage::beginning) {
+        protection->waiting.push_back(
+            [this, id, done = std::move(done)](Status) mutable { stop(id, std::move(done)); });
+        return;
+    }
     protections_.erase(found);
     auto saved = save();
-    ended->source->stop([this, ended, saved, done = std::move(done)](Status) mutable {
-        ended->tracker->detach([this, ended, saved, done = std::move(done)](Status gone) mutable {
-            done(saved ? std::move(gone) : std::move(saved));
-            // Not from inside its own callback.
-            loop_.post([ended] { ended->source.reset(); });
-        });
+    end(protection, [saved, done = std::move(done)](Status gone) mutable {
+        done(saved ? std::move(gone) : std::move(saved));
+    });
+}
+
+void SourceRole::end(const Shared& protection, env::StatusCallback done) {
+    const bool rested = !protection->source;
+    protection->stage = Stage::ending;
+    if (rested) {
+        // An earlier run may have left some of its disks attached.
+        attacher_->submit<void>(
+            [this, group = group_of(protection->args.protection)]() -> Status {
+                auto gone = surroundings_.detach_group(group);
+                // Without the module there is nothing attached.
+                if (!gone && gone.error().code == ErrorCode::not_found) return {};
+                return gone;
+            },
+            std::move(done));
+        return;
+    }
+    protection->source->stop([this, protection, done = std::move(done)](Status) mutable {
+        protection->tracker->detach(
+            [this, protection, done = std::move(done)](Status gone) mutable {
+                done(std::move(gone));
+                // Not from inside its own callback.
+                loop_.post([protection] { protection->source.reset(); });
+            });
     });
 }
 
 void SourceRole::fence(const api::FenceArgs& args, env::Callback<api::Json> done) {
     auto& session = fenced_[args.protection];
     session = std::max(session, args.session);
+    // The fence first: it holds whatever becomes of the rest.
+    if (auto saved = save(); !saved) return done(std::unexpected(saved.error()));
     stop(args.protection, plain(std::move(done)));
 }
 
@@ -212,17 +340,18 @@ void SourceRole::shutdown(env::Callback<api::Json> done) {
     });
 }
 
-Result<SourceRole::Protection*> SourceRole::find(const std::string& id) {
+Result<SourceRole::Shared> SourceRole::find(const std::string& id) {
     const auto found = protections_.find(id);
     if (found == protections_.end())
         return fail(ErrorCode::not_found, "this machine has no protection " + id);
-    return &found->second;
+    return found->second;
 }
 
 Status SourceRole::save() const {
     api::Json list = api::Json::array();
     for (const auto& [id, protection] : protections_) {
-        auto args = protection.args;
+        if (!protection->known) continue;
+        auto args = protection->args;
         args.full = false;  // a gap is found by the module's incarnation
         list.push_back(api::encode(args));
     }
@@ -242,24 +371,48 @@ Status SourceRole::load() {
     for (const auto& item : json->value("protections", api::Json::array())) {
         auto args = api::decode_args<api::SourceProtectArgs>(item);
         if (!args) return std::unexpected(args.error());
-        if (auto ok = begin(*args); !ok)
-            std::cerr << "ebbd: protection " << args->protection << ": " << ok.error().message
-                      << "\n";
+        const auto fenced = fenced_.find(args->protection);
+        if (fenced != fenced_.end() && args->session <= fenced->second) continue;
+        auto protection = std::make_shared<Protection>();
+        protection->args = *args;
+        protection->known = true;
+        protections_[args->protection] = std::move(protection);
     }
     return {};
 }
 
-void SourceRole::drop_connections() {
-    for (auto& [id, protection] : protections_) protection.connector->drop();
+// What the machine has; asked again for each status.
+void SourceRole::look() {
+    if (looking_) return;
+    looking_ = true;
+    looker_->submit<Inventory>(
+        [this]() -> Result<Inventory> {
+            Inventory found;
+            found.module = module_status();
+            if (auto table = platform::BlockTable::load(surroundings_.paths))
+                found.disks = list_source_disks(*table);
+            return found;
+        },
+        [this](Result<Inventory> found) {
+            looking_ = false;
+            if (found) inventory_ = std::move(*found);
+        });
 }
 
-void SourceRole::fill(api::ExchangeRequest& request) {
+void SourceRole::drop_connections() {
+    for (const auto& [id, protection] : protections_) {
+        if (protection->connector) protection->connector->drop();
+    }
+}
+
+bool SourceRole::fill(api::ExchangeRequest& request) {
+    if (!inventory_) return false;
     request.roles.push_back(api::Role::source);
     api::SourceStatus status;
-    status.module = module_status();
-    if (auto table = platform::BlockTable::load({})) status.disks = list_source_disks(*table);
-    for (auto& [id, protection] : protections_)
-        status.protections.push_back(describe_one(protection));
+    status.module = inventory_->module;
+    status.disks = inventory_->disks;
+    for (const auto& [id, protection] : protections_)
+        status.protections.push_back(describe_one(*protection));
     for (const auto& [id, session] : fenced_) {
         if (protections_.contains(id)) continue;
         api::SourceProtection fenced;
@@ -268,9 +421,20 @@ void SourceRole::fill(api::ExchangeRequest& request) {
         status.protections.push_back(std::move(fenced));
     }
     request.source = std::move(status);
+    look();
+    return true;
+}
+
+api::SourceProtection SourceRole::describe_resting(const Protection& protection) {
+    api::SourceProtection p;
+    p.id = protection.args.protection;
+    p.state = protection.error ? api::SourceState::error : api::SourceState::connecting;
+    if (protection.error) p.error = api::to_info(*protection.error);
+    return p;
 }
 
 api::SourceProtection SourceRole::describe_one(Protection& protection) {
+    if (!protection.source) return describe_resting(protection);
     const auto core = protection.source->status();
     const auto now = clock_.now();
     const Duration since = now - protection.asked_before;

@@ -3,15 +3,19 @@
 // and remembers them over restarts. On the event loop.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "api/command.h"
 #include "core/source.h"
+#include "platform/block_table.h"
+#include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
-#include "platform/netlink_tracker.h"
 #include "platform/tls.h"
 #include "platform/worker.h"
 #include "service/config.h"
@@ -19,51 +23,89 @@
 
 namespace ebb::service {
 
+// What is another one in tests.
+struct SourceSurroundings {
+    platform::HostPaths paths;
+    platform::AttachDisks attach;
+    std::function<Status(std::uint32_t group)> detach_group;
+    // A protection that could not begin is tried again.
+    Duration retry = std::chrono::seconds(5);
+
+    SourceSurroundings();  // of this machine: by the module
+};
+
 class SourceRole final : public Role {
 public:
     // Takes up again what it was told before.
     static Result<std::unique_ptr<SourceRole>> start(
         platform::EventLoop& loop, const Config& config,
-        std::shared_ptr<const platform::RevokedCertificates> revoked);
+        std::shared_ptr<const platform::RevokedCertificates> revoked,
+        SourceSurroundings surroundings = {});
     ~SourceRole() override;
 
     [[nodiscard]] bool handles(const std::string& kind) const override;
     void run(const api::Command& command, env::Callback<api::Json> done) override;
-    void fill(api::ExchangeRequest& request) override;
+    [[nodiscard]] bool fill(api::ExchangeRequest& request) override;
     void drop_connections() override;
 
 private:
+    enum class Stage { resting, beginning, running, ending };
     // In order of construction: the source uses all above it.
     struct Protection {
         api::SourceProtectArgs args;
-        std::unique_ptr<platform::NetlinkTracker> tracker;
+        bool known = false;  // it has begun before: in the state that is saved
+        Stage stage = Stage::resting;
+        std::optional<Error> error;                // why it rests
+        std::vector<env::StatusCallback> waiting;  // for the end of `beginning`
+        std::unique_ptr<platform::DiskTracker> tracker;
         std::unique_ptr<platform::TlsConnector> connector;
         std::unique_ptr<core::Source> source;
         std::uint64_t bytes_before = 0;  // for the rate
         MonoTime asked_before;
         std::uint64_t rate = 0;
     };
+    using Shared = std::shared_ptr<Protection>;
+    struct Inventory {
+        api::ModuleStatus module;
+        std::vector<api::SourceDisk> disks;
+    };
 
-    SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls);
+    SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls,
+               SourceSurroundings surroundings);
     void protect(const api::SourceProtectArgs& args, env::Callback<api::Json> done);
-    Status begin(const api::SourceProtectArgs& args);
+    // Begins what rests; several may wait for it.
+    void begin(const Shared& protection, env::StatusCallback done);
+    void run_source(const Shared& protection, std::unique_ptr<platform::DiskTracker> tracker);
+    void begun(const Shared& protection, const Status& status);
+    void retry_later();
+    void look();
+    void interval(const api::IntervalArgs& args, env::Callback<api::Json> done);
     void checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done);
     void stop(const std::string& protection, env::StatusCallback done);
+    // Ends what was taken out of protections_.
+    void end(const Shared& protection, env::StatusCallback done);
     void fence(const api::FenceArgs& args, env::Callback<api::Json> done);
     void shutdown(env::Callback<api::Json> done);
-    Result<Protection*> find(const std::string& id);
+    Result<Shared> find(const std::string& id);
     Status save() const;
     Status load();
     [[nodiscard]] api::SourceProtection describe_one(Protection& protection);
+    [[nodiscard]] static api::SourceProtection describe_resting(const Protection& protection);
 
     platform::EventLoop& loop_;
     const Config config_;
     platform::TlsContext tls_;
     platform::LoopClock clock_;
     platform::SystemRandom random_;
-    std::unique_ptr<platform::Worker> worker_;
-    std::map<std::string, Protection> protections_;
+    const SourceSurroundings surroundings_;
+    std::map<std::string, Shared> protections_;
     std::map<std::string, std::uint64_t> fenced_;  // protection: highest fenced session
+    std::optional<Inventory> inventory_;
+    bool looking_ = false;
+    std::unique_ptr<platform::Worker> exporter_;
+    // Attaching waits for a disk's writes, and asking the module for those who attach.
+    std::unique_ptr<platform::Worker> attacher_;
+    std::unique_ptr<platform::Worker> looker_;
 };
 
 }  // namespace ebb::service

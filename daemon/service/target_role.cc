@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <set>
 
@@ -15,6 +14,10 @@
 namespace ebb::service {
 
 namespace {
+
+constexpr unsigned opener_threads = 4;
+// A peer that has a certificate must also say what it wants.
+constexpr Duration hello_limit = std::chrono::seconds(15);
 
 api::Point to_api(const core::Point& point) {
     api::Point p;
@@ -38,26 +41,33 @@ api::TargetState to_api(core::TargetState state) {
     return api::TargetState::error;
 }
 
-Status write_text(const std::filesystem::path& file, const std::string& text) {
-    std::ofstream out(file);
-    out << text << std::flush;
-    if (out) return {};
-    return fail(ErrorCode::io, "cannot write to " + file.string());
+// A journal that is damaged stays so, and reading it whole takes its time.
+bool worth_retrying(const std::optional<Error>& error) {
+    return !error || (error->code != ErrorCode::corrupt && error->code != ErrorCode::version);
 }
 
 }  // namespace
 
-TargetRole::TargetRole(platform::EventLoop& loop, const Config& config)
-    : loop_(loop), config_(config), clock_(loop) {}
+TargetRole::TargetRole(platform::EventLoop& loop, const Config& config,
+                       TargetSurroundings surroundings)
+    : loop_(loop),
+      config_(config),
+      surroundings_(std::move(surroundings)),
+      clock_(loop),
+      opener_(std::make_unique<platform::Worker>(loop, opener_threads, "ebb-open")),
+      looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")) {}
 
 TargetRole::~TargetRole() = default;
 
 Result<std::unique_ptr<TargetRole>> TargetRole::start(
     platform::EventLoop& loop, const Config& config,
-    std::shared_ptr<const platform::RevokedCertificates> revoked) {
-    std::unique_ptr<TargetRole> role(new TargetRole(loop, config));
+    std::shared_ptr<const platform::RevokedCertificates> revoked, TargetSurroundings surroundings) {
+    std::unique_ptr<TargetRole> role(new TargetRole(loop, config, std::move(surroundings)));
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
     if (auto ok = role->listen(std::move(revoked)); !ok) return std::unexpected(ok.error());
+    role->look({});
+    role->open_all(true, {});
+    role->retry_later();
     return role;
 }
 
@@ -81,11 +91,8 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
     using namespace api;
     const auto& kind = command.kind;
     if (kind == command::target_check) {
-        with_args<TargetPrepareArgs>(command, done, [this](auto& a, auto d) {
-            CheckValue value;
-            for (const auto& reason : examine(a).reasons) value.reasons.push_back(to_info(reason));
-            d(encode(value));
-        });
+        with_args<TargetPrepareArgs>(command, done,
+                                     [this](auto& a, auto d) { examine(a, std::move(d)); });
     } else if (kind == command::target_prepare) {
         with_args<TargetPrepareArgs>(command, done,
                                      [this](auto& a, auto d) { prepare(a, std::move(d)); });
@@ -102,13 +109,7 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
         with_args<ProtectionArgs>(command, done,
                                   [this](auto& a, auto d) { give_up(a.protection, std::move(d)); });
     } else if (kind == command::target_rescan) {
-        Status status;
-        std::error_code error;
-        for (const auto& entry :
-             std::filesystem::directory_iterator("/sys/class/scsi_host", error)) {
-            if (auto ok = write_text(entry.path() / "scan", "- - -\n"); !ok) status = ok;
-        }
-        plain(std::move(done))(std::move(status));
+        rescan(std::move(done));
     } else if (kind == command::target_forget) {
         with_args<DiskIdsArgs>(command, done, [this](auto& a, auto d) { forget(a, std::move(d)); });
     } else {
@@ -119,118 +120,97 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
 std::vector<std::string> TargetRole::owned_disks() const {
     std::vector<std::string> ids;
     for (const auto& [id, protection] : protections_) {
+        if (!protection->known) continue;
         for (const auto& disk : protection->args.disks) ids.push_back(disk.target_id);
     }
     return ids;
 }
 
-// The disks' nodes in order of index, and every reason against writing to them.
-TargetRole::Verdict TargetRole::examine(const api::TargetPrepareArgs& args) const {
-    std::vector<Error> reasons;
-    platform::VolumeRules rules;
-    for (const auto& path : config_.target.install_paths)
-        rules.reserved.push_back({path, platform::ReservedPath::Use::install});
-    for (const auto& path : config_.target.cache_paths)
-        rules.reserved.push_back({path, platform::ReservedPath::Use::cache});
-    rules.target_disks = owned_disks();
-    for (const auto& disk : args.disks) rules.target_disks.push_back(disk.target_id);
-    auto volume = platform::check_retention_volume(host_, rules, args.retention);
-    if (!volume) reasons.push_back(volume.error());
-    auto disks = args.disks;
-    std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);
-    const platform::DiskRules disk_rules{args.retention, owned_disks()};
-    std::vector<std::string> nodes;
-    for (const auto& disk : disks) {
-        auto verdict = platform::check_target_disk(host_, disk_rules,
-                                                   {disk.target_id, disk.size, args.overwrite});
-        if (!verdict) {
-            reasons.push_back(verdict.error());
-            continue;
-        }
-        reasons.insert(reasons.end(), verdict->reasons.begin(), verdict->reasons.end());
-        nodes.push_back(verdict->disk.node);
+ReplicaDemand TargetRole::demand(const api::TargetPrepareArgs& args, bool known) const {
+    ReplicaDemand all{args, owned_disks(), {}, known};
+    for (const auto& [id, other] : protections_) {
+        if (id == args.protection) continue;
+        for (const auto& disk : other->args.disks)
+            all.taken[platform::normal_id(disk.target_id)] = other->args.machine;
     }
-    for (const auto& disk : args.disks) {
-        for (const auto& [id, other] : protections_) {
-            if (id == args.protection) continue;
-            for (const auto& used : other->args.disks) {
-                if (platform::normal_id(used.target_id) != platform::normal_id(disk.target_id))
-                    continue;
-                reasons.push_back(
-                    {ErrorCode::busy,
-                     disk.target_id + " is the replica of a disk of " + other->args.machine,
-                     "Choose another disk, or disable that protection", "E_DISK_TAKEN"});
-            }
-        }
-    }
-    return {std::move(nodes), std::move(reasons)};
+    return all;
 }
 
-// The nodes; the first of all reasons as the error's code, all of them as its sentence.
-Result<std::vector<std::string>> TargetRole::check(const api::TargetPrepareArgs& args) const {
-    auto [nodes, reasons] = examine(args);
-    if (reasons.empty()) return nodes;
-    Error all = reasons.front();
-    for (std::size_t i = 1; i < reasons.size(); ++i) {
-        all.message += "; " + std::string(reasons[i].name()) + ": " + reasons[i].message;
-    }
-    return std::unexpected(all);
+void TargetRole::examine(const api::TargetPrepareArgs& args, env::Callback<api::Json> done) {
+    opener_->submit<api::CheckValue>(
+        [this, demand = demand(args, false)]() -> Result<api::CheckValue> {
+            api::CheckValue value;
+            for (const auto& reason :
+                 examine_replica(surroundings_.host, config_.target, demand).reasons)
+                value.reasons.push_back(api::to_info(reason));
+            return value;
+        },
+        [done = std::move(done)](Result<api::CheckValue> value) mutable {
+            if (!value) return done(std::unexpected(value.error()));
+            done(api::encode(*value));
+        });
 }
 
 void TargetRole::prepare(const api::TargetPrepareArgs& args, env::Callback<api::Json> done) {
-    const auto existing = protections_.find(args.protection);
-    if (existing != protections_.end()) {
-        if (existing->second->args.session == args.session) return done(api::Json::object());
+    auto& place = protections_[args.protection];
+    if (place && (place->args.session != args.session || place->leaving))
         return done(fail(ErrorCode::busy, "the protection is prepared already"));
+    // A failover has let go of the disks on purpose.
+    if (place && place->failed_over) return done(api::Json::object());
+    if (!place) {
+        place = std::make_shared<Protection>();
+        place->args = args;
     }
-    auto nodes = check(args);
-    if (!nodes) return done(std::unexpected(nodes.error()));
-    auto protection = std::make_shared<Protection>();
-    protection->args = args;
-    if (auto ok = attach(*protection, *nodes); !ok) {
-        unmark(args.protection);
-        return done(std::unexpected(ok.error()));
-    }
-    protections_[args.protection] = protection;
-    open(protection, [this, id = args.protection, done = std::move(done)](Status status) mutable {
-        if (!status) {
-            protections_.erase(id);
-            unmark(id);
+    open(place, [this, protection = place, done = std::move(done)](Status status) mutable {
+        const bool before = protection->known;
+        if (status) {
+            protection->known = true;
+            status = save();
+        } else if (!before) {
+            protections_.erase(protection->args.protection);
+            unmark(protection->args.protection);
         }
-        if (status) status = save();
         plain(std::move(done))(std::move(status));
     });
 }
 
 // A mark that is left keeps a disk from others, no more: the next start removes it.
 void TargetRole::unmark(const std::string& id) {
-    if (auto ok = marks_.remove(id); !ok)
+    if (auto ok = surroundings_.marks.remove(id); !ok)
         std::cerr << "ebbd: protection " << id << ": " << ok.error().message << "\n";
 }
 
-// Whatever happens from here on, nobody but this daemon takes the disks: they are marked first.
-Status TargetRole::attach(Protection& protection, const std::vector<std::string>& nodes) {
-    if (auto ok = marks_.add(protection.args.protection, nodes); !ok) return ok;
-    const std::string folder = protection.args.retention + "/" + protection.args.protection;
-    auto volume = platform::DirectoryVolume::open(loop_, folder);
-    if (!volume) return std::unexpected(volume.error());
-    for (const auto& node : nodes) {
-        auto disk = platform::AioDisk::open(loop_, {.path = node});
-        if (!disk) return std::unexpected(disk.error());
-        protection.disks.push_back(std::move(*disk));
-    }
-    protection.volume = std::move(*volume);
-    return {};
+void TargetRole::open(const Shared& protection, env::StatusCallback done) {
+    if (protection->opened()) return done({});
+    if (protection->stage == Stage::closing)
+        return done(fail(ErrorCode::busy, "the protection is being closed"));
+    protection->waiting.push_back(std::move(done));
+    if (protection->stage == Stage::opening) return;
+    protection->stage = Stage::opening;
+    opener_->submit<Replica>(
+        [this, demand = demand(protection->args, protection->known)] {
+            return open_replica(loop_, surroundings_.host, surroundings_.marks, config_.target,
+                                demand);
+        },
+        [this, protection](Result<Replica> replica) {
+            if (!replica) return opened(protection, std::unexpected(replica.error()));
+            protection->replica = std::move(*replica);
+            run_target(protection);
+        });
 }
 
-// Makes the core's target on what is attached.
-void TargetRole::open(const Shared& protection, env::StatusCallback done) {
+// Makes the core's target on what is there.
+void TargetRole::run_target(const Shared& protection) {
     const auto& args = protection->args;
     const auto uuid = parse_uuid(args.protection);
-    if (!uuid) return done(fail(ErrorCode::invalid, "the protection's id is no UUID"));
+    if (!uuid) {
+        protection->replica = {};
+        return opened(protection, fail(ErrorCode::invalid, "the protection's id is no UUID"));
+    }
     core::TargetConfig target;
     target.protection = *uuid;
     target.session = args.session;
+    target.must_exist = protection->known;
     target.retention_age = std::chrono::hours(config_.target.retention_hours);
     target.retention_bytes = config_.target.retention_limit_mib << 20;
     auto disks = args.disks;
@@ -238,26 +218,65 @@ void TargetRole::open(const Shared& protection, env::StatusCallback done) {
     for (const auto& disk : disks)
         target.disks.push_back(
             {platform::normal_id(disk.source_id), platform::normal_id(disk.target_id), disk.size});
+    auto& replica = protection->replica;
     std::vector<env::Disk*> pointers;
-    for (const auto& disk : protection->disks) pointers.push_back(disk.get());
+    for (const auto& disk : replica.disks) pointers.push_back(disk.get());
     protection->target =
-        std::make_unique<core::Target>(target, std::move(pointers), *protection->volume, clock_);
-    protection->target->open([protection, done = std::move(done)](Status status) mutable {
-        protection->opened = status.has_value();
-        protection->has_error = !status;
-        if (!status) protection->error = status.error();
-        done(std::move(status));
+        std::make_unique<core::Target>(target, std::move(pointers), *replica.volume, clock_);
+    protection->target->open([this, alive = std::weak_ptr(alive_), protection](Status status) {
+        if (alive.expired()) return;
+        if (status) return opened(protection, status);
+        close(protection, [this, protection, status](Status) { opened(protection, status); });
+    });
+}
+
+void TargetRole::opened(const Shared& protection, const Status& status) {
+    if (!status && (!protection->error || protection->error->message != status.error().message)) {
+        std::cerr << "ebbd: protection " << protection->args.protection << ": "
+                  << status.error().name() << ": " << status.error().message << "\n";
+    }
+    protection->stage = status ? Stage::open : Stage::shut;
+    protection->error.reset();
+    if (!status) protection->error = status.error();
+    for (auto& done : std::exchange(protection->waiting, {})) done(status);
+}
+
+void TargetRole::open_all(bool damaged_too, std::move_only_function<void()> done) {
+    std::vector<Shared> shut;
+    for (const auto& [id, protection] : protections_) {
+        if (!protection->known || protection->failed_over || protection->leaving) continue;
+        if (protection->stage == Stage::open || protection->stage == Stage::closing) continue;
+        if (damaged_too || worth_retrying(protection->error)) shut.push_back(protection);
+    }
+    if (shut.empty() && done) return done();
+    struct Round {
+        std::size_t left;
+        std::move_only_function<void()> done;
+    };
+    const auto round = std::make_shared<Round>(shut.size(), std::move(done));
+    for (const auto& protection : shut) {
+        open(protection, [round](const Status&) {
+            if (--round->left == 0 && round->done) round->done();
+        });
+    }
+}
+
+// A disk or the volume may come late, or come back.
+void TargetRole::retry_later() {
+    clock_.schedule(surroundings_.retry, [this] {
+        open_all(false, {});
+        retry_later();
     });
 }
 
 // Lets go of disks and volume.
 void TargetRole::close(const Shared& protection, env::StatusCallback done) {
-    protection->opened = false;
+    protection->stage = Stage::closing;
     const auto release = [this, protection](env::StatusCallback answer) {
         loop_.post([protection, answer = std::move(answer)]() mutable {
             protection->target.reset();
-            protection->disks.clear();
-            protection->volume.reset();
+            protection->replica = {};
+            protection->stage = Stage::shut;
             answer({});
         });
     };
@@ -266,33 +285,75 @@ void TargetRole::close(const Shared& protection, env::StatusCallback done) {
         [release, done = std::move(done)](Status) mutable { release(std::move(done)); });
 }
 
+// `done` after a look that began later than this call.
+void TargetRole::look(std::move_only_function<void()> done) {
+    look_again_.push_back(std::move(done));
+    if (looking_) return;
+    looking_ = true;
+    looker_->submit<TargetInventory>(
+        [this, owned = owned_disks()]() -> Result<TargetInventory> {
+            return take_inventory(surroundings_.host, config_.target, owned);
+        },
+        [this, asked = std::exchange(look_again_, {})](Result<TargetInventory> found) mutable {
+            looking_ = false;
+            if (found) inventory_ = std::move(*found);
+            for (auto& answer : asked) {
+                if (answer) answer();
+            }
+            if (!look_again_.empty()) look({});
+        });
+}
+
+void TargetRole::rescan(env::Callback<api::Json> done) {
+    opener_->submit<void>([this] { return scan_scsi_hosts(surroundings_.host.paths); },
+                          [this, done = std::move(done)](Status status) mutable {
+                              open_all(true, [this, status, done = std::move(done)]() mutable {
+                                  look([status, done = std::move(done)]() mutable {
+                                      plain(std::move(done))(status);
+                                  });
+                              });
+                          });
+}
+
 void TargetRole::points(const std::string& id, env::Callback<api::Json> done) {
     auto found = find(id);
     if (!found) return done(std::unexpected(found.error()));
-    api::PointsValue value;
-    if ((*found)->opened) {
-        for (const auto& point : (*found)->target->points()) value.points.push_back(to_api(point));
-    } else if ((*found)->failed_over) {
-        value.points.push_back((*found)->failed_over_to);
-    } else {
-        const auto closed = fail(ErrorCode::busy, "the protection is not open yet");
-        return done((*found)->has_error ? std::unexpected((*found)->error) : closed);
+    const Shared protection = *found;
+    if (protection->failed_over && !protection->opened()) {
+        api::PointsValue value;
+        value.points.push_back(protection->failed_over_to);
+        return done(api::encode(value));
     }
-    done(api::encode(value));
+    open(protection, [protection, done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(std::unexpected(status.error()));
+        api::PointsValue value;
+        for (const auto& point : protection->target->points())
+            value.points.push_back(to_api(point));
+        done(api::encode(value));
+    });
 }
 
 void TargetRole::failover(const api::TargetFailoverArgs& args, env::Callback<api::Json> done) {
     auto found = find(args.protection);
     if (!found) return done(std::unexpected(found.error()));
     const Shared protection = *found;
-    if (protection->failed_over && !protection->opened) {
+    if (protection->failed_over && !protection->opened()) {
         api::FailoverValue again{protection->failed_over_to, 0};
         return done(api::encode(again));
     }
-    if (!protection->opened) return done(fail(ErrorCode::busy, "the protection is not open yet"));
+    open(protection, [this, protection, session = args.session,
+                      done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(std::unexpected(status.error()));
+        fail_over(protection, session, std::move(done));
+    });
+}
+
+void TargetRole::fail_over(const Shared& protection, std::uint64_t session,
+                           env::Callback<api::Json> done) {
     protection->target->failover(
-        args.session, [this, protection, session = args.session,
-                       done = std::move(done)](Result<core::FailoverResult> result) mutable {
+        session, [this, alive = std::weak_ptr(alive_), protection, session,
+                  done = std::move(done)](Result<core::FailoverResult> result) mutable {
+            if (alive.expired()) return;
             if (!result) return done(std::unexpected(result.error()));
             protection->failed_over = true;
             protection->failed_over_to = to_api(result->point);
@@ -310,10 +371,7 @@ void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
     if (!found) return done(std::unexpected(found.error()));
     const Shared protection = *found;
     if (!protection->failed_over) return done(api::Json::object());
-    auto nodes = check(protection->args);
-    if (!nodes) return done(std::unexpected(nodes.error()));
-    if (auto ok = attach(*protection, *nodes); !ok) return done(std::unexpected(ok.error()));
-    open(protection, [this, protection, done = std::move(done)](Status status) mutable {
+    open(protection, [this, protection, done = std::move(done)](const Status& status) mutable {
         if (!status) return done(std::unexpected(status.error()));
         protection->target->resume(
             [this, protection, done = std::move(done)](Status resumed) mutable {
@@ -328,27 +386,53 @@ void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
 void TargetRole::give_up(const std::string& id, env::Callback<api::Json> done) {
     auto found = find(id);
     if (!found) return done(api::Json::object());
-    const Shared& protection = *found;
-    close(protection, [this, id, protection, done = std::move(done)](Status) mutable {
-        const auto folder = protection->args.retention + "/" + id;
-        auto volume = platform::DirectoryVolume::open(loop_, folder);
-        if (!volume) return done(std::unexpected(volume.error()));
-        protection->volume = std::move(*volume);
-        core::Target::erase(*protection->volume, [this, id, protection, folder,
-                                                  done = std::move(done)](Status status) mutable {
-            if (status) {
-                protections_.erase(id);
-                status = save();
-            }
-            if (status) unmark(id);
-            loop_.post([protection, folder] {
-                protection->volume.reset();
-                std::error_code ignored;
-                std::filesystem::remove_all(folder, ignored);  // its lock file is left
-            });
-            plain(std::move(done))(std::move(status));
+    const Shared protection = *found;
+    if (protection->leaving || protection->stage == Stage::closing)
+        return done(fail(ErrorCode::busy, "the protection is being closed"));
+    if (protection->stage == Stage::opening) {
+        protection->waiting.push_back(
+            [this, id, done = std::move(done)](Status) mutable { give_up(id, std::move(done)); });
+        return;
+    }
+    protection->leaving = true;
+    close(protection, [this, protection, done = std::move(done)](Status) mutable {
+        erase(protection, [this, protection, done = std::move(done)](Status status) mutable {
+            given_up(protection, std::move(status), std::move(done));
         });
     });
+}
+
+// The journal; one that is not there is gone already.
+void TargetRole::erase(const Shared& protection, env::StatusCallback done) {
+    using Volume = std::unique_ptr<platform::DirectoryVolume>;
+    opener_->submit<Volume>(
+        [this, folder = journal_folder(protection->args)] {
+            return platform::DirectoryVolume::open(loop_, folder, false);
+        },
+        [protection, done = std::move(done)](Result<Volume> volume) mutable {
+            if (!volume && volume.error().code == ErrorCode::not_found) return done({});
+            if (!volume) return done(std::unexpected(volume.error()));
+            protection->replica.volume = std::move(*volume);
+            core::Target::erase(*protection->replica.volume, std::move(done));
+        });
+}
+
+void TargetRole::given_up(const Shared& protection, Status status, env::Callback<api::Json> done) {
+    protection->leaving = false;
+    if (status) {
+        const auto& args = protection->args;
+        if (protection->failed_over) fenced_[args.protection] = args.session;
+        protections_.erase(args.protection);
+        status = save();
+        if (status) unmark(args.protection);
+    }
+    // Not from inside of a call of the volume's.
+    loop_.post([protection, removed = status.has_value()] {
+        protection->replica = {};
+        std::error_code ignored;  // the directory alone is no harm
+        if (removed) std::filesystem::remove(journal_folder(protection->args), ignored);
+    });
+    plain(std::move(done))(std::move(status));
 }
 
 void TargetRole::forget(const api::DiskIdsArgs& args, env::Callback<api::Json> done) {
@@ -357,48 +441,71 @@ void TargetRole::forget(const api::DiskIdsArgs& args, env::Callback<api::Json> d
             const auto same = [&](const std::string& other) {
                 return platform::normal_id(other) == platform::normal_id(disk.target_id);
             };
-            if (protection->opened && std::ranges::any_of(args.disks, same))
+            if (protection->stage != Stage::shut && std::ranges::any_of(args.disks, same))
                 return done(fail(ErrorCode::busy, disk.target_id + " is replicated to"));
         }
     }
-    auto table = platform::BlockTable::load({});
-    if (!table) return done(std::unexpected(table.error()));
-    Status status;
-    for (const auto& wanted : args.disks) {
-        for (const auto& [name, device] : table->devices()) {
-            if (!device.physical || device.wwid.empty() ||
-                platform::normal_id(device.wwid) != platform::normal_id(wanted))
-                continue;
-            if (auto ok = write_text(device.path + "/device/delete", "1\n"); !ok) status = ok;
-        }
-    }
-    plain(std::move(done))(std::move(status));
+    opener_->submit<void>(
+        [this, disks = args.disks] { return delete_disks(surroundings_.host.paths, disks); },
+        [this, done = std::move(done)](Status status) mutable {
+            look([status, done = std::move(done)]() mutable { plain(std::move(done))(status); });
+        });
 }
 
 // The first frame says which protection a source is for.
 void TargetRole::route(std::shared_ptr<env::Connection> connection) {
     auto* raw = connection.get();
+    const auto mute = std::make_shared<bool>(true);
+    clock_.schedule(hello_limit, [mute, weak = std::weak_ptr(connection)] {
+        const auto held = weak.lock();
+        if (held && *mute) held->close();
+    });
     raw->start(
-        [this, weak = std::weak_ptr(connection)](env::Frame first) {
+        [this, alive = std::weak_ptr(alive_), mute,
+         weak = std::weak_ptr(connection)](env::Frame first) {
             const auto held = weak.lock();
             if (!held) return;
+            *mute = false;
             held->pause();
             // The handlers are replaced next, not from inside of one.
-            loop_.post([this, held, first = std::move(first)]() mutable {
-                hand_over(held, std::move(first));
+            if (alive.expired()) return held->close();
+            loop_.post([this, alive, held, first = std::move(first)]() mutable {
+                if (!alive.expired()) hand_over(held, std::move(first));
             });
         },
         [connection](const Error&) {});
 }
 
+// Whether something of this protection is received from this source now.
+Status TargetRole::may_speak(const format::Hello& hello, const std::string& peer) const {
+    const auto id = to_text(hello.protection);
+    const auto found = protections_.find(id);
+    const auto fenced = fenced_.find(id);
+    const bool older = fenced != fenced_.end() && hello.session < fenced->second;
+    if (older) return fail(ErrorCode::fenced, "this source was failed over from");
+    if (found == protections_.end() || found->second->args.source_name != peer)
+        return fail(ErrorCode::not_found, "this target has no such protection of " + peer);
+    const Protection& protection = *found->second;
+    if (protection.opened()) return {};
+    if (hello.session < protection.args.session)
+        return fail(ErrorCode::fenced, "this source was failed over from");
+    if (protection.failed_over)
+        return fail(ErrorCode::busy, "the machine is failed over; nothing is received");
+    if (!protection.error) return fail(ErrorCode::busy, "the protection is being opened");
+    return fail(ErrorCode::busy,
+                "the target cannot open this protection: " + std::string(protection.error->name()) +
+                    ": " + protection.error->message);
+}
+
 void TargetRole::hand_over(const std::shared_ptr<env::Connection>& connection, env::Frame first) {
+    const auto refuse = [&](const Error& error) {
+        connection->send(format::encode(format::Refused{error.code, error.message}, 0));
+        connection->close();
+    };
     const auto hello = format::decode_hello(first);
-    if (!hello) return connection->close();
-    const auto found = protections_.find(to_text(hello->protection));
-    if (found == protections_.end() || !found->second->opened ||
-        found->second->args.source_name != connection->peer())
-        return connection->close();
-    found->second->target->accept(connection, std::move(first));
+    if (!hello) return refuse(hello.error());
+    if (auto ok = may_speak(*hello, connection->peer()); !ok) return refuse(ok.error());
+    protections_.at(to_text(hello->protection))->target->accept(connection, std::move(first));
     connection->resume();
 }
 
@@ -412,6 +519,7 @@ Result<TargetRole::Shared> TargetRole::find(const std::string& id) {
 Status TargetRole::save() const {
     api::Json list = api::Json::array();
     for (const auto& [id, protection] : protections_) {
+        if (!protection->known) continue;
         api::Json item{{"args", api::encode(protection->args)},
                        {"failed_over", protection->failed_over}};
         if (protection->failed_over) item["point"] = api::encode(protection->failed_over_to);
@@ -419,7 +527,7 @@ Status TargetRole::save() const {
     }
     if (auto ok = platform::make_directories(config_.state); !ok) return ok;
     return platform::replace_file(config_.state + "/target.json",
-                                  api::dump({{"protections", list}}) + "\n",
+                                  api::dump({{"protections", list}, {"fenced", fenced_}}) + "\n",
                                   platform::private_mode);
 }
 
@@ -429,11 +537,13 @@ Status TargetRole::load() {
     if (!text) return std::unexpected(text.error());
     auto json = api::parse(*text);
     if (!json) return std::unexpected(json.error());
+    fenced_ = json->value("fenced", std::map<std::string, std::uint64_t>{});
     for (const auto& item : json->value("protections", api::Json::array())) {
         auto args = api::decode_args<api::TargetPrepareArgs>(item.value("args", api::Json()));
         if (!args) return std::unexpected(args.error());
         auto protection = std::make_shared<Protection>();
         protection->args = *args;
+        protection->known = true;
         protection->failed_over = item.value("failed_over", false);
         if (item.contains("point")) {
             auto point = api::decode<api::Point>(item["point"]);
@@ -443,23 +553,9 @@ Status TargetRole::load() {
     }
     std::set<std::string> known;
     for (const auto& [id, protection] : protections_) known.insert(id);
-    if (auto ok = marks_.keep(known); !ok)
+    if (auto ok = surroundings_.marks.keep(known); !ok)
         std::cerr << "ebbd: " << platform::replica_marks_folder << ": " << ok.error().message
                   << "\n";
-    // All are known, hence owned, before any is checked.
-    for (auto& [id, protection] : protections_) {
-        if (protection->failed_over) continue;
-        auto nodes = check(protection->args);
-        const Status ok =
-            nodes ? attach(*protection, *nodes) : Status(std::unexpected(nodes.error()));
-        if (ok) {
-            open(protection, [](Status) {});
-            continue;
-        }
-        protection->has_error = true;
-        protection->error = ok.error();
-        std::cerr << "ebbd: protection " << id << ": " << ok.error().message << "\n";
-    }
     return {};
 }
 
@@ -467,42 +563,29 @@ void TargetRole::drop_connections() {
     acceptor_->drop();
 }
 
-void TargetRole::fill(api::ExchangeRequest& request) {
+bool TargetRole::fill(api::ExchangeRequest& request) {
+    if (!inventory_) return false;
     request.roles.push_back(api::Role::target);
     api::TargetStatus status;
     status.data_address = {config_.target.host.empty() ? config_.name : config_.target.host,
                            acceptor_->port()};
-    platform::VolumeRules rules;
-    rules.default_path = config_.target.retention;
-    rules.target_disks = owned_disks();
-    for (const auto& path : config_.target.install_paths)
-        rules.reserved.push_back({path, platform::ReservedPath::Use::install});
-    if (auto volumes = platform::list_retention_volumes(host_, rules)) {
-        for (const auto& v : *volumes) {
-            api::TargetVolume out{v.path, v.device, v.fs, v.size, v.available, v.usable(), {}};
-            for (const auto& reason : v.reasons) out.reasons.push_back(api::to_info(reason));
-            status.volumes.push_back(std::move(out));
-        }
-    }
-    if (auto disks =
-            platform::list_target_disks(host_, {config_.target.retention, owned_disks()})) {
-        for (const auto& d : *disks) {
-            api::TargetDisk out{d.stable_id, d.name,     d.size, d.controller,
-                                d.pci,       d.usable(), {},     {}};
-            for (const auto& reason : d.reasons) out.reasons.push_back(api::to_info(reason));
-            for (const auto& [id, protection] : protections_) {
-                for (const auto& used : protection->args.disks) {
-                    if (platform::normal_id(used.target_id) == d.stable_id) out.in_use_by = id;
-                }
+    status.volumes = inventory_->volumes;
+    status.disks = inventory_->disks;
+    for (auto& disk : status.disks) {
+        for (const auto& [id, protection] : protections_) {
+            for (const auto& used : protection->args.disks) {
+                if (platform::normal_id(used.target_id) == disk.stable_id) disk.in_use_by = id;
             }
-            status.disks.push_back(std::move(out));
         }
     }
     status.retention_age_s = config_.target.retention_hours * 3600;
     status.retention_limit_bytes = config_.target.retention_limit_mib << 20;
-    for (const auto& [id, protection] : protections_)
-        status.protections.push_back(describe_one(*protection));
+    for (const auto& [id, protection] : protections_) {
+        if (protection->known) status.protections.push_back(describe_one(*protection));
+    }
     request.target = std::move(status);
+    if (!looking_) look({});
+    return true;
 }
 
 api::TargetProtection TargetRole::describe_one(const Protection& protection) const {
@@ -513,7 +596,7 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         p.state = api::TargetState::failed_over;
         p.newest_point = protection.failed_over_to;
         p.points = 1;
-    } else if (protection.opened) {
+    } else if (protection.opened()) {
         const auto core = protection.target->status();
         p.state = to_api(core.state);
         p.open_epoch = core.open_epoch;
@@ -533,9 +616,9 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
                  {}});
         }
     }
-    if (protection.has_error) {
+    if (protection.error && !protection.failed_over) {
         p.state = api::TargetState::error;
-        p.error = api::to_info(protection.error);
+        p.error = api::to_info(*protection.error);
     }
     return p;
 }

@@ -3,84 +3,114 @@
 // sources to them, and remembers them over restarts. On the event loop.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "api/command.h"
 #include "core/target.h"
-#include "platform/aio_disk.h"
-#include "platform/directory_volume.h"
+#include "format/message.h"
 #include "platform/event_loop.h"
-#include "platform/replica_marks.h"
 #include "platform/target_checks.h"
 #include "platform/tls.h"
+#include "platform/worker.h"
 #include "service/config.h"
+#include "service/replica.h"
 #include "service/role.h"
 
 namespace ebb::service {
+
+// What is another one in tests.
+struct TargetSurroundings {
+    platform::TargetHost host;
+    platform::ReplicaMarks marks{};
+    // A protection that could not be opened is tried again.
+    Duration retry = std::chrono::seconds(5);
+};
 
 class TargetRole final : public Role {
 public:
     // Takes up again what it was told before, and listens for sources.
     static Result<std::unique_ptr<TargetRole>> start(
         platform::EventLoop& loop, const Config& config,
-        std::shared_ptr<const platform::RevokedCertificates> revoked);
+        std::shared_ptr<const platform::RevokedCertificates> revoked,
+        TargetSurroundings surroundings = {});
     ~TargetRole() override;
 
     [[nodiscard]] bool handles(const std::string& kind) const override;
     void run(const api::Command& command, env::Callback<api::Json> done) override;
-    void fill(api::ExchangeRequest& request) override;
+    [[nodiscard]] bool fill(api::ExchangeRequest& request) override;
     void drop_connections() override;
 
 private:
+    enum class Stage { shut, opening, open, closing };
     // In order of construction: the target uses all above it.
     struct Protection {
         api::TargetPrepareArgs args;
+        bool known = false;  // prepared before: in the state that is saved
         bool failed_over = false;
         api::Point failed_over_to;
-        bool opened = false;
-        Error error;
-        bool has_error = false;
-        std::unique_ptr<platform::DirectoryVolume> volume;
-        std::vector<std::unique_ptr<platform::AioDisk>> disks;
+        bool leaving = false;  // it is being given up
+        Stage stage = Stage::shut;
+        std::optional<Error> error;                // why it is shut
+        std::vector<env::StatusCallback> waiting;  // for the end of `opening`
+        Replica replica;
         std::unique_ptr<core::Target> target;
+
+        [[nodiscard]] bool opened() const { return stage == Stage::open; }
     };
     using Shared = std::shared_ptr<Protection>;
 
-    TargetRole(platform::EventLoop& loop, const Config& config);
-    Status listen(std::shared_ptr<const platform::RevokedCertificates> revoked);
-    void prepare(const api::TargetPrepareArgs& args, env::Callback<api::Json> done);
-    struct Verdict {
-        std::vector<std::string> nodes;
-        std::vector<Error> reasons;
-    };
-    [[nodiscard]] Verdict examine(const api::TargetPrepareArgs& args) const;
-    [[nodiscard]] Result<std::vector<std::string>> check(const api::TargetPrepareArgs& args) const;
-    Status attach(Protection& protection, const std::vector<std::string>& nodes);
+    TargetRole(platform::EventLoop& loop, const Config& config, TargetSurroundings surroundings);
     void unmark(const std::string& id);
+    Status listen(std::shared_ptr<const platform::RevokedCertificates> revoked);
+    void examine(const api::TargetPrepareArgs& args, env::Callback<api::Json> done);
+    void prepare(const api::TargetPrepareArgs& args, env::Callback<api::Json> done);
+    // Opens what is shut; several may wait for it.
     void open(const Shared& protection, env::StatusCallback done);
+    void run_target(const Shared& protection);
+    void opened(const Shared& protection, const Status& status);
+    // Those that should be open and are not. `done` when each was tried.
+    void open_all(bool damaged_too, std::move_only_function<void()> done);
+    void retry_later();
     void close(const Shared& protection, env::StatusCallback done);
+    void look(std::move_only_function<void()> done);
+    void rescan(env::Callback<api::Json> done);
     void points(const std::string& id, env::Callback<api::Json> done);
     void failover(const api::TargetFailoverArgs& args, env::Callback<api::Json> done);
+    void fail_over(const Shared& protection, std::uint64_t session, env::Callback<api::Json> done);
     void resume(const std::string& id, env::Callback<api::Json> done);
     void give_up(const std::string& id, env::Callback<api::Json> done);
+    void erase(const Shared& protection, env::StatusCallback done);
+    void given_up(const Shared& protection, Status status, env::Callback<api::Json> done);
     void forget(const api::DiskIdsArgs& args, env::Callback<api::Json> done);
     void route(std::shared_ptr<env::Connection> connection);
     void hand_over(const std::shared_ptr<env::Connection>& connection, env::Frame first);
+    [[nodiscard]] Status may_speak(const format::Hello& hello, const std::string& peer) const;
     Result<Shared> find(const std::string& id);
     Status save() const;
     Status load();
     [[nodiscard]] std::vector<std::string> owned_disks() const;
+    [[nodiscard]] ReplicaDemand demand(const api::TargetPrepareArgs& args, bool known) const;
     [[nodiscard]] api::TargetProtection describe_one(const Protection& protection) const;
 
     platform::EventLoop& loop_;
     const Config config_;
+    const TargetSurroundings surroundings_;
     platform::LoopClock clock_;
-    platform::TargetHost host_;
-    platform::ReplicaMarks marks_;
+    std::shared_ptr<char> alive_ = std::make_shared<char>();
     std::map<std::string, Shared> protections_;
+    std::map<std::string, std::uint64_t> fenced_;  // given up: sessions below it stay fenced
+    std::optional<TargetInventory> inventory_;
+    bool looking_ = false;
+    std::vector<std::move_only_function<void()>> look_again_;  // wait for a look that begins later
     std::unique_ptr<platform::TlsAcceptor> acceptor_;
+    // A device that hangs must hold up what is asked of it, and nothing else.
+    std::unique_ptr<platform::Worker> opener_;
+    std::unique_ptr<platform::Worker> looker_;
 };
 
 }  // namespace ebb::service

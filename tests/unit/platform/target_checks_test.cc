@@ -5,9 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+#include "unit/platform/machine_of_files.h"
 
 namespace ebb::platform {
 namespace {
@@ -17,9 +15,6 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-constexpr std::uint64_t mib = 1 << 20;
-constexpr const char* lsi = "0000:00:05.0";
 
 std::vector<std::string> codes(const std::vector<Error>& reasons) {
     std::vector<std::string> names;
@@ -31,94 +26,8 @@ std::vector<std::string> codes(const std::vector<Error>& reasons) {
     return names;
 }
 
-class TargetChecks : public testing::Test {
+class TargetChecks : public testing::Test, protected MachineOfFiles {
 protected:
-    TargetChecks() {
-        std::string pattern = testing::TempDir() + "ebb-checks-XXXXXX";
-        top_ = ::mkdtemp(pattern.data());
-        fs::create_directories(top_ / "sys/class/block");
-        fs::create_directories(top_ / "sys/bus/pci/drivers");
-        fs::create_directories(top_ / "dev");
-        fs::create_directories(top_ / "proc/self");
-        host_.paths = {top_ / "sys", top_ / "proc", top_ / "dev"};
-        host_.usage = [this](const std::string& point) -> Result<VolumeUsage> {
-            const auto it = usage_.find(point);
-            return it == usage_.end() ? VolumeUsage{100 * mib, 50 * mib, true} : it->second;
-        };
-        write("proc/self/mountinfo", "");
-        controller(lsi, "0x1000", "0x0012", "sym53c8xx");
-        mount("0:20", "/", "overlay", "overlay");
-    }
-    ~TargetChecks() override { fs::remove_all(top_); }
-
-    void write(const fs::path& name, const std::string& text) {
-        fs::create_directories((top_ / name).parent_path());
-        std::ofstream(top_ / name) << text;
-    }
-
-    void controller(const std::string& address, const std::string& vendor,
-                    const std::string& device, const std::string& driver) {
-        const fs::path folder = "sys/devices/pci0000:00/" + address;
-        write(folder / "vendor", vendor + "\n");
-        write(folder / "device", device + "\n");
-        fs::create_directories(top_ / "sys/bus/pci/drivers" / driver);
-        fs::create_directory_symlink(top_ / "sys/bus/pci", top_ / folder / "subsystem");
-        fs::create_directory_symlink(top_ / "sys/bus/pci/drivers" / driver,
-                                     top_ / folder / "driver");
-    }
-
-    fs::path block(const fs::path& folder, const std::string& number, std::uint64_t size) {
-        write(folder / "dev", number + "\n");
-        write(folder / "size", std::to_string(size / 512) + "\n");
-        write(folder / "ro", "0\n");
-        fs::create_directories(top_ / folder / "holders");
-        fs::create_directories(top_ / folder / "slaves");
-        const std::string name = folder.filename();
-        fs::create_directory_symlink(top_ / folder, top_ / "sys/class/block" / name);
-        std::ofstream(top_ / "dev" / name) << "";
-        fs::resize_file(top_ / "dev" / name, size);
-        return folder;
-    }
-
-    fs::path disk(const std::string& name, const std::string& number, const std::string& wwid,
-                  const std::string& pci = lsi, std::uint64_t size = 64 * mib) {
-        const fs::path scsi =
-            "sys/devices/pci0000:00/" + pci + "/host0/target0:0:0/" + name + "-dev";
-        write(scsi / "wwid", wwid + "\n");
-        write(scsi / "vendor", "VMware  \n");  // a SCSI device has such a file as well
-        write(scsi / "type", "0\n");
-        const auto folder = block(scsi / "block" / name, number, size);
-        fs::create_directory_symlink(top_ / scsi, top_ / folder / "device");
-        return folder;
-    }
-
-    void partition(const fs::path& disk, const std::string& name, const std::string& number) {
-        block(disk / name, number, 32 * mib);
-        write(disk / name / "partition", "1\n");
-    }
-
-    void mapped(const std::string& name, const std::string& number, const std::string& dm_name,
-                const fs::path& slave) {
-        const fs::path folder = "sys/devices/virtual/block/" + name;
-        block(folder, number, 32 * mib);
-        write(folder / "dm/name", dm_name + "\n");
-        write(folder / "slaves" / slave.filename(), "");
-        write(slave / "holders" / name, "");
-    }
-
-    void mount(const std::string& number, const std::string& point, const std::string& type,
-               const std::string& source, const std::string& options = "rw") {
-        std::ofstream out(top_ / "proc/self/mountinfo", std::ios::app);
-        out << "21 1 " << number << " / " << point << " " << options << ",relatime shared:1 - "
-            << type << " " << source << " rw\n";
-    }
-
-    void put(const std::string& device, std::uint64_t offset, const std::string& data) {
-        std::fstream out(top_ / "dev" / device, std::ios::in | std::ios::out);
-        out.seekp(static_cast<std::streamoff>(offset));
-        out << data;
-    }
-
     // Signatures as the file systems have them.
     void put_swap(const std::string& device) {
         put(device, 1024, std::string("\1\0\0\0\xff\0\0\0", 8));
@@ -176,11 +85,8 @@ protected:
         return codes(verdict->reasons);
     }
 
-    fs::path top_;
-    TargetHost host_;
     VolumeRules volume_rules_;
     DiskRules disk_rules_;
-    std::map<std::string, VolumeUsage> usage_;
 };
 
 TEST_F(TargetChecks, DefaultVolumeIsUsable) {

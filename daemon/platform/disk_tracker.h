@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// env::Tracker of disks that this process has attached.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env/tracker.h"
+#include "platform/event_loop.h"
+
+namespace ebb::platform {
+
+struct TrackDisk {
+    std::string stable_id;
+    std::string node;
+    std::uint64_t size = 0;  // bytes
+};
+
+class DiskTracker : public env::Tracker {
+public:
+    // Detaches all disks: what they have changed is forgotten.
+    virtual void detach(env::StatusCallback done) = 0;
+};
+
+// Attaches the disks to the group, in DiskIndex order. Blocks; any thread. On an error nothing
+// stays attached that was not before.
+using AttachDisks = std::function<Result<std::unique_ptr<DiskTracker>>(
+    EventLoop& loop, std::uint32_t group, const std::vector<TrackDisk>& disks)>;
+
+}  // namespace ebb::platform

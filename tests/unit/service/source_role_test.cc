@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source's role on a machine made of files, with a module that comes and goes.
+#include "service/source_role.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "unit/platform/machine_of_files.h"
+#include "unit/service/identities.h"
+
+namespace ebb::service {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Duration patience = std::chrono::seconds(60);
+constexpr Duration soon = std::chrono::milliseconds(20);
+constexpr Duration never = std::chrono::hours(24);
+constexpr const char* id = "00000000-0000-4000-8000-000000000001";
+constexpr const char* other = "00000000-0000-4000-8000-000000000002";
+constexpr std::uint64_t size = 4 << 20;
+
+// Attached disks of which nothing can be had.
+class IdleTracker final : public platform::DiskTracker {
+public:
+    explicit IdleTracker(platform::EventLoop& loop) : loop_(loop) {}
+    void detach(env::StatusCallback done) override { answer(std::move(done)); }
+    void incarnation(env::Callback<Uuid> done) override { refuse(std::move(done)); }
+    void disks(env::Callback<std::vector<env::TrackedDisk>> done) override {
+        refuse(std::move(done));
+    }
+    void mark_all(DiskIndex, env::StatusCallback done) override { refuse(std::move(done)); }
+    void mark(DiskIndex, std::span<const Extent>, env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
+    void begin_pass(env::PassKind, bool, env::Callback<env::PassInfo> done) override {
+        refuse(std::move(done));
+    }
+    void get_pass(env::PassId, env::Callback<env::PassInfo> done) override {
+        refuse(std::move(done));
+    }
+    void pass_map(env::PassId, DiskIndex, std::uint64_t,
+                  env::Callback<env::PassMap> done) override {
+        refuse(std::move(done));
+    }
+    void read(env::PassId, DiskIndex, std::uint64_t, std::span<std::byte>,
+              env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
+    void release(env::PassId, DiskIndex, std::span<const Extent>,
+                 env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
+    void end_pass(env::PassId, env::StatusCallback done) override { refuse(std::move(done)); }
+    void confirm(env::StatusCallback done) override { refuse(std::move(done)); }
+    void abandon(env::StatusCallback done) override { answer(std::move(done)); }
+    void on_event(std::move_only_function<void()>) override {}
+
+private:
+    void answer(env::StatusCallback done) {
+        loop_.post([done = std::move(done)]() mutable { done({}); });
+    }
+    template <class T>
+    void refuse(env::Callback<T> done) {
+        loop_.post([done = std::move(done)]() mutable {
+            done(fail(ErrorCode::busy, "nothing is tracked here"));
+        });
+    }
+    platform::EventLoop& loop_;
+};
+
+class SourceRoleTest : public testing::Test, protected platform::MachineOfFiles {
+protected:
+    SourceRoleTest() : identities_(top_ / "tls") {
+        config_.name = "source";
+        config_.folder = identities_.folder("source");
+        config_.state = top_ / "state";
+        disk("sda", "8:0", "naa.s", lsi, size);
+        surroundings_.paths = host_.paths;
+        surroundings_.attach = [this, test = std::this_thread::get_id()](
+                                   platform::EventLoop& loop, std::uint32_t,
+                                   const std::vector<platform::TrackDisk>& disks)
+            -> Result<std::unique_ptr<platform::DiskTracker>> {
+            if (std::this_thread::get_id() == test) ++attached_on_the_loop_;
+            if (!loaded_)
+                return fail("E_MODULE_NOT_LOADED", ErrorCode::not_found, "it is not loaded");
+            attached_ = disks.size();
+            return std::make_unique<IdleTracker>(loop);
+        };
+        surroundings_.detach_group = [this](std::uint32_t) -> Status {
+            ++groups_detached_;
+            return {};
+        };
+    }
+    ~SourceRoleTest() override { role_.reset(); }
+
+    void start(Duration retry = never) {
+        role_.reset();
+        surroundings_.retry = retry;
+        auto role = SourceRole::start(loop_, config_, nullptr, surroundings_);
+        ASSERT_TRUE(role) << role.error().message;
+        role_ = std::move(*role);
+    }
+    Result<api::Json> run(const std::string& kind, const api::Json& args) {
+        std::optional<Result<api::Json>> answer;
+        role_->run({1, kind, args}, [&](Result<api::Json> value) { answer = std::move(value); });
+        if (!loop_.run_until([&] { return answer.has_value(); }, patience))
+            return fail(ErrorCode::timeout, "no answer to " + kind);
+        return std::move(*answer);
+    }
+    Result<api::Json> protect(std::uint64_t session = 1, const char* protection = id) {
+        const api::SourceProtectArgs args{
+            protection, session, {{0, "naa.s", size}}, {"127.0.0.1", 1, "target"}, 0, false};
+        return run(api::command::source_protect, api::encode(args));
+    }
+    Result<api::Json> fence(std::uint64_t session, const char* protection = id) {
+        return run(api::command::source_fence, api::encode(api::FenceArgs{protection, session}));
+    }
+    std::optional<api::SourceProtection> status(const char* protection = id) {
+        api::ExchangeRequest request;
+        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
+        for (const auto& p : request.source->protections) {
+            if (p.id == protection) return p;
+        }
+        return {};
+    }
+    // Empty: it is not listed, or never in error.
+    std::string error() {
+        std::string code;
+        (void)loop_.run_until(
+            [&] {
+                const auto p = status();
+                code = p && p->error ? p->error->code : "";
+                return !p || p->state == api::SourceState::error;
+            },
+            patience);
+        return code;
+    }
+    std::string kept() {
+        auto text = platform::read_file(config_.state + "/source.json");
+        return text ? *text : "";
+    }
+    // Protected, and the daemon has ended.
+    void was_protected() {
+        start();
+        ASSERT_TRUE(protect());
+        role_.reset();
+        attached_ = 0;
+    }
+
+    platform::EventLoop loop_;
+    Config config_;
+    Identities identities_;
+    SourceSurroundings surroundings_;
+    std::atomic<bool> loaded_ = true;
+    std::atomic<std::size_t> attached_ = 0;
+    std::atomic<unsigned> attached_on_the_loop_ = 0;
+    std::atomic<unsigned> groups_detached_ = 0;
+    std::unique_ptr<SourceRole> role_;
+};
+
+TEST_F(SourceRoleTest, AModuleThatIsLoadedLateIsTakenUpByItself) {
+    was_protected();
+    loaded_ = false;
+    start(soon);
+    EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
+    loaded_ = true;
+    EXPECT_TRUE(loop_.run_until([&] { return attached_ == 1; }, patience));
+    EXPECT_TRUE(loop_.run_until(
+        [&] {
+            const auto p = status();
+            return p && (!p->error || p->error->code != "E_MODULE_NOT_LOADED");
+        },
+        patience));
+}
+
+TEST_F(SourceRoleTest, WhatCannotBeginIsNotForgotten) {
+    was_protected();
+    loaded_ = false;
+    start();
+    EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
+    // Anything that is saved is saved with it.
+    ASSERT_TRUE(fence(1, other));
+    EXPECT_THAT(kept(), testing::HasSubstr(id));
+    ASSERT_TRUE(run(api::command::source_interval, api::encode(api::IntervalArgs{id, 7000})));
+    start();
+    EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
+    EXPECT_THAT(kept(), testing::HasSubstr("7000"));
+    EXPECT_EQ(run(api::command::source_checkpoint, api::encode(api::CheckpointArgs{id, "x", ""}))
+                  .error()
+                  .name(),
+              "E_MODULE_NOT_LOADED");
+}
+
+TEST_F(SourceRoleTest, ADiskThatIsLateOrResizedIsNamed) {
+    was_protected();
+    fs::rename(top_ / "sys/class/block/sda", top_ / "sda");
+    start(soon);
+    EXPECT_EQ(error(), "E_DISK_NOT_FOUND");
+    fs::rename(top_ / "sda", top_ / "sys/class/block/sda");
+    EXPECT_TRUE(loop_.run_until([&] { return attached_ == 1; }, patience));
+    write("sys/class/block/sda/size", std::to_string(2 * size / 512) + "\n");
+    start(soon);
+    EXPECT_EQ(error(), "E_DISK_RESIZED");
+}
+
+TEST_F(SourceRoleTest, ProtectBeginsWhatRests) {
+    was_protected();
+    loaded_ = false;
+    start();
+    EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
+    EXPECT_EQ(protect().error().name(), "E_MODULE_NOT_LOADED");
+    EXPECT_TRUE(status());
+    loaded_ = true;
+    EXPECT_TRUE(protect());
+    EXPECT_EQ(attached_, 1U);
+}
+
+TEST_F(SourceRoleTest, OneThatNeverBeganLeavesNothing) {
+    loaded_ = false;
+    start();
+    EXPECT_EQ(protect().error().name(), "E_MODULE_NOT_LOADED");
+    EXPECT_FALSE(status());
+    start();
+    EXPECT_FALSE(status());
+}
+
+TEST_F(SourceRoleTest, StoppingWhatRestsDetachesWhatWasLeft) {
+    was_protected();
+    loaded_ = false;
+    start();
+    EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
+    ASSERT_TRUE(run(api::command::source_stop, {{"protection", id}}));
+    EXPECT_EQ(groups_detached_, 1U);
+    EXPECT_FALSE(status());
+    start();
+    EXPECT_FALSE(status());
+}
+
+TEST_F(SourceRoleTest, AFenceHoldsOverARestart) {
+    start();
+    ASSERT_TRUE(fence(3));
+    start();
+    EXPECT_EQ(protect(3).error().name(), "E_FENCED");
+    const auto fenced = status();
+    ASSERT_TRUE(fenced);
+    EXPECT_EQ(fenced->state, api::SourceState::fenced);
+    EXPECT_TRUE(protect(4));
+    ASSERT_TRUE(fence(4));
+    start();
+    EXPECT_EQ(status()->state, api::SourceState::fenced);
+}
+
+TEST_F(SourceRoleTest, DisksAreNotAttachedOnTheLoop) {
+    start();
+    ASSERT_TRUE(protect());
+    EXPECT_EQ(attached_, 1U);
+    EXPECT_EQ(attached_on_the_loop_, 0U);
+}
+
+}  // namespace
+}  // namespace ebb::service

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's role on a machine made of files, with sources on the loopback interface.
+#include "service/target_role.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "format/message.h"
+#include "service/uuid_text.h"
+#include "unit/platform/machine_of_files.h"
+#include "unit/service/identities.h"
+
+namespace ebb::service {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+constexpr Duration patience = std::chrono::seconds(60);
+constexpr Duration soon = std::chrono::milliseconds(20);
+constexpr Duration never = std::chrono::hours(24);
+constexpr const char* id = "00000000-0000-4000-8000-000000000001";
+constexpr std::uint64_t size = 4 << 20;
+
+class TargetRoleTest : public testing::Test, protected platform::MachineOfFiles {
+protected:
+    TargetRoleTest() : identities_(top_ / "tls") {
+        config_.name = "target";
+        config_.folder = identities_.folder("target");
+        config_.state = top_ / "state";
+        config_.target.retention = retention();
+        config_.target.address = "127.0.0.1";
+        config_.target.port = 0;
+        fs::create_directories(retention());
+        disk("sdb", "8:16", "naa.b");
+        disk("sdc", "8:32", "naa.c", lsi, size);
+        mount_retention();
+    }
+    ~TargetRoleTest() override {
+        connections_.clear();
+        role_.reset();
+    }
+
+    std::string retention() const { return top_ / "retention"; }
+    fs::path journal() const { return fs::path(retention()) / id; }
+    void mount_retention() { mount("8:16", retention(), "xfs", "/dev/sdb"); }
+    void unmount_retention() {
+        write("proc/self/mountinfo", "");
+        mount("0:20", "/", "overlay", "overlay");
+    }
+    void detach_disk() { fs::remove(top_ / "sys/class/block/sdc"); }
+    void attach_disk() {
+        fs::create_directory_symlink(
+            top_ / "sys/devices/pci0000:00" / lsi / "host0/target0:0:0/sdc-dev/block/sdc",
+            top_ / "sys/class/block/sdc");
+    }
+
+    TargetSurroundings surroundings(Duration retry) const {
+        return {host_, platform::ReplicaMarks(marks(), host_.paths), retry};
+    }
+    std::string marks() const { return top_ / "marks"; }
+    void start(Duration retry = never) {
+        role_.reset();
+        auto role = TargetRole::start(loop_, config_, nullptr, surroundings(retry));
+        ASSERT_TRUE(role) << role.error().message;
+        role_ = std::move(*role);
+    }
+
+    Result<api::Json> run(const std::string& kind, const api::Json& args) {
+        std::optional<Result<api::Json>> answer;
+        role_->run({1, kind, args}, [&](Result<api::Json> value) { answer = std::move(value); });
+        if (!loop_.run_until([&] { return answer.has_value(); }, patience))
+            return fail(ErrorCode::timeout, "no answer to " + kind);
+        return std::move(*answer);
+    }
+    static api::TargetPrepareArgs args() {
+        return {id, "shop", 1, "source", {}, false, {{0, "naa.s", "naa.c", size}}};
+    }
+    Result<api::Json> prepare() {
+        auto all = args();
+        all.retention = retention();
+        return run(api::command::target_prepare, api::encode(all));
+    }
+    Result<api::Json> failover() {
+        return run(api::command::target_failover,
+                   api::encode(api::TargetFailoverArgs{id, 2, "latest"}));
+    }
+
+    std::optional<api::TargetProtection> status() {
+        api::ExchangeRequest request;
+        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
+        for (const auto& p : request.target->protections) {
+            if (p.id == id) return p;
+        }
+        return {};
+    }
+    std::string error() {
+        std::string code;
+        (void)loop_.run_until(
+            [&] {
+                const auto p = status();
+                code = p && p->error ? p->error->code : "";
+                return !p || p->state == api::TargetState::error;
+            },
+            patience);
+        return code;
+    }
+    bool becomes(api::TargetState state) {
+        return loop_.run_until(
+            [&] {
+                const auto p = status();
+                return p && p->state == state && !p->error;
+            },
+            patience);
+    }
+    // Prepared, and the daemon has ended.
+    void was_prepared() {
+        start();
+        ASSERT_TRUE(prepare());
+        role_.reset();
+    }
+
+    std::shared_ptr<env::Connection> connect(const std::string& name = "source") {
+        api::ExchangeRequest request;
+        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
+        auto tls = platform::make_tls_context(Identities::of(identities_.folder(name)),
+                                              platform::TlsSide::client);
+        platform::TlsConnector connector(loop_, *tls, "127.0.0.1",
+                                         request.target->data_address.port, "target");
+        std::shared_ptr<env::Connection> made;
+        connector.connect([&](auto result) {
+            if (result) made = std::move(*result);
+        });
+        if (!loop_.run_until([&] { return made != nullptr; }, patience)) return {};
+        frames_.clear();
+        made->start([this](env::Frame frame) { frames_.push_back(std::move(frame)); },
+                    [](const Error&) {});
+        connections_.push_back(made);
+        return made;
+    }
+    static format::Hello hello(std::uint64_t session = 1, const char* protection = id) {
+        format::Hello hello;
+        hello.protection = *parse_uuid(protection);
+        hello.session = session;
+        hello.disks = {{"naa.s", size}};
+        return hello;
+    }
+    bool answered(std::size_t frames) {
+        return loop_.run_until([&] { return frames_.size() >= frames; }, patience);
+    }
+    // The code by which a source is refused.
+    std::string refusal(const format::Hello& hello, const std::string& name = "source") {
+        auto connection = connect(name);
+        if (!connection) return "no connection";
+        connection->send(format::encode(hello, 0));
+        if (!answered(1)) return "no answer";
+        auto refused = format::decode_refused(frames_.front());
+        words_ = refused ? refused->message : "";
+        return refused ? std::string(code_name(refused->code)) : "not refused";
+    }
+    void make_point() {
+        auto connection = connect();
+        ASSERT_TRUE(connection);
+        connection->send(format::encode(hello(), 0));
+        connection->send(format::encode(format::EpochBegin{1, {}, true}, 1));
+        connection->send(
+            format::encode(format::PassBegin{1, 1, format::PassKind::frozen, {}, 0}, 2));
+        connection->send(
+            format::encode(format::PassEnd{1, 1, format::PassKind::frozen, 0, {}, {}, "one"}, 3));
+        ASSERT_TRUE(answered(2));
+        ASSERT_TRUE(format::decode_epoch_closed(frames_.back()));
+    }
+
+    platform::EventLoop loop_;
+    Config config_;
+    Identities identities_;
+    std::unique_ptr<TargetRole> role_;
+    std::vector<std::shared_ptr<env::Connection>> connections_;
+    std::vector<env::Frame> frames_;
+    std::string words_;
+};
+
+TEST_F(TargetRoleTest, AVolumeThatIsMountedLateIsOpenedByItself) {
+    was_prepared();
+    unmount_retention();
+    start(soon);
+    EXPECT_EQ(error(), "E_RETENTION_NOT_MOUNTED");
+    EXPECT_EQ(refusal(hello()), "E_BUSY");
+    EXPECT_THAT(words_, HasSubstr("E_RETENTION_NOT_MOUNTED"));
+    mount_retention();
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
+TEST_F(TargetRoleTest, ADiskThatComesLateIsOpenedAtRescan) {
+    was_prepared();
+    detach_disk();
+    start();
+    EXPECT_EQ(error(), "E_DISK_NOT_FOUND");
+    EXPECT_EQ(run(api::command::target_points, {{"protection", id}}).error().name(),
+              "E_DISK_NOT_FOUND");
+    attach_disk();
+    ASSERT_TRUE(run(api::command::target_rescan, api::Json::object()));
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
+TEST_F(TargetRoleTest, PrepareAndFailoverOpenWhatIsShut) {
+    start();
+    ASSERT_TRUE(prepare());
+    make_point();
+    unmount_retention();
+    start();
+    EXPECT_EQ(error(), "E_RETENTION_NOT_MOUNTED");
+    EXPECT_EQ(prepare().error().name(), "E_RETENTION_NOT_MOUNTED");
+    EXPECT_EQ(failover().error().name(), "E_RETENTION_NOT_MOUNTED");
+    mount_retention();
+    EXPECT_TRUE(prepare());
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+    unmount_retention();
+    start();
+    EXPECT_EQ(error(), "E_RETENTION_NOT_MOUNTED");
+    mount_retention();
+    const auto value = failover();
+    ASSERT_TRUE(value) << value.error().message;
+    EXPECT_EQ((*value)["point"]["name"], "one");
+    EXPECT_TRUE(becomes(api::TargetState::failed_over));
+}
+
+TEST_F(TargetRoleTest, AProtectionThatCannotBePreparedLeavesNothing) {
+    start();
+    detach_disk();
+    EXPECT_EQ(prepare().error().name(), "E_DISK_NOT_FOUND");
+    EXPECT_FALSE(status());
+    attach_disk();
+    put("sdc", 0, "data");
+    EXPECT_EQ(prepare().error().name(), "E_DISK_HOLDS_DATA");
+    start();
+    EXPECT_FALSE(status());
+}
+
+TEST_F(TargetRoleTest, ALostJournalIsNotMadeAnew) {
+    was_prepared();
+    fs::rename(journal(), top_ / "elsewhere");  // another volume is mounted in its place
+    start(soon);
+    EXPECT_EQ(error(), "E_RETENTION_LOST");
+    EXPECT_EQ(prepare().error().name(), "E_RETENTION_LOST");
+    EXPECT_FALSE(fs::exists(journal()));
+    fs::create_directory(journal());
+    EXPECT_EQ(prepare().error().name(), "E_RETENTION_LOST");
+    EXPECT_TRUE(fs::is_empty(journal()));
+    // The right one.
+    fs::remove(journal());
+    fs::rename(top_ / "elsewhere", journal());
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
+TEST_F(TargetRoleTest, AProtectionWithoutItsJournalCanBeDisabled) {
+    was_prepared();
+    fs::remove_all(journal());
+    start();
+    EXPECT_EQ(error(), "E_RETENTION_LOST");
+    ASSERT_TRUE(run(api::command::target_disable, {{"protection", id}}));
+    EXPECT_FALSE(status());
+    ASSERT_TRUE(prepare());
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
+TEST_F(TargetRoleTest, ASourceThatWasFailedOverFromIsTold) {
+    start();
+    EXPECT_EQ(refusal(hello()), "E_NOT_FOUND");
+    ASSERT_TRUE(prepare());
+    EXPECT_EQ(refusal(hello(), "stranger"), "E_NOT_FOUND");
+    make_point();
+    ASSERT_TRUE(failover());
+    EXPECT_EQ(refusal(hello(1)), "E_FENCED");
+    EXPECT_EQ(refusal(hello(2)), "E_BUSY");
+    start();
+    EXPECT_EQ(refusal(hello(1)), "E_FENCED");
+    // For ever: also when there is nothing left of the protection.
+    ASSERT_TRUE(run(api::command::target_commit, {{"protection", id}}));
+    EXPECT_FALSE(status());
+    EXPECT_EQ(refusal(hello(1)), "E_FENCED");
+    start();
+    EXPECT_EQ(refusal(hello(1)), "E_FENCED");
+}
+
+TEST_F(TargetRoleTest, AConnectionThatIsFailedOverFromHearsIt) {
+    start();
+    ASSERT_TRUE(prepare());
+    make_point();
+    frames_.clear();
+    ASSERT_TRUE(failover());
+    ASSERT_TRUE(answered(1));
+    const auto refused = format::decode_refused(frames_.front());
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->code, ErrorCode::fenced);
+}
+
+TEST_F(TargetRoleTest, DevicesAreNotAskedOnTheLoop) {
+    std::atomic<unsigned> asked = 0;
+    std::atomic<unsigned> on_the_loop = 0;
+    host_.usage = [&, loop = std::this_thread::get_id()](const std::string&) {
+        ++asked;
+        if (std::this_thread::get_id() == loop) ++on_the_loop;
+        return platform::VolumeUsage{100 << 20, 50 << 20, true};
+    };
+    was_prepared();
+    start();
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+    ASSERT_TRUE(run(api::command::target_rescan, api::Json::object()));
+    auto all = args();
+    all.retention = retention();
+    ASSERT_TRUE(run(api::command::target_check, api::encode(all)));
+    EXPECT_GT(asked, 3U);
+    EXPECT_EQ(on_the_loop, 0U);
+}
+
+}  // namespace
+}  // namespace ebb::service
