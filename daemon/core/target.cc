@@ -135,6 +135,7 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
       waiting_ranges_(disks_.size()) {}
 
 Target::Impl::~Impl() {
+    give_budget_back();
     if (connection_) connection_->close();
 }
 

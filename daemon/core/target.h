@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/closing_budget.h"
 #include "env/disk.h"
 #include "env/net.h"
 #include "env/volume.h"
@@ -30,8 +31,8 @@ struct TargetConfig {
     std::uint64_t session = 0;  // a source with an older one is fenced
     // The journal is not made: there has been one.
     bool must_exist = false;
-    // Closings up to this wait in memory until they are whole.
-    std::uint64_t closing_budget_bytes = 128ULL << 20;
+    // Closings that fit what is left of it wait in memory until they are whole.
+    std::shared_ptr<ClosingBudget> closing_budget = std::make_shared<ClosingBudget>(128ULL << 20);
     std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
     std::uint64_t window_bytes = 64ULL << 20;  // granted to the source
     std::uint64_t io_depth = 32;               // operations under way at once

@@ -77,6 +77,8 @@ private:
     void wake_later(Duration delay);
     void fail_with(const Error& error);
     void forget_waiting();
+    [[nodiscard]] bool take_budget(std::uint64_t bytes);
+    void give_budget_back();
 
     TargetConfig config_;
     std::vector<env::Disk*> disks_;
@@ -111,6 +113,7 @@ private:
     std::vector<Received> waiting_;  // received and not on the disks
     std::vector<Ranges> waiting_ranges_;
     std::uint64_t waiting_bytes_ = 0;  // memory it takes
+    std::uint64_t budgeted_ = 0;       // of it, out of the budget for closings
     bool lost_acks_ = false;           // something acknowledged in the open epoch may be gone
     bool frozen_began_ = false;
     std::uint64_t epoch_bytes_ = 0;

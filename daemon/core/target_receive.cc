@@ -142,7 +142,18 @@ void Target::Impl::fail_with(const Error& error) {
     pass_.reset();
 }
 
+bool Target::Impl::take_budget(std::uint64_t bytes) {
+    const bool taken = config_.closing_budget->take(bytes);
+    if (taken) budgeted_ += bytes;
+    return taken;
+}
+
+void Target::Impl::give_budget_back() {
+    config_.closing_budget->give_back(std::exchange(budgeted_, 0));
+}
+
 void Target::Impl::forget_waiting() {
+    give_budget_back();
     waiting_.clear();
     waiting_bytes_ = 0;
     for (Ranges& ranges : waiting_ranges_) ranges.clear();
@@ -266,8 +277,8 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
     pass_->number = message->pass;
     pass_->run = run_;
     pass_->kind = message->kind;
-    pass_->in_memory =
-        message->kind == format::PassKind::frozen && message->bytes <= config_.closing_budget_bytes;
+    pass_->in_memory = message->kind == format::PassKind::frozen &&
+                       message->bytes <= config_.closing_budget->left();
     // From a frozen pass on a restart of ours may lose what was acknowledged: whoever relies on
     // what is durable in this epoch must be able to know.
     if (message->kind != format::PassKind::frozen || frozen_began_) co_return Status{};
@@ -305,7 +316,7 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     const auto free_parts = waiting_ranges_[head.disk].missing(head.offset, end);
     const bool overlaps = free_parts.size() != 1 || free_parts[0] != std::pair(head.offset, end);
     const std::uint64_t cost = extent_cost + (head.kind == ExtentKind::data ? head.length : 0);
-    if (overlaps || (pass_->in_memory && waiting_bytes_ + cost > config_.closing_budget_bytes)) {
+    if (overlaps || (pass_->in_memory && !take_budget(cost))) {
         // Too large to wait, or written twice: from here on as it comes.
         pass_->in_memory = false;
         status = co_await settle();

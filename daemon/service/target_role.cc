@@ -16,6 +16,7 @@ namespace ebb::service {
 namespace {
 
 constexpr unsigned opener_threads = 4;
+constexpr std::uint64_t closing_budget_bytes = 128ULL << 20;
 // A peer that has a certificate must also say what it wants.
 constexpr Duration hello_limit = std::chrono::seconds(15);
 
@@ -54,6 +55,7 @@ TargetRole::TargetRole(platform::EventLoop& loop, const Config& config,
       config_(config),
       surroundings_(std::move(surroundings)),
       clock_(loop),
+      closing_budget_(std::make_shared<core::ClosingBudget>(closing_budget_bytes)),
       opener_(std::make_unique<platform::Worker>(loop, opener_threads, "ebb-open")),
       looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")) {}
 
@@ -210,6 +212,7 @@ void TargetRole::run_target(const Shared& protection) {
     core::TargetConfig target;
     target.protection = *uuid;
     target.session = args.session;
+    target.closing_budget = closing_budget_;
     target.must_exist = protection->known;
     target.retention_age = std::chrono::hours(config_.target.retention_hours);
     target.retention_bytes = config_.target.retention_limit_mib << 20;

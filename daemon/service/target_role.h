@@ -102,6 +102,7 @@ private:
     const TargetSurroundings surroundings_;
     platform::LoopClock clock_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
+    const std::shared_ptr<core::ClosingBudget> closing_budget_;  // of all protections
     std::map<std::string, Shared> protections_;
     std::map<std::string, std::uint64_t> fenced_;  // given up: sessions below it stay fenced
     std::optional<TargetInventory> inventory_;

@@ -122,7 +122,7 @@ core::TargetConfig World::target_config() const {
             {"source-" + std::to_string(i), "target-" + std::to_string(i), source_->size(i)});
     }
     config.session = 1;
-    config.closing_budget_bytes = budget_;
+    config.closing_budget = std::make_shared<core::ClosingBudget>(budget_);
     config.batch_bytes = batch_;
     config.window_bytes = window_;
     config.io_depth = 4;
