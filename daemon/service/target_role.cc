@@ -373,7 +373,7 @@ void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
     auto found = find(id);
     if (!found) return done(std::unexpected(found.error()));
     const Shared protection = *found;
-    if (!protection->failed_over) return done(api::Json::object());
+    // Also of a failover whose end was not noted here.
     open(protection, [this, protection, done = std::move(done)](const Status& status) mutable {
         if (!status) return done(std::unexpected(status.error()));
         protection->target->resume(

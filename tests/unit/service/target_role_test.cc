@@ -298,6 +298,23 @@ TEST_F(TargetRoleTest, AConnectionThatIsFailedOverFromHearsIt) {
     EXPECT_EQ(refused->code, ErrorCode::fenced);
 }
 
+TEST_F(TargetRoleTest, AFailoverThatWasNotNotedCanBeTakenBack) {
+    start();
+    ASSERT_TRUE(prepare());
+    make_point();
+    const auto before = platform::read_file(config_.state + "/target.json");
+    ASSERT_TRUE(before);
+    ASSERT_TRUE(failover());
+    // The daemon died before it had saved what it did.
+    ASSERT_TRUE(
+        platform::replace_file(config_.state + "/target.json", *before, platform::private_mode));
+    start();
+    EXPECT_TRUE(becomes(api::TargetState::failed_over));
+    EXPECT_EQ(refusal(hello(1)), "E_FENCED");
+    ASSERT_TRUE(run(api::command::target_resume, {{"protection", id}}));
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
 TEST_F(TargetRoleTest, DevicesAreNotAskedOnTheLoop) {
     std::atomic<unsigned> asked = 0;
     std::atomic<unsigned> on_the_loop = 0;
