@@ -23,6 +23,8 @@ void Target::Impl::accept(std::shared_ptr<env::Connection> connection, env::Fram
     heard_ = clock_.now();
     auto weak = weak_from_this();
     if (!first.empty()) on_frame(link, std::move(first));
+    // It may have been refused by that already.
+    if (link != link_ || !connection_) return;
     connection_->start(
         [weak, link](env::Frame frame) {
             if (auto self = weak.lock()) self->on_frame(link, std::move(frame));
