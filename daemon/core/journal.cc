@@ -34,6 +34,13 @@ format::RecordBytes record_of(const format::Payload& payload) {
     return record;
 }
 
+format::RecordBytes seal_of(std::uint64_t epoch, std::uint64_t records, std::uint64_t durable_bytes,
+                            format::Sha256 chain) {
+    auto seal = format::blank_record(0);
+    format::seal_record(seal, format::RecordType::sealed, epoch, records, durable_bytes, chain);
+    return seal;
+}
+
 }  // namespace
 
 Error Journal::lost() {
@@ -209,7 +216,7 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
         auto status = co_await scan_record(scan);
         if (!status) co_return status;
     }
-    // Behind the closed record comes its seal, if anything: as it was never synced, also a part.
+    // Behind the closed record comes its seal, or a part of it.
     if (scan.closed && size - scan.at > seal_bytes) {
         co_return fail(ErrorCode::corrupt, name + ": data after the end of a closed epoch");
     }
@@ -226,7 +233,7 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
     scan.epoch.file_bytes = scan.epoch.durable_bytes = scan.at;
     if (scan.closed) {
         chain_closed_ = scan.chain;
-        closed_.push_back({scan.epoch.epoch, size, std::move(*scan.closed)});
+        closed_.push_back({scan.epoch.epoch, scan.at + seal_bytes, std::move(*scan.closed)});
     } else {
         open_ = std::move(scan.epoch);
     }
@@ -255,6 +262,7 @@ Task<Status> Journal::repair_tail(Scan& scan) {
     Op<void> synced;
     volume_.sync(scan.name, "recovery-content", synced.callback());
     auto status = co_await synced;
+    if (status && scan.closed) status = co_await seal_again(scan);
     co_return status;
 }
 
@@ -428,8 +436,10 @@ Task<Status> Journal::begin(std::uint64_t epoch, format::BeginRecord record) {
         open_->undone.resize(disks_);
         chain_ = chain_closed_;
     }
-    // Not synced: nothing is done that relies on it before a later record is.
-    auto begun = co_await append(format::RecordType::begin, record_of(format::encode(record)), {});
+    // The first one is not synced: without it there is no epoch, and nothing is done that relies on
+    // it before a later record is. One that starts the epoch over takes back what earlier ones say.
+    auto begun = co_await append(format::RecordType::begin, record_of(format::encode(record)),
+                                 fresh ? "" : "epoch-again");
     if (!begun) {
         // An open epoch without its first record is none: as after a crash here.
         if (begun.error().code == ErrorCode::no_space && fresh) {
@@ -476,22 +486,48 @@ Task<Status> Journal::append_closed(format::ClosedRecord record) {
         co_await append(format::RecordType::closed, record_of(format::encode(record)), "closed");
     if (!done) co_return std::unexpected(done.error());
     chain_closed_ = chain_;
-    co_await append_seal();
-    closed_.push_back({open_->epoch, open_->file_bytes, std::move(record)});
+    co_await append_seal(epoch_name(open_->epoch),
+                         seal_of(open_->epoch, open_->records, open_->durable_bytes, chain_));
+    closed_.push_back({open_->epoch, open_->file_bytes + seal_bytes, std::move(record)});
     open_.reset();
     co_return Status{};
 }
 
-// Not synced, and good for nothing but a witness: without it the epoch is closed all the same.
-Task<void> Journal::append_seal() {
-    format::Sha256 chain = chain_;
-    auto seal = std::make_shared<format::RecordBytes>(format::blank_record(0));
-    format::seal_record(*seal, format::RecordType::sealed, open_->epoch, open_->records,
-                        open_->durable_bytes, chain);
+// Good for nothing but a witness: where there is no room for it the epoch is closed all the same.
+Task<void> Journal::append_seal(std::string name, format::RecordBytes seal) {
+    auto bytes = std::make_shared<format::RecordBytes>(std::move(seal));
     Op<void> appended;
-    volume_.append(epoch_name(open_->epoch), *seal, appended.callback(seal));
+    volume_.append(name, *bytes, appended.callback(bytes));
     auto status = co_await appended;
-    if (status) open_->file_bytes += seal->size();
+    if (!status) co_return;
+    Op<void> synced;
+    volume_.sync(name, "seal", synced.callback());
+    status = co_await synced;
+}
+
+// As recovered: whoever is told that the epoch is closed may rely on its seal.
+Task<Status> Journal::seal_again(const Scan& scan) {
+    auto seal = seal_of(scan.epoch.epoch, scan.epoch.records, scan.at, scan.chain);
+    auto tail = co_await read_tail(scan);
+    if (!tail) co_return std::unexpected(tail.error());
+    if (*tail == seal) co_return Status{};
+    if (!tail->empty()) {
+        Op<void> cut;
+        volume_.truncate(scan.name, scan.at, cut.callback());
+        auto status = co_await cut;
+        if (!status) co_return status;
+    }
+    co_await append_seal(scan.name, std::move(seal));
+    co_return Status{};
+}
+
+Task<Result<std::vector<std::byte>>> Journal::read_tail(const Scan& scan) {
+    auto tail = std::make_shared<std::vector<std::byte>>(scan.size - scan.at);
+    Op<void> read;
+    volume_.read(scan.name, scan.at, *tail, read.callback(tail));
+    auto status = co_await read;
+    if (!status) co_return std::unexpected(status.error());
+    co_return std::move(*tail);
 }
 
 Task<Result<std::vector<std::byte>>> Journal::read_undo(UndoRecord record) {

@@ -83,7 +83,9 @@ private:
     [[nodiscard]] Status take_record(Scan& scan, const std::vector<std::byte>& payload);
     [[nodiscard]] Task<Status> repair_tail(Scan& scan);
     [[nodiscard]] Task<Status> look_beyond(const Scan& scan);
-    [[nodiscard]] Task<void> append_seal();
+    [[nodiscard]] Task<Status> seal_again(const Scan& scan);
+    [[nodiscard]] Task<Result<std::vector<std::byte>>> read_tail(const Scan& scan);
+    [[nodiscard]] Task<void> append_seal(std::string name, format::RecordBytes seal);
     // `site` empty: not synced.
     [[nodiscard]] Task<Result<format::RecordHeader>> append(format::RecordType type,
                                                             format::RecordBytes record,

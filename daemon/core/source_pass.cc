@@ -373,6 +373,9 @@ void Source::Impl::fold(std::uint64_t count) {
         pass_->chain.add(sent.disk, sent.range.offset, sent.range.length, sent.kind, sent.digest);
         pass_->to_release[sent.disk].add(sent.range.offset, sent.range.end());
         pass_->unacknowledged_bytes -= sent.range.length;
+        if (sent.kind == format::ExtentKind::unreadable) {
+            pass_->unreadable_bytes += sent.range.length;
+        }
         pass_->bytes_done += sent.range.length;
         status_.bytes_acknowledged += sent.range.length;
         pass_->unacknowledged.pop_front();

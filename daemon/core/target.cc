@@ -38,6 +38,13 @@ Task<Result<Ownership>> read_ownership_task(env::Volume& volume) {
     co_return fail(ErrorCode::not_found, "no journal of Ebb is there");
 }
 
+Task<Status> sync_names(env::Volume& volume) {
+    Op<void> named;
+    volume.sync_directory("erase", named.callback());
+    auto status = co_await named;
+    co_return status;
+}
+
 // Points go before the mark that they are ours.
 Task<Status> erase_task(env::Volume& volume) {
     Op<std::vector<env::VolumeFile>> listed;
@@ -56,12 +63,12 @@ Task<Status> erase_task(env::Volume& volume) {
         volume.remove(file.name, removed.callback());
         auto status = co_await removed;
         if (!status) co_return status;
-        Op<void> named;
-        volume.sync_directory("erase", named.callback());
-        status = co_await named;
+        status = co_await sync_names(volume);
         if (!status) co_return status;
     }
-    co_return Status{};
+    // Where all was removed before, the daemon may have died before that was durable.
+    auto status = co_await sync_names(volume);
+    co_return status;
 }
 
 // A coroutine that nobody waits for: its frame goes when it is done.
@@ -281,9 +288,10 @@ Task<void> Target::Impl::loop() {
                 connection_->resume();
             }
             co_await handle(std::move(frame));
-        } else if (pass_ && !pass_->in_memory && !waiting_.empty()) {
+        } else if (welcomed_ && pass_ && !pass_->in_memory && !waiting_.empty()) {
             status = co_await settle();
-            if (!status) fail_with(status.error());
+            // Given up for a newer connection: that one finds it where it is.
+            if (!status && status.error().code != ErrorCode::cancelled) fail_with(status.error());
         } else {
             acknowledge();
             co_await wake_.wait();
@@ -302,11 +310,14 @@ Task<void> Target::Impl::run_work() {
 
 Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
     const std::uint64_t link = link_;
+    const auto heard = [&] { return link == link_ && connection_ && greeted_; };
     while (true) {
         auto task = step();
         auto status = co_await task;
         if (status || status.error().code != ErrorCode::no_space) {
-            if (full_ && connection_) connection_->send(format::encode(format::Notice{}, sent_++));
+            if (full_ && heard()) {
+                connection_->send(format::encode(format::Notice{}, sent_++));
+            }
             full_ = false;
             if (status) has_error_ = false;
             co_return status;
@@ -316,7 +327,7 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
             if (!removed) co_return removed;
             continue;
         }
-        if (!full_ && connection_) {
+        if (!full_ && heard()) {
             connection_->send(
                 format::encode({false, ErrorCode::no_space, status.error().message}, sent_++));
         }
@@ -388,8 +399,7 @@ Task<void> Target::Impl::failover(std::uint64_t session,
                       "wait until the initial synchronisation has closed its first one");
     }
     if (result) {
-        send_refusal({ErrorCode::fenced, "this machine was failed over", {}, {}});
-        drop_connection();
+        refuse({ErrorCode::fenced, "this machine was failed over", {}, {}});
         forget_waiting();
         pass_.reset();
         // The fence is durable before anything is taken back.

@@ -72,6 +72,8 @@ private:
     void watch_silence(std::uint64_t link);
     void acknowledge();
     void send_refusal(const Error& error);
+    // Says so, if there is somebody to hear it, and ends the connection.
+    void refuse(const Error& error);
     void drop_connection();
     void post(std::move_only_function<void()> action);
     void wake_later(Duration delay);
@@ -102,6 +104,7 @@ private:
     std::uint64_t link_ = 0;  // number of the connection
     std::uint64_t sent_ = 0;
     std::uint64_t expected_ = 0;  // sequence of the next frame
+    bool greeted_ = false;        // its HELLO is good: it may be told what is waited for
     bool welcomed_ = false;
     Uuid run_;
     MonoTime heard_;

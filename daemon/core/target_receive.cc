@@ -54,7 +54,7 @@ void Target::Impl::on_closed(std::uint64_t link) {
 void Target::Impl::drop_connection() {
     ++link_;
     sent_ = expected_ = 0;
-    welcomed_ = false;
+    greeted_ = welcomed_ = false;
     inbox_.clear();
     inbox_bytes_ = 0;
     paused_ = false;
@@ -67,15 +67,18 @@ void Target::Impl::send_refusal(const Error& error) {
     connection_->send(format::encode(format::Refused{error.code, error.message}, sent_++));
 }
 
+void Target::Impl::refuse(const Error& error) {
+    send_refusal(error);
+    drop_connection();
+}
+
 // Frames wait here for the loop; only pings are answered at once, since the loop may be busy.
 void Target::Impl::on_frame(std::uint64_t link, env::Frame frame) {
     if (link != link_ || !connection_) return;
     heard_ = clock_.now();
     auto header = format::frame_of(frame);
     if (!header || header->sequence != expected_) {
-        send_refusal(header ? Error{ErrorCode::protocol, "a frame is missing", {}, {}}
-                            : header.error());
-        drop_connection();
+        refuse(header ? Error{ErrorCode::protocol, "a frame is missing", {}, {}} : header.error());
         return;
     }
     ++expected_;
@@ -123,10 +126,7 @@ Task<void> Target::Impl::handle(env::Frame frame) {
         case ErrorCode::no_memory: fail_with(status.error()); break;
         default:
             // The peer's fault, or nobody's: what is here stays good.
-            if (link == link_) {
-                send_refusal(status.error());
-                drop_connection();
-            }
+            if (link == link_) refuse(status.error());
     }
 }
 
@@ -135,11 +135,10 @@ void Target::Impl::fail_with(const Error& error) {
     has_error_ = broken_ = true;
     error_ = error;
     const bool full = error.code == ErrorCode::no_space;
-    send_refusal({full ? ErrorCode::no_space : ErrorCode::busy,
-                  "the target has failed: " + error.message,
-                  {},
-                  {}});
-    drop_connection();
+    refuse({full ? ErrorCode::no_space : ErrorCode::busy,
+            "the target has failed: " + error.message,
+            {},
+            {}});
     forget_waiting();
     pass_.reset();
 }
@@ -218,7 +217,11 @@ Task<Status> Target::Impl::on_hello(const env::Frame& frame) {
     auto hello = format::decode_hello(frame);
     if (!hello) co_return std::unexpected(hello.error());
     auto status = check_hello(*hello);
-    if (!status) co_return status;
+    if (!status) {
+        refuse(status.error());
+        co_return Status{};
+    }
+    greeted_ = true;
     if (hello->session > journal_.session().session) {
         status = co_await write_session({hello->session, false});
         if (!status) co_return status;

@@ -38,7 +38,9 @@ public:
                       StatusCallback done) = 0;
     // Ordered after nothing but an earlier sync of the file.
     virtual void truncate(const std::string& name, std::uint64_t size, StatusCallback done) = 0;
-    // `site`: as in Disk::flush.
+    // `site`: as in Disk::flush. When it fails, what is read afterwards is what the disk has, and
+    // not what a cache would have had: that reads well, and later syncs succeed, without it ever
+    // reaching the disk.
     virtual void sync(const std::string& name, std::string_view site, StatusCallback done) = 0;
     virtual void sync_directory(std::string_view site, StatusCallback done) = 0;
     virtual void remove(const std::string& name, StatusCallback done) = 0;
