@@ -19,6 +19,11 @@ constexpr std::size_t open_files_max = 32;
 constexpr mode_t file_mode = 0600;
 constexpr mode_t directory_mode = 0700;
 
+// What is clean goes from the cache: after a write that failed that is what never reached the disk.
+void drop_cache(int file) {
+    (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 Status check_name(const std::string& name) {
     if (name.empty() || name == "." || name == ".." || name.size() > 255 ||
         name.find('/') != std::string::npos || name.find('\0') != std::string::npos)
@@ -91,6 +96,8 @@ Result<int> DirectoryVolume::file_of(const std::string& name) {
     FileDescriptor file(
         ::openat(directory_.get(), name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_APPEND));
     if (!file.valid()) return system_fail(errno, "open " + full(name));
+    // A daemon before this one may have died of a sync that failed.
+    drop_cache(file.get());
     open_files_.push_front({name, std::move(file)});
     if (open_files_.size() > open_files_max) open_files_.pop_back();
     return open_files_.front().file.get();
@@ -174,8 +181,10 @@ void DirectoryVolume::sync(const std::string& name, std::string_view /*site*/,
         [this, name]() -> Status {
             const auto file = file_of(name);
             if (!file) return std::unexpected(file.error());
-            if (::fdatasync(*file) != 0) return system_fail(errno, "sync " + full(name));
-            return {};
+            if (::fdatasync(*file) == 0) return {};
+            const int error = errno;
+            drop_cache(*file);
+            return system_fail(error, "sync " + full(name));
         },
         std::move(done));
 }
