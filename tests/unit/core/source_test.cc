@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source, and targets that do not behave.
+#include "core/source.h"
+
+#include <gtest/gtest.h>
+
+#include "peer.h"
+#include "sim/tracker.h"
+
+namespace ebb::core {
+namespace {
+
+using format::FrameType;
+using test::a_second;
+using test::Peer;
+
+constexpr std::uint64_t disk_bytes = 16 * block_bytes;
+
+class SourceTest : public testing::Test {
+protected:
+    SourceTest() {
+        network_.listener = [this](std::shared_ptr<env::Connection> connection) {
+            target_ =
+                std::make_unique<Peer>(std::static_pointer_cast<sim::End>(std::move(connection)));
+        };
+        SourceConfig config;
+        config.disks = {{"source-0", disk_bytes}};
+        config.session = 5;
+        config.interval = std::chrono::milliseconds(100);
+        source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_);
+        source_->start();
+        wait();
+    }
+    ~SourceTest() override {
+        life_.end();
+        source_.reset();
+    }
+
+    void wait(std::int64_t ns = a_second) { test::run_for(executor_, ns); }
+    // What the source says first.
+    format::Hello hello() {
+        const auto frame = target_->take(FrameType::hello);
+        EXPECT_TRUE(frame.has_value());
+        return frame ? *format::decode_hello(*frame) : format::Hello{};
+    }
+    static format::Welcome welcome() {
+        format::Welcome message;
+        message.window_bytes = 1 << 20;
+        message.extent_bytes = 64 << 10;
+        return message;
+    }
+    // The connection ends, and the source comes again.
+    void expect_dropped() {
+        const Peer* before = target_.get();
+        wait(5 * a_second);
+        EXPECT_NE(target_.get(), before);
+        EXPECT_EQ(source_->status().closed_epoch, 0U);
+        (void)hello();
+    }
+    // Takes what comes, and counts it; the first pass is acknowledged and closed.
+    format::PassEnd receive_epoch() {
+        format::PassEnd end;
+        for (int i = 0; i < 100 && end.count == 0; ++i) {
+            wait(a_second / 100);
+            if (auto frame = target_->take(FrameType::pass_begin)) {
+                begin_ = *format::decode_pass_begin(*frame);
+                count_ = 0;
+            }
+            while (auto frame = target_->take(FrameType::extent)) {
+                kinds_.push_back(format::decode_extent(*frame)->head.kind);
+                target_->send(format::Ack{begin_.epoch, begin_.pass, ++count_});
+            }
+            if (auto frame = target_->take(FrameType::pass_end)) {
+                end = *format::decode_pass_end(*frame);
+            }
+        }
+        EXPECT_NE(end.count, 0U);
+        return end;
+    }
+
+    sim::Executor executor_{3};
+    sim::Faults faults_;
+    sim::SourceMachine machine_{executor_, faults_, {disk_bytes}};
+    sim::Network network_{executor_, faults_};
+    sim::Life life_{executor_};
+    sim::SimClock clock_{life_};
+    sim::SimRandom random_{executor_.rng};
+    sim::SimTracker tracker_{life_, machine_};
+    sim::SimConnector connector_{life_, network_};
+    std::unique_ptr<Peer> target_;
+    std::unique_ptr<Source> source_;
+    format::PassBegin begin_;
+    std::uint64_t count_ = 0;
+    std::vector<format::ExtentKind> kinds_;
+};
+
+TEST_F(SourceTest, SaysWhoItIs) {
+    const auto message = hello();
+    EXPECT_EQ(message.session, 5U);
+    ASSERT_EQ(message.disks.size(), 1U);
+    EXPECT_EQ(message.disks[0].stable_id, "source-0");
+    EXPECT_EQ(message.disks[0].size, disk_bytes);
+}
+
+TEST_F(SourceTest, BringsAnEpochAndBelievesOnlyItsClosing) {
+    target_->send(welcome());
+    const auto end = receive_epoch();
+    EXPECT_EQ(end.epoch, 1U);
+    EXPECT_EQ(end.kind, format::PassKind::frozen);
+    wait(a_second / 10);
+    EXPECT_EQ(source_->status().closed_epoch, 0U);
+    target_->send(format::EpochClosed{1});
+    wait(a_second / 10);
+    EXPECT_EQ(source_->status().closed_epoch, 1U);
+}
+
+TEST_F(SourceTest, GarbageEndsTheConnection) {
+    target_->send_raw(env::Frame(40, std::byte{0x5a}));
+    expect_dropped();
+    target_->send_raw({});
+    expect_dropped();
+}
+
+TEST_F(SourceTest, WelcomesThatCannotBe) {
+    for (int i = 0; i < 5; ++i) {
+        auto message = welcome();
+        if (i == 0) message.extent_bytes = 0;
+        if (i == 1) message.extent_bytes = block_bytes + 1;
+        if (i == 2) message.window_bytes = 0;
+        if (i == 3) message.extent_bytes = format::extent_bytes_max + block_bytes;
+        if (i == 4) message.version = 2;
+        target_->send(message);
+        expect_dropped();
+    }
+}
+
+TEST_F(SourceTest, OneWelcome) {
+    target_->send(welcome());
+    target_->send(welcome());
+    expect_dropped();
+}
+
+TEST_F(SourceTest, NothingIsAcknowledgedBeforeWelcome) {
+    target_->send(format::Ack{1, 1, 0});
+    expect_dropped();
+    target_->send(format::EpochClosed{1});
+    expect_dropped();
+}
+
+TEST_F(SourceTest, NotMoreThanWasSentIsAcknowledged) {
+    target_->send(welcome());
+    wait(a_second / 10);
+    target_->send(format::Ack{1, 1, 1000});
+    expect_dropped();
+}
+
+TEST_F(SourceTest, AnEpochThatDidNotEndIsNotClosed) {
+    target_->send(welcome());
+    wait(a_second / 10);
+    target_->send(format::EpochClosed{1});
+    expect_dropped();
+}
+
+TEST_F(SourceTest, FramesOfASourceEndTheConnection) {
+    target_->send(welcome());
+    target_->send(format::EpochBegin{1, {}, true});
+    expect_dropped();
+}
+
+TEST_F(SourceTest, AFrameIsMissing) {
+    target_->skip_sequence();
+    target_->send(welcome());
+    expect_dropped();
+}
+
+TEST_F(SourceTest, PingIsAnswered) {
+    target_->send(welcome());
+    target_->send_raw(format::encode_ping(FrameType::ping, 1));
+    wait(a_second / 10);
+    EXPECT_TRUE(target_->take(FrameType::pong).has_value());
+    EXPECT_FALSE(target_->closed);
+}
+
+TEST_F(SourceTest, FencedForEver) {
+    std::optional<ErrorCode> answer;
+    source_->checkpoint({}, [&](const Result<CheckpointResult>& result) {
+        answer = result ? ErrorCode::internal : result.error().code;
+    });
+    target_->send(format::Refused{ErrorCode::fenced, "was failed over"});
+    wait();
+    EXPECT_EQ(source_->status().state, SourceState::fenced);
+    EXPECT_EQ(answer, ErrorCode::fenced);
+    const Peer* before = target_.get();
+    wait(100 * a_second);
+    EXPECT_EQ(target_.get(), before);
+}
+
+TEST_F(SourceTest, ATargetThatLostPointsGetsEverything) {
+    target_->send(welcome());
+    (void)receive_epoch();
+    target_->send(format::EpochClosed{1});
+    wait(a_second / 10);
+    ASSERT_EQ(source_->status().closed_epoch, 1U);
+    target_->close();
+    wait(5 * a_second);
+    (void)hello();
+    kinds_.clear();
+    target_->send(welcome());  // of a target without any point
+    (void)receive_epoch();
+    EXPECT_FALSE(source_->status().resync_reasons.empty());
+    EXPECT_FALSE(kinds_.empty());
+}
+
+TEST_F(SourceTest, APointOfAnotherTrackerIsAGap) {
+    auto message = welcome();
+    message.closed_epoch = 4;
+    message.closed_incarnation.bytes.fill(std::byte{1});
+    target_->send(message);
+    EXPECT_EQ(receive_epoch().epoch, 5U);
+    EXPECT_FALSE(source_->status().resync_reasons.empty());
+}
+
+TEST_F(SourceTest, StopAnswersWhatWasAsked) {
+    std::optional<ErrorCode> answer;
+    bool stopped = false;
+    source_->checkpoint({}, [&](const Result<CheckpointResult>& result) {
+        answer = result ? ErrorCode::internal : result.error().code;
+    });
+    source_->stop([&](const Status& status) { stopped = status.has_value(); });
+    wait();
+    EXPECT_EQ(answer, ErrorCode::cancelled);
+    EXPECT_TRUE(stopped);
+    EXPECT_EQ(source_->status().state, SourceState::stopped);
+}
+
+}  // namespace
+}  // namespace ebb::core
