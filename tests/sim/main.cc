@@ -16,12 +16,22 @@ constexpr std::uint64_t hits_wanted = 100;  // of each fault kind, in 500 seeds
 constexpr std::uint64_t mutation_seeds = 400;
 
 const std::set<std::string> fault_kinds = {
-    "broken-connection", "network-down",    "void-pass",    "untracked-write",
-    "read-error",        "full-volume",     "small-volume", "disk-error",
-    "slow-disk",         "damaged-content", "target-power", "target-killed",
-    "source-power",      "source-killed",   "failover",     "fenced",
-    "lost-write",        "torn-write",      "torn-file",    "lost-name",
-    "crash-in-failover", "ambush",          "pool-full",    "preserved"};
+    "ambush",         "bit-rot",           "broken-connection", "cache-ambush",   "checkpoint",
+    "crash-in-erase", "crash-in-failover", "damaged-content",   "disable",        "disk-error",
+    "failed-export",  "failover",          "failover-in-delta", "fenced",         "full-resync",
+    "full-volume",    "lost-name",         "lost-write",        "name-ambush",    "named-point",
+    "network-down",   "pool-full",         "preserved",         "read-error",     "restart-ambush",
+    "rewound",        "rot-found",         "set-interval",      "silent-network", "slow-disk",
+    "small-volume",   "source-killed",     "source-power",      "stranger",       "sync-error",
+    "target-killed",  "target-power",      "torn-file",         "torn-write",     "trim",
+    "trimmed",        "untracked-write",   "void-pass",         "whole-export"};
+
+// Every place in core that waits for something to be durable: a removed one must be noticed.
+const std::set<std::string> sync_sites = {
+    "batch",         "close",         "closed",          "drop-open",    "epoch-again",
+    "epoch-name",    "erase",         "frozen-began",    "position",     "recovery-content",
+    "recovery-name", "remove-oldest", "replace-content", "replace-name", "roll-back",
+    "seal",          "undo"};
 
 int usage() {
     std::fprintf(stderr,
@@ -42,11 +52,12 @@ int one(std::uint64_t seed, bool verbose, const std::string& mutation) {
 }
 
 int many(std::uint64_t from, std::uint64_t to) {
-    std::map<std::string, std::uint64_t> hits;
+    std::map<std::string, std::uint64_t> hits, sites;
     std::uint64_t passed = 0, failed = 0, closed = 0, checks = 0, failovers = 0;
     for (std::uint64_t seed = from; seed <= to; ++seed) {
         const Report report = World({seed, false, {}}).run();
         for (const auto& [kind, count] : report.hits) hits[kind] += count;
+        for (const auto& [site, count] : report.sites) sites[site] += count;
         closed += report.closed;
         checks += report.checks;
         failovers += report.failovers;
@@ -60,6 +71,16 @@ int many(std::uint64_t from, std::uint64_t to) {
                 static_cast<unsigned long long>(closed), static_cast<unsigned long long>(checks),
                 static_cast<unsigned long long>(failovers));
     const bool enough = to - from + 1 >= 500;
+    for (const auto& [site, count] : sites) {
+        if (sync_sites.contains(site)) continue;
+        std::printf("sync site %s has no mutation\n", site.c_str());
+        ++failed;
+    }
+    for (const std::string& site : sync_sites) {
+        if (!enough || sites.contains(site)) continue;
+        std::printf("sync site %s is never used\n", site.c_str());
+        ++failed;
+    }
     for (const std::string& kind : fault_kinds) {
         const bool rare = enough && hits[kind] < hits_wanted;
         std::printf("  %-20s %8llu%s\n", kind.c_str(), static_cast<unsigned long long>(hits[kind]),
@@ -72,12 +93,8 @@ int many(std::uint64_t from, std::uint64_t to) {
 }
 
 int mutations() {
-    std::map<std::string, std::uint64_t> sites;
-    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-        for (const auto& [site, count] : World({seed, false, {}}).run().sites) sites[site] += count;
-    }
     std::vector<std::string> names = falsifications();
-    for (const auto& [site, count] : sites) names.push_back(site);
+    names.insert(names.end(), sync_sites.begin(), sync_sites.end());
     std::uint64_t caught = 0, missed = 0;
     for (const std::string& name : names) {
         std::uint64_t seed = 1;

@@ -8,7 +8,7 @@
 namespace ebb::sim {
 
 void End::send(env::Frame frame) {
-    if (!open_) return;
+    if (!open_ || silent_) return;
     // Content alone: the rest is what TLS is for.
     constexpr std::size_t content_at = format::frame_header_bytes + 48;
     if (corrupt_per_thousand != 0 && frame.size() > content_at + 16 &&
@@ -26,7 +26,7 @@ void End::send(env::Frame frame) {
 }
 
 void End::deliver(env::Frame frame) {
-    if (!open_) return;
+    if (!open_ || silent_) return;
     if (paused_ || !on_frame_) {
         waiting_.push_back(std::move(frame));
     } else {
@@ -70,6 +70,7 @@ void End::close() {
     if (!open_) return;
     const std::int64_t last = std::max(arrives_, executor_.now()) + 1000;
     ended();
+    if (silent_) return;
     executor_.at(last - executor_.now(), [other = other_] {
         if (auto end = other.lock()) end->ended();
     });
@@ -78,7 +79,12 @@ void End::close() {
 void End::break_now() {
     auto other = other_.lock();
     ended();
-    if (other) other->ended();
+    if (other && !silent_) other->ended();
+}
+
+void End::fall_silent() {
+    silent_ = true;
+    if (auto other = other_.lock()) other->silent_ = true;
 }
 
 void End::die() {
@@ -98,6 +104,13 @@ std::shared_ptr<End> Network::connect() {
     ends_.push_back(b);
     listener(b);
     return a;
+}
+
+void Network::fall_silent() {
+    for (auto& weak : ends_) {
+        if (auto end = weak.lock()) end->fall_silent();
+    }
+    ends_.clear();
 }
 
 void Network::break_all() {

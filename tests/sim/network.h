@@ -28,6 +28,8 @@ public:
     void close() override;
     // What is under way is lost, in both directions.
     void break_now();
+    // Nothing arrives any more, in either direction, and nobody is told.
+    void fall_silent();
     // The process at this end is gone.
     void die();
 
@@ -42,6 +44,7 @@ private:
     std::weak_ptr<End> other_;
     bool open_ = true;
     bool paused_ = false;
+    bool silent_ = false;
     std::int64_t arrives_ = 0;
     std::deque<env::Frame> waiting_;
     std::move_only_function<void(env::Frame)> on_frame_;
@@ -54,6 +57,7 @@ public:
     // Null: nobody listens.
     [[nodiscard]] std::shared_ptr<End> connect();
     void break_all();
+    void fall_silent();
     bool up = true;
     unsigned corrupt_per_thousand = 0;
     std::function<void(std::shared_ptr<env::Connection>)> listener;

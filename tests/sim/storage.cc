@@ -45,21 +45,68 @@ void DiskState::power_cut(Rng& rng, Faults& faults) {
     current = durable;
 }
 
-VolumeState VolumeState::copy() const {
-    VolumeState result;
-    result.capacity = capacity;
-    std::map<const FileState*, std::shared_ptr<FileState>> files;
-    const auto twin = [&](const std::shared_ptr<FileState>& file) {
-        auto& made = files[file.get()];
-        if (!made && file) made = std::make_shared<FileState>(*file);
-        return made;
-    };
-    for (const auto& [name, file] : names) result.names[name] = twin(file);
-    for (const auto& [name, file] : durable) result.durable[name] = twin(file);
-    for (const auto& change : pending) {
-        result.pending.push_back({change.remove, change.add, twin(change.file)});
+namespace {
+
+// A file of `size` bytes that has some of its current sectors and otherwise its durable ones.
+Bytes partly_written(const FileState& file, std::size_t size, Rng& rng) {
+    Bytes after = file.durable;
+    after.resize(size);
+    const unsigned fresh = rng.chance(30) ? 0 : static_cast<unsigned>(rng.below(101));
+    const std::size_t all = std::min(size, file.current.size());
+    for (std::size_t at = 0; at < all; at += sector_bytes) {
+        const std::size_t part = std::min<std::size_t>(all - at, sector_bytes);
+        if (std::memcmp(file.current.data() + at, after.data() + at, part) == 0) continue;
+        if (rng.chance(fresh)) std::memcpy(after.data() + at, file.current.data() + at, part);
     }
+    return after;
+}
+
+}  // namespace
+
+void FileState::sync() {
+    durable = current;
+    clean = true;
+    troubled = false;
+}
+
+// Some of it may have reached the disk, and that is what is read from now on.
+void FileState::sync_fails(Rng& rng) {
+    current = partly_written(*this, current.size(), rng);
+    clean = false;
+    troubled = true;
+}
+
+VolumeState VolumeState::copy() const {
+    static std::uint64_t last = 1;
+    VolumeState result = *this;
+    result.number_ = ++last;
     return result;
+}
+
+std::shared_ptr<FileState> VolumeState::create() const {
+    auto file = std::make_shared<FileState>();
+    file->owner = number_;
+    return file;
+}
+
+FileState& VolumeState::own(std::shared_ptr<FileState> file) {
+    if (file->owner == number_) return *file;
+    auto mine = std::make_shared<FileState>(*file);
+    mine->owner = number_;
+    for (auto* map : {&names, &durable}) {
+        for (auto& [name, other] : *map) {
+            if (other == file) other = mine;
+        }
+    }
+    for (NameChange& change : pending) {
+        if (change.file == file) change.file = mine;
+    }
+    return *mine;
+}
+
+FileState* VolumeState::find(const std::string& name) {
+    const auto at = names.find(name);
+    return at == names.end() ? nullptr : &own(at->second);
 }
 
 std::uint64_t VolumeState::used() const {
@@ -67,6 +114,23 @@ std::uint64_t VolumeState::used() const {
     for (const auto& [name, file] : names) sum += file->current.size() + 512;
     return sum;
 }
+
+namespace {
+
+void tear(FileState& file, Rng& rng, Faults& faults) {
+    if (file.clean) return;  // has two names
+    const std::size_t most = std::max(file.current.size(), file.durable.size());
+    const std::size_t least = std::min(file.current.size(), file.durable.size());
+    const std::size_t size = rng.chance(30)   ? file.durable.size()
+                             : rng.chance(50) ? file.current.size()
+                                              : least + rng.below(most - least + 1);
+    Bytes after = partly_written(file, size, rng);
+    if (after != file.current) ++faults.hits["torn-file"];
+    file.current = file.durable = std::move(after);
+    file.clean = true;
+}
+
+}  // namespace
 
 void VolumeState::power_cut(Rng& rng, Faults& faults) {
     const unsigned keep = rng.chance(40) ? 0 : static_cast<unsigned>(rng.below(101));
@@ -80,31 +144,17 @@ void VolumeState::power_cut(Rng& rng, Faults& faults) {
         if (!change.remove.empty()) durable.erase(change.remove);
     }
     pending.clear();
-    std::set<FileState*> seen;
-    for (auto& [name, file] : durable) {
-        if (file->clean || !seen.insert(file.get()).second) continue;
-        const std::size_t most = std::max(file->current.size(), file->durable.size());
-        const std::size_t least = std::min(file->current.size(), file->durable.size());
-        std::size_t size = rng.chance(30)   ? file->durable.size()
-                           : rng.chance(50) ? file->current.size()
-                                            : least + rng.below(most - least + 1);
-        Bytes after(size);
-        const unsigned fresh = rng.chance(30) ? 0 : static_cast<unsigned>(rng.below(101));
-        for (std::size_t at = 0; at < size; at += sector_bytes) {
-            const std::size_t end = std::min(size, at + static_cast<std::size_t>(sector_bytes));
-            const Bytes& from = rng.chance(fresh) ? file->current : file->durable;
-            for (std::size_t i = at; i < end && i < from.size(); ++i) after[i] = from[i];
-        }
-        if (after != file->current) ++faults.hits["torn-file"];
-        file->current = file->durable = std::move(after);
-        file->clean = true;
+    std::vector<std::shared_ptr<FileState>> changed;
+    for (const auto& [name, file] : durable) {
+        if (!file->clean) changed.push_back(file);
     }
+    for (const auto& file : changed) tear(own(file), rng, faults);
     names = durable;
 }
 
 bool SimDisk::fails() {
-    if (error_percent_of_thousand == 0) return false;
-    if (life_.executor().rng.below(1000) >= error_percent_of_thousand) return false;
+    if (errors_per_thousand == 0) return false;
+    if (life_.executor().rng.below(1000) >= errors_per_thousand) return false;
     ++faults_.hits["disk-error"];
     return true;
 }
@@ -142,6 +192,7 @@ void SimDisk::flush(std::string_view site, env::StatusCallback done) {
     const std::size_t count = state_.pending.size();
     const bool works = faults_.sync(site);
     life_.io([this, count, works, done = std::move(done)]() mutable {
+        if (fails()) return done(fail(ErrorCode::io, "simulated flush error"));
         if (works) {
             const std::size_t flushed = std::min(count, state_.pending.size());
             std::vector<DiskState::Write> later(
@@ -167,7 +218,7 @@ void SimVolume::create(std::string name, env::StatusCallback done) {
     life_.io([this, name, done = std::move(done)]() mutable {
         if (state_.names.contains(name)) return done(fail(ErrorCode::exists, name));
         if (state_.used() + 512 > state_.capacity) return done(fail(ErrorCode::no_space, name));
-        auto file = std::make_shared<FileState>();
+        auto file = state_.create();
         state_.names[name] = file;
         state_.pending.push_back({"", name, file});
         done(Status{});
@@ -177,14 +228,15 @@ void SimVolume::create(std::string name, env::StatusCallback done) {
 void SimVolume::append(const std::string& name, std::span<const std::byte> from,
                        env::StatusCallback done) {
     life_.io([this, name, from, done = std::move(done)]() mutable {
-        const auto at = state_.names.find(name);
-        if (at == state_.names.end()) return done(fail(ErrorCode::not_found, name));
-        FileState& file = *at->second;
+        FileState* found = state_.find(name);
+        if (found == nullptr) return done(fail(ErrorCode::not_found, name));
+        FileState& file = *found;
         file.clean = false;
         const std::uint64_t used = state_.used();
         const std::uint64_t room = state_.capacity > used ? state_.capacity - used : 0;
         if (from.size() > room) {
             ++faults_.hits["full-volume"];
+            file.troubled = true;
             const auto part = from.first(life_.executor().rng.below(room + 1));
             file.current.insert(file.current.end(), part.begin(), part.end());
             return done(fail(ErrorCode::no_space, "simulated full volume"));
@@ -210,23 +262,27 @@ void SimVolume::read(const std::string& name, std::uint64_t offset, std::span<st
 
 void SimVolume::truncate(const std::string& name, std::uint64_t size, env::StatusCallback done) {
     life_.io([this, name, size, done = std::move(done)]() mutable {
-        const auto at = state_.names.find(name);
-        if (at == state_.names.end()) return done(fail(ErrorCode::not_found, name));
-        at->second->clean = false;
-        at->second->current.resize(size);
+        FileState* file = state_.find(name);
+        if (file == nullptr) return done(fail(ErrorCode::not_found, name));
+        file->clean = false;
+        file->current.resize(size);
         done(Status{});
     });
 }
 
 void SimVolume::sync(const std::string& name, std::string_view site, env::StatusCallback done) {
     const bool works = faults_.sync(site);
-    life_.io([this, name, works, done = std::move(done)]() mutable {
-        const auto at = state_.names.find(name);
-        if (at == state_.names.end()) return done(fail(ErrorCode::not_found, name));
-        if (works) {
-            at->second->durable = at->second->current;
-            at->second->clean = true;
+    const bool chosen = site == failing_site;
+    if (chosen) failing_site.clear();
+    life_.io([this, name, works, chosen, done = std::move(done)]() mutable {
+        FileState* file = state_.find(name);
+        if (file == nullptr) return done(fail(ErrorCode::not_found, name));
+        if (chosen || life_.executor().rng.below(1000) < sync_errors_per_thousand) {
+            ++faults_.hits["sync-error"];
+            file->sync_fails(life_.executor().rng);
+            return done(fail(ErrorCode::io, "simulated sync error"));
         }
+        if (works) file->sync();
         done(Status{});
     });
 }

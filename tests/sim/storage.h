@@ -49,8 +49,14 @@ struct FileState {
     Bytes current;
     Bytes durable;
     bool clean = true;
+    bool troubled = false;    // its last append or sync failed
+    std::uint64_t owner = 0;  // number of the volume that may change it
+
+    void sync();
+    void sync_fails(Rng& rng);
 };
 
+// Copies share files until one of them changes.
 struct VolumeState {
     std::map<std::string, std::shared_ptr<FileState>> names;    // as the daemon sees it
     std::map<std::string, std::shared_ptr<FileState>> durable;  // after the last directory sync
@@ -64,8 +70,14 @@ struct VolumeState {
     std::uint64_t overstated = 0;  // space that is not there when it comes to writing
 
     [[nodiscard]] VolumeState copy() const;
+    [[nodiscard]] FileState* find(const std::string& name);  // to change it; null: not there
+    [[nodiscard]] std::shared_ptr<FileState> create() const;
     [[nodiscard]] std::uint64_t used() const;
     void power_cut(Rng& rng, Faults& faults);
+
+private:
+    FileState& own(std::shared_ptr<FileState> file);
+    std::uint64_t number_ = 1;
 };
 
 class SimDisk : public env::Disk {
@@ -81,7 +93,7 @@ public:
     void discard(std::uint64_t offset, std::uint64_t length, env::StatusCallback done) override;
     void flush(std::string_view site, env::StatusCallback done) override;
 
-    unsigned error_percent_of_thousand = 0;
+    unsigned errors_per_thousand = 0;
 
 private:
     [[nodiscard]] bool fails();
@@ -106,6 +118,9 @@ public:
     void remove(const std::string& name, env::StatusCallback done) override;
     void rename(const std::string& from, const std::string& to, env::StatusCallback done) override;
     void space(env::Callback<env::VolumeSpace> done) override;
+
+    unsigned sync_errors_per_thousand = 0;
+    std::string failing_site;  // its next sync fails
 
 private:
     Life& life_;

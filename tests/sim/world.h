@@ -14,6 +14,9 @@
 
 namespace ebb::sim {
 
+inline constexpr std::int64_t ms = 1'000'000;
+inline constexpr std::int64_t second = 1'000 * ms;
+
 struct Options {
     std::uint64_t seed = 0;
     bool verbose = false;
@@ -42,31 +45,64 @@ public:
 private:
     struct TargetRun;
     struct SourceRun;
+    struct Export;
+    struct Attempt;
+
+    // world.cc
     void start_source();
     void stop_source();
     void start_target();
     void stop_target(bool power);
-    void something_happens();
-    void fault();
-    void machine_fault();
-    void heal();
-    void watch_for_ambush();
     void application();
     void settle_down();
-    void check_replica();
-    void main_failover();
-    void resume(TargetRun* run);
     void finish();
-    bool try_failover(std::vector<DiskState>& disks, VolumeState& volume, std::uint64_t seed,
-                      bool interrupted, core::FailoverResult& result, std::string& problem,
-                      bool fenced = false);
-    [[nodiscard]] std::string compare(const std::vector<DiskState>& disks,
-                                      const core::Point& point);
     [[nodiscard]] core::TargetConfig target_config() const;
     void observe();
     void problem(const std::string& what);
     void say(const std::string& what);
+    void hit(const std::string& kind);
     void later(std::int64_t delay, std::move_only_function<void()> action);
+
+    // world_faults.cc
+    void something_happens();
+    void fault();
+    void network_fault();
+    void storage_fault();
+    void small_fault();
+    void machine_fault();
+    void heal();
+    void watch();
+    void watch_for_names();
+    void watch_for_caches();
+    void watch_for_releases();
+    void watch_for_restarts();
+    void watch_for_ambush();
+    void both_lose_power();
+
+    // world_operations.cc
+    void main_failover();
+    void failed_over(const core::FailoverResult& result, std::uint64_t acknowledged);
+    void resume(TargetRun* run);
+    void checkpoint();
+    void checkpointed(const Export& exported, const std::string& name,
+                      Result<core::CheckpointResult> result);
+    void trim();
+    void disable();
+    void erase();
+    void stranger();
+
+    // world_oracle.cc
+    void check_replica();
+    [[nodiscard]] std::string compare(const std::vector<const Bytes*>& disks,
+                                      std::int64_t cut_time);
+    [[nodiscard]] std::string compare(const std::vector<DiskState>& disks,
+                                      const core::Point& point);
+    [[nodiscard]] std::string check_points(const std::vector<core::Point>& points);
+    [[nodiscard]] std::string rewind(std::vector<DiskState>& disks, const VolumeState& volume,
+                                     const std::vector<core::Point>& points);
+    [[nodiscard]] bool rot(VolumeState& volume);
+    [[nodiscard]] bool try_failover(std::vector<DiskState>& disks, VolumeState& volume,
+                                    std::uint64_t seed, bool interrupted, Attempt& attempt);
 
     Options options_;
     Report report_;
@@ -78,16 +114,80 @@ private:
     Network network_;
     std::unique_ptr<TargetRun> target_run_;
     std::unique_ptr<SourceRun> source_run_;
+    std::shared_ptr<End> stranger_;
     bool faulty_ = true;
-    bool busy_ = true;  // the application writes
-    bool failing_over_ = false;
+    bool busy_ = true;        // the application writes
+    bool operation_ = false;  // an operator's, on the target, which does not die meanwhile
+    bool disabling_ = false;  // nor does anything start
+    bool full_next_ = false;  // the next source daemon begins with everything
     bool ambush_ = false;
     bool name_ambush_ = false;
+    bool cache_ambush_ = false;
+    bool void_ambush_ = false;
+    enum class Restart { none, wanted, begun };
+    Restart restart_ = Restart::none;
+    bool wide_next_ = false;       // the next source daemon freezes whatever is dirty
+    bool delta_failover_ = false;  // when there is something to take back
+    std::uint64_t oldest_ = 0;     // point
     std::uint64_t live_epoch_ = 0;
     std::uint64_t session_ = 1;
-    std::uint64_t acknowledged_ = 0;  // newest epoch that the source knows to be closed
-    std::uint64_t budget_, batch_, extent_, window_, frozen_limit_;
-    unsigned disk_errors_ = 0;
+    std::uint64_t first_session_ = 1;             // of the protection, as it was begun
+    std::uint64_t acknowledged_ = 0;              // newest epoch that the source knows to be closed
+    std::map<std::uint64_t, std::string> named_;  // checkpoints that were answered
+    std::uint64_t checkpoints_ = 0;
+    std::uint64_t budget_, batch_, extent_, window_, frozen_limit_, retention_;
+    unsigned storage_errors_ = 0;  // per thousand
+};
+
+struct World::TargetRun {
+    TargetRun(Executor& executor, std::vector<DiskState>& states, VolumeState& volume_state,
+              Faults& faults, core::TargetConfig config)
+        : life(executor), clock(life), volume(life, volume_state, faults) {
+        std::vector<env::Disk*> pointers;
+        for (DiskState& state : states) {
+            disks.push_back(std::make_unique<SimDisk>(life, state, faults));
+            pointers.push_back(disks.back().get());
+        }
+        target = std::make_unique<core::Target>(std::move(config), pointers, volume, clock);
+    }
+    ~TargetRun() {
+        life.end();
+        if (connection) connection->die();
+        target.reset();
+    }
+    void storage_errors(unsigned per_thousand) {
+        for (auto& disk : disks) disk->errors_per_thousand = per_thousand;
+        volume.sync_errors_per_thousand = per_thousand;
+    }
+    Life life;
+    SimClock clock;
+    SimVolume volume;
+    std::vector<std::unique_ptr<SimDisk>> disks;
+    std::unique_ptr<core::Target> target;
+    std::shared_ptr<End> connection;
+    bool open = false;
+};
+
+struct World::SourceRun {
+    SourceRun(Executor& executor, SourceMachine& machine, Network& network,
+              core::SourceConfig config)
+        : life(executor),
+          clock(life),
+          random(executor.rng),
+          tracker(life, machine),
+          connector(life, network),
+          source(std::make_unique<core::Source>(std::move(config), tracker, connector, clock,
+                                                random)) {}
+    ~SourceRun() {
+        life.end();
+        source.reset();
+    }
+    Life life;
+    SimClock clock;
+    SimRandom random;
+    SimTracker tracker;
+    SimConnector connector;
+    std::unique_ptr<core::Source> source;
 };
 
 }  // namespace ebb::sim

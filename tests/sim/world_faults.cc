@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes wrong, and when.
+#include "world.h"
+
+namespace ebb::sim {
+
+void World::something_happens() {
+    if (!faulty_) return;
+    observe();
+    if (executor_.rng.chance(65)) {
+        fault();
+    } else {
+        check_replica();
+    }
+    later(static_cast<std::int64_t>(executor_.rng.below(2 * second)),
+          [this] { something_happens(); });
+}
+
+void World::fault() {
+    Rng& rng = executor_.rng;
+    switch (rng.below(24)) {
+        case 0:
+        case 1:
+        case 2: return network_fault();
+        case 3: return stranger();
+        case 4:
+        case 5:
+        case 18: return small_fault();
+        case 6:
+        case 7:
+        case 8: return storage_fault();
+        case 9:
+            if (rng.chance(50)) return main_failover();
+            delta_failover_ = true;
+            return;
+        case 10: return disable();
+        case 11: ambush_ = true; return;
+        case 12: name_ambush_ = true; return;
+        case 13:
+        case 14: return checkpoint();
+        case 15: return trim();
+        case 16: cache_ambush_ = true; return;
+        case 17: restart_ = Restart::wanted; return;
+        default: return machine_fault();
+    }
+}
+
+void World::network_fault() {
+    Rng& rng = executor_.rng;
+    switch (rng.below(4)) {
+        case 0:
+        case 1:
+            hit("broken-connection");
+            network_.break_all();
+            return;
+        case 2:
+            hit("silent-network");
+            network_.fall_silent();
+            return;
+        default:
+            hit("network-down");
+            network_.up = false;
+            network_.break_all();
+            later(static_cast<std::int64_t>(rng.below(3 * second)), [this] { network_.up = true; });
+    }
+}
+
+// Of the source machine's tracking and disks, and of the operator's hand.
+void World::small_fault() {
+    Rng& rng = executor_.rng;
+    switch (rng.below(5)) {
+        case 0:
+            hit("void-pass");
+            source_->void_pass("simulated");
+            return;
+        case 4: void_ambush_ = true; return;
+        case 1: source_->untracked_write(rng); return;
+        case 2: {
+            if (!source_run_) return;
+            hit("set-interval");
+            const std::int64_t choices[] = {0, 50 * ms, 400 * ms, 3 * second};
+            source_run_->source->set_interval(Duration{choices[rng.below(4)]});
+            return;
+        }
+        default: {
+            if (source_->bad_block) return;
+            const auto disk = static_cast<DiskIndex>(rng.below(source_->disk_count()));
+            source_->bad_block = std::pair(disk, rng.below(source_->size(disk) / block_bytes));
+            source_->bad_since = executor_.now();
+            later(static_cast<std::int64_t>(rng.below(2 * second)), [this] { heal(); });
+        }
+    }
+}
+
+void World::storage_fault() {
+    Rng& rng = executor_.rng;
+    if (rng.chance(65)) {
+        hit("small-volume");
+        volume_.capacity = volume_.used() + rng.below(2 * block_bytes);
+        later(static_cast<std::int64_t>(rng.below(4 * second)),
+              [this] { volume_.capacity = UINT64_MAX; });
+        return;
+    }
+    storage_errors_ = 20;
+    network_.corrupt_per_thousand = 30;
+    executor_.slow = rng.chance(50);
+    if (executor_.slow) hit("slow-disk");
+    if (target_run_) target_run_->storage_errors(storage_errors_);
+    later(static_cast<std::int64_t>(rng.below(3 * second)), [this] {
+        storage_errors_ = 0;
+        network_.corrupt_per_thousand = 0;
+        executor_.slow = false;
+        if (target_run_) target_run_->storage_errors(0);
+    });
+}
+
+void World::machine_fault() {
+    Rng& rng = executor_.rng;
+    const auto pause = [&] { return static_cast<std::int64_t>(rng.below(second)); };
+    const std::uint64_t which = rng.below(8);
+    const bool source = which < 3 || which == 6;
+    const bool target = which >= 3;
+    if (target && !operation_) {
+        const bool power = rng.chance(60);
+        hit(power ? "target-power" : "target-killed");
+        stop_target(power);
+        later(pause(), [this] { start_target(); });
+    }
+    if (source && !disabling_) {
+        stop_source();
+        if (rng.chance(15)) {
+            hit("source-power");
+            source_->reboot();
+        } else {
+            hit("source-killed");
+        }
+        full_next_ = rng.chance(20);
+        later(pause(), [this] { start_source(); });
+    }
+}
+
+// After every event: moments that mere chance would not find.
+void World::watch() {
+    if (operation_ || !target_run_) return;
+    if (delta_failover_ && target_run_->open && target_run_->target->status().rollback_bytes > 0 &&
+        executor_.rng.chance(5)) {
+        delta_failover_ = false;
+        return main_failover();
+    }
+    if (name_ambush_) watch_for_names();
+    if (cache_ambush_ && target_run_) watch_for_caches();
+    if (!source_run_ || !target_run_) return;
+    if (void_ambush_) watch_for_releases();
+    if (restart_ != Restart::none) watch_for_restarts();
+    if (ambush_ && source_run_) watch_for_ambush();
+}
+
+// The daemon dies when a new epoch has a name in the cache alone.
+void World::watch_for_names() {
+    if (volume_.pending.empty()) return;
+    const auto& change = volume_.pending.back();
+    if (!change.add.starts_with("epoch-") || change.file->current.empty()) return;
+    name_ambush_ = false;
+    hit("name-ambush");
+    stop_target(false);
+    later(second / 10, [this] { start_target(); });
+    for (int i = 0; i < 30; ++i) later((100 + i * 50) * ms, [this] { check_replica(); });
+}
+
+// The daemon dies when a record is in the cache alone; the next one relies on it, and then the
+// power fails.
+void World::watch_for_caches() {
+    if (volume_.names.empty() || executor_.rng.chance(80)) return;
+    for (const auto& [name, file] : volume_.names) {
+        if (!name.starts_with("epoch-") || file->clean || file->current.size() < 1000) continue;
+        cache_ambush_ = false;
+        hit("cache-ambush");
+        stop_target(false);
+        later(20 * ms, [this] { start_target(); });
+        for (int i = 0; i < 10; ++i) later((30 + i * 50) * ms, [this] { check_replica(); });
+        ambush_ = true;
+        return;
+    }
+}
+
+// The cut becomes void while its ranges are let go of.
+void World::watch_for_releases() {
+    const auto status = source_run_->source->status();
+    if (!status.pass_open || status.pass_kind != env::PassKind::frozen ||
+        status.pass_bytes_done == 0 || executor_.rng.chance(80)) {
+        return;
+    }
+    void_ambush_ = false;
+    hit("void-pass");
+    source_->void_pass("simulated");
+}
+
+// A source daemon that begins with everything starts an epoch over that has durable live passes.
+// Then both machines die, before the first of its extents is on a disk.
+void World::watch_for_restarts() {
+    const auto status = source_run_->source->status();
+    if (status.open_epoch == 0 || !status.pass_open) return;
+    const bool frozen = status.pass_kind == env::PassKind::frozen;
+    if (restart_ == Restart::begun) {
+        if (frozen && status.pass_bytes_done > 0 && executor_.rng.chance(20)) {
+            restart_ = Restart::none;
+            hit("restart-ambush");
+            both_lose_power();
+        }
+        return;
+    }
+    // A frozen one would have noted that the target's memory matters.
+    if (frozen || status.pass_bytes_done == 0 || executor_.rng.chance(80)) return;
+    restart_ = Restart::begun;
+    stop_source();
+    full_next_ = wide_next_ = true;
+    later(ms, [this] { start_source(); });
+}
+
+// Both ends at once, when a frozen pass has begun to be released in an epoch that has durable live
+// passes: the one moment at which what was acknowledged is in nobody's memory.
+void World::watch_for_ambush() {
+    const auto status = source_run_->source->status();
+    if (!status.pass_open || status.open_epoch == 0) return;
+    if (status.pass_kind == env::PassKind::live) {
+        if (status.pass_bytes_done > 0) live_epoch_ = status.open_epoch;
+        return;
+    }
+    if (live_epoch_ != status.open_epoch || status.pass_bytes_done == 0) return;
+    if (executor_.rng.chance(95)) return;
+    ambush_ = false;
+    hit("ambush");
+    both_lose_power();
+}
+
+void World::both_lose_power() {
+    stop_source();
+    stop_target(true);
+    later(second / 10, [this] { start_target(); });
+    later(second / 5, [this] { start_source(); });
+}
+
+// Loose in every cut that was open while the block could not be read.
+void World::heal() {
+    if (!source_->bad_block) return;
+    for (auto& [time, cut] : source_->cuts()) {
+        if (cut.over < source_->bad_since) continue;
+        cut.loose[source_->bad_block->first].insert(source_->bad_block->second);
+    }
+    source_->bad_block.reset();
+}
+
+}  // namespace ebb::sim

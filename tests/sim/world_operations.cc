@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// What operators do in the middle of it all, and a stranger who knocks.
+#include "format/message.h"
+#include "world.h"
+
+namespace ebb::sim {
+
+// Copies the whole image of a cut, as of the cut.
+struct World::Export : std::enable_shared_from_this<World::Export> {
+    bool whole = false;
+    bool fails = false;  // is made to
+    bool complete = false;
+    bool failed = false;
+    std::vector<Bytes> content;
+    std::int64_t cut_time = 0;
+
+    void start(SimTracker& from, const SourceMachine& machine,
+               const core::CheckpointRequest::Image& of, env::StatusCallback callback) {
+        tracker = &from;
+        image = of;
+        done = std::move(callback);
+        cut_time = image.cut_time.ns;
+        complete = failed = false;
+        disk = 0;
+        offset = 0;
+        content.clear();
+        for (DiskIndex i = 0; i < machine.disk_count(); ++i) content.emplace_back(machine.size(i));
+        next();
+    }
+
+private:
+    void next() {
+        while (disk < content.size() && offset == content[disk].size()) {
+            ++disk;
+            offset = 0;
+        }
+        if (disk == content.size()) {
+            complete = true;
+            return done(Status{});
+        }
+        const std::size_t size = std::min<std::size_t>(chunk_bytes, content[disk].size() - offset);
+        tracker->read(image.pass, disk, offset, std::span(content[disk]).subspan(offset, size),
+                      [self = shared_from_this(), size](Status status) mutable {
+                          if (status && self->fails) status = fail(ErrorCode::io, "made to fail");
+                          if (!status) {
+                              self->failed = true;
+                              return self->done(std::move(status));
+                          }
+                          self->offset += size;
+                          self->next();
+                      });
+    }
+
+    static constexpr std::size_t chunk_bytes = 16 * block_bytes;
+    SimTracker* tracker = nullptr;
+    core::CheckpointRequest::Image image;
+    env::StatusCallback done;
+    DiskIndex disk = 0;
+    std::size_t offset = 0;
+};
+
+void World::checkpoint() {
+    if (!source_run_ || disabling_) return;
+    Rng& rng = executor_.rng;
+    core::CheckpointRequest request;
+    if (rng.chance(70)) request.name = "named-" + std::to_string(++checkpoints_);
+    auto exported = std::make_shared<Export>();
+    if (rng.chance(60)) {
+        request.whole = exported->whole = true;
+        exported->fails = rng.chance(35);
+        request.on_image = [this, exported](core::CheckpointRequest::Image image,
+                                            env::StatusCallback done) {
+            exported->start(source_run_->tracker, *source_, image, std::move(done));
+        };
+    }
+    const std::string name = request.name;
+    source_run_->source->checkpoint(std::move(request),
+                                    [this, exported, name](Result<core::CheckpointResult> result) {
+                                        checkpointed(*exported, name, std::move(result));
+                                    });
+}
+
+void World::checkpointed(const Export& exported, const std::string& name,
+                         Result<core::CheckpointResult> result) {
+    if (!result) {
+        const auto code = result.error().code;
+        const bool ended = code == ErrorCode::cancelled || code == ErrorCode::fenced;
+        if (!ended && !exported.failed) problem("checkpoint: " + result.error().message);
+        if (exported.failed) hit("failed-export");
+        return;
+    }
+    hit("checkpoint");
+    if (!name.empty()) {
+        hit("named-point");
+        named_[result->epoch] = name;
+    }
+    if (!exported.whole) return;
+    hit("whole-export");
+    if (!exported.complete || exported.cut_time != result->cut_time.ns) {
+        return problem("a checkpoint is answered without its image");
+    }
+    std::vector<const Bytes*> disks;
+    for (const Bytes& content : exported.content) disks.push_back(&content);
+    const std::string difference = compare(disks, result->cut_time.ns);
+    if (!difference.empty()) problem("exported image: " + difference);
+}
+
+// In the middle of it all: fail over, compare, and go back to replication under a new session.
+void World::main_failover() {
+    if (!target_run_ || !target_run_->open || operation_) return;
+    operation_ = true;
+    observe();
+    const std::uint64_t acknowledged = acknowledged_;
+    TargetRun* run = target_run_.get();
+    if (run->target->status().rollback_bytes > 0) hit("failover-in-delta");
+    ++session_;
+    say("failover begins");
+    run->target->failover(session_, [this, run, acknowledged](Result<core::FailoverResult> result) {
+        if (result) return failed_over(*result, acknowledged);
+        if (result.error().code == ErrorCode::not_found && acknowledged != 0) {
+            problem("failover finds no point, one was acknowledged");
+        }
+        // Fenced or not: the next session is good in any case.
+        if (source_run_) stop_source();
+        resume(run);
+    });
+}
+
+void World::failed_over(const core::FailoverResult& result, std::uint64_t acknowledged) {
+    hit("failover");
+    ++report_.failovers;
+    say("failed over to epoch " + std::to_string(result.point.epoch));
+    if (result.point.epoch < acknowledged) problem("failover lost an acknowledged point");
+    const std::string difference = compare(disks_, result.point);
+    if (!difference.empty()) problem("after failover: " + difference);
+    // The old source is still there, and must be refused.
+    later(2 * second, [this, run = target_run_.get()] {
+        const bool fenced =
+            source_run_ && source_run_->source->status().state == core::SourceState::fenced;
+        if (source_run_ && !fenced && run->target->status().state == core::TargetState::receiving) {
+            problem("a fenced source is received");
+        }
+        if (fenced) hit("fenced");
+        stop_source();
+        resume(run);
+    });
+}
+
+void World::resume(TargetRun* run) {
+    run->target->resume([this, run](Status status) {
+        if (!status) {
+            later(second, [this, run] { resume(run); });
+            return;
+        }
+        operation_ = false;
+        start_source();
+    });
+}
+
+void World::trim() {
+    if (!target_run_ || !target_run_->open || operation_) return;
+    TargetRun* run = target_run_.get();
+    run->target->trim([this, run](Status status) {
+        if (!status) return;
+        hit("trim");
+        const auto after = run->target->points();
+        if (after.empty() && acknowledged_ != 0) return problem("trimming left no point");
+        const auto now = run->target->status();
+        if (retention_ != 0 && after.size() > 1 && now.open_epoch == 0 &&
+            now.retention_bytes > retention_) {
+            problem("trimming left more than may be kept");
+        }
+    });
+}
+
+// The protection is given up, and begun anew on the same disks.
+void World::disable() {
+    if (!target_run_ || !target_run_->open || operation_) return;
+    operation_ = true;
+    hit("disable");
+    observe();
+    disabling_ = true;
+    const auto close = [this] {
+        stop_source();
+        acknowledged_ = 0;
+        named_.clear();
+        target_run_->target->close([this](Status) {
+            later(0, [this] {
+                target_run_.reset();
+                erase();
+            });
+        });
+    };
+    if (!source_run_) return close();
+    source_run_->source->stop([this, close](Status status) {
+        if (!status) problem("stop: " + status.error().message);
+        later(0, close);
+    });
+}
+
+// The daemon dies, or the power fails, in the middle of it, and it is done again.
+void World::erase() {
+    Rng& rng = executor_.rng;
+    bool done = false;
+    for (int attempt = 0; !done; ++attempt) {
+        VolumeState state = volume_.copy();
+        Executor executor(rng.next());
+        Life life(executor);
+        SimVolume volume(life, state, faults_);
+        core::Target::erase(volume, [&](Status status) {
+            done = true;
+            if (!status) problem("erase: " + status.error().message);
+        });
+        const bool interrupted = attempt < 3 && rng.chance(60);
+        const std::uint64_t steps = interrupted ? executor.rng.below(40) : UINT64_MAX;
+        for (std::uint64_t i = 0; i < steps && !done; ++i) {
+            if (!executor.step()) break;
+        }
+        volume_ = state.copy();
+        if (!done) hit("crash-in-erase");
+        if (rng.chance(60)) volume_.power_cut(rng, faults_);
+        bool epochs = false, ours = false, owned = done;
+        for (const auto& [name, file] : volume_.names) {
+            epochs = epochs || name.starts_with("epoch-");
+            ours = ours || name.starts_with("meta") || name.starts_with("session");
+        }
+        if (done && (epochs || ours)) problem("erased, and something is left");
+        // The rest of it happens to nobody.
+        while (!done && executor.step()) continue;
+        done = owned;
+        core::Target::read_ownership(
+            volume, [&](Result<core::Ownership> owner) { owned = owner.has_value(); });
+        state = volume_.copy();
+        while (executor.step()) continue;
+        if (epochs && !owned) problem("points are left that nobody owns");
+    }
+    first_session_ = ++session_;
+    disabling_ = operation_ = false;
+    start_target();
+    later(second / 10, [this] { start_source(); });
+}
+
+// Somebody with a certificate who has no business here.
+void World::stranger() {
+    if (!target_run_ || !target_run_->open || !network_.up) return;
+    Rng& rng = executor_.rng;
+    format::Hello hello;
+    hello.protection = target_config().protection;
+    hello.session = session_;
+    for (const auto& disk : target_config().disks)
+        hello.disks.push_back({disk.source_id, disk.size});
+    std::uint64_t sequence = 0;
+    std::vector<env::Frame> frames;
+    switch (rng.below(7)) {
+        case 0: hello.session = rng.below(target_run_->target->status().session); break;
+        case 1: hello.protection.bytes[3] ^= std::byte{1}; break;
+        case 2: hello.disks.pop_back(); break;
+        case 3: hello.disks.front().size += sector_bytes; break;
+        case 4: hello.version_min = hello.version_max = 2; break;
+        case 5: sequence = 1 + rng.below(5); break;
+        default: {
+            env::Frame garbage(rng.below(300));
+            for (auto& byte : garbage) byte = static_cast<std::byte>(rng.next());
+            frames.push_back(std::move(garbage));
+            frames.push_back(format::encode(format::PassEnd{1, 1, {}, 0, {}, {}, {}}, 0));
+        }
+    }
+    if (frames.empty()) frames.push_back(format::encode(hello, sequence));
+    frames.push_back(format::encode(format::EpochBegin{acknowledged_ + 1, {}, true}, sequence + 1));
+    auto end = network_.connect();
+    if (!end) return;
+    hit("stranger");
+    stranger_ = end;
+    end->start(
+        [this](const env::Frame& frame) {
+            const auto header = format::frame_of(frame);
+            if (!header || header->type == format::FrameType::refused ||
+                header->type == format::FrameType::ping) {
+                return;
+            }
+            problem("a stranger is answered");
+        },
+        [](const Error&) {});
+    for (auto& frame : frames) end->send(std::move(frame));
+}
+
+}  // namespace ebb::sim
