@@ -123,6 +123,7 @@ private:
     bool ambush_ = false;
     bool name_ambush_ = false;
     bool cache_ambush_ = false;
+    bool eager_ = false;  // ambush_ is
     bool void_ambush_ = false;
     enum class Restart { none, wanted, begun };
     Restart restart_ = Restart::none;

@@ -147,6 +147,11 @@ void World::watch() {
         delta_failover_ = false;
         return main_failover();
     }
+    if (source_run_ && (cache_ambush_ || ambush_)) {
+        const auto status = source_run_->source->status();
+        const bool live = status.pass_open && status.pass_kind == env::PassKind::live;
+        if (live && status.pass_bytes_done > 0) live_epoch_ = status.open_epoch;
+    }
     if (name_ambush_) watch_for_names();
     if (cache_ambush_ && target_run_) watch_for_caches();
     if (!source_run_ || !target_run_) return;
@@ -170,15 +175,18 @@ void World::watch_for_names() {
 // The daemon dies when a record is in the cache alone; the next one relies on it, and then the
 // power fails.
 void World::watch_for_caches() {
-    if (volume_.names.empty() || executor_.rng.chance(80)) return;
+    if (!source_run_ || executor_.rng.chance(50)) return;
+    const auto status = source_run_->source->status();
+    if (live_epoch_ == 0 || live_epoch_ != status.open_epoch) return;
+    if (!status.pass_open || status.pass_kind == env::PassKind::live) return;
     for (const auto& [name, file] : volume_.names) {
-        if (!name.starts_with("epoch-") || file->clean || file->current.size() < 1000) continue;
+        if (!name.starts_with("epoch-") || file->clean) continue;
         cache_ambush_ = false;
         hit("cache-ambush");
         stop_target(false);
         later(20 * ms, [this] { start_target(); });
         for (int i = 0; i < 10; ++i) later((30 + i * 50) * ms, [this] { check_replica(); });
-        ambush_ = true;
+        ambush_ = eager_ = true;
         return;
     }
 }
@@ -222,13 +230,10 @@ void World::watch_for_restarts() {
 void World::watch_for_ambush() {
     const auto status = source_run_->source->status();
     if (!status.pass_open || status.open_epoch == 0) return;
-    if (status.pass_kind == env::PassKind::live) {
-        if (status.pass_bytes_done > 0) live_epoch_ = status.open_epoch;
-        return;
-    }
+    if (status.pass_kind == env::PassKind::live) return;
     if (live_epoch_ != status.open_epoch || status.pass_bytes_done == 0) return;
-    if (executor_.rng.chance(95)) return;
-    ambush_ = false;
+    if (executor_.rng.chance(eager_ ? 50 : 95)) return;
+    ambush_ = eager_ = false;
     hit("ambush");
     both_lose_power();
 }
