@@ -57,6 +57,7 @@ class Run:
         self.log = os.path.join(LOGS, step.name + ".log")
 
     def execute(self):
+        """Runs it to its end and says "passed" or "failed"; its state is the scheduler's affair."""
         began = time.monotonic()
         with open(self.log, "w", encoding="utf-8") as log:
             env = dict(os.environ, EBB_JOBS=str(max(1, self.step.weight)))
@@ -70,7 +71,7 @@ class Run:
                 code = self.process.wait()
                 self.why = f"still running after {self.step.limit} s"
         self.seconds = time.monotonic() - began
-        self.judge(code)
+        return self.judge(code)
 
     def kill(self):
         try:
@@ -86,12 +87,11 @@ class Run:
         elif code == 0 and not self.step.tests:
             self.passed = 1
         if code == 0 and self.failed == 0 and self.passed > 0:
-            self.state = "passed"
-            return
-        self.state = "failed"
+            return "passed"
         if not self.why:
             self.why = f"exit {code}" if code else "it ran no test"
         self.failed = max(self.failed, 1)
+        return "failed"
 
 
 class Scheduler:
@@ -122,12 +122,15 @@ class Scheduler:
         return True
 
     def work(self, run, weight):
+        verdict = None
         try:
-            run.execute()
+            verdict = run.execute()
         finally:
+            # State and cores change together: all() must never see a step done whose cores are taken.
             with self.changed:
-                if run.state == "running":
-                    run.state, run.failed, run.why = "failed", 1, "could not be run"
+                if verdict is None:
+                    verdict, run.failed, run.why = "failed", 1, "could not be run"
+                run.state = verdict
                 self.free += weight
                 report(run)
                 self.changed.notify_all()
