@@ -123,7 +123,8 @@ private:
     bool ambush_ = false;
     bool name_ambush_ = false;
     bool cache_ambush_ = false;
-    bool eager_ = false;  // ambush_ is
+    bool eager_ = false;           // ambush_ is
+    std::int64_t look_until_ = 0;  // closely
     bool void_ambush_ = false;
     enum class Restart { none, wanted, begun };
     Restart restart_ = Restart::none;

@@ -18,7 +18,7 @@ void World::something_happens() {
 
 void World::fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(24)) {
+    switch (rng.below(25)) {
         case 0:
         case 1:
         case 2: return network_fault();
@@ -28,7 +28,8 @@ void World::fault() {
         case 18: return small_fault();
         case 6:
         case 7:
-        case 8: return storage_fault();
+        case 8:
+        case 19: return storage_fault();
         case 9:
             if (rng.chance(50)) return main_failover();
             delta_failover_ = true;
@@ -94,7 +95,7 @@ void World::small_fault() {
 
 void World::storage_fault() {
     Rng& rng = executor_.rng;
-    if (rng.chance(65)) {
+    if (rng.chance(75)) {
         hit("small-volume");
         volume_.capacity = volume_.used() + rng.below(2 * block_bytes);
         later(static_cast<std::int64_t>(rng.below(4 * second)),
@@ -141,6 +142,7 @@ void World::machine_fault() {
 
 // After every event: moments that mere chance would not find.
 void World::watch() {
+    if (executor_.now() < look_until_ && target_run_ && executor_.rng.chance(4)) check_replica();
     if (operation_ || !target_run_) return;
     if (delta_failover_ && target_run_->open && target_run_->target->status().rollback_bytes > 0 &&
         executor_.rng.chance(5)) {
@@ -177,16 +179,18 @@ void World::watch_for_names() {
 void World::watch_for_caches() {
     if (!source_run_ || executor_.rng.chance(50)) return;
     const auto status = source_run_->source->status();
-    if (live_epoch_ == 0 || live_epoch_ != status.open_epoch) return;
-    if (!status.pass_open || status.pass_kind == env::PassKind::live) return;
+    const bool frozen = status.pass_open && status.pass_kind == env::PassKind::frozen;
+    const bool ripe = frozen && live_epoch_ != 0 && live_epoch_ == status.open_epoch;
     for (const auto& [name, file] : volume_.names) {
         if (!name.starts_with("epoch-") || file->clean) continue;
+        // A frozen pass after live ones begins with a note; else old content is what matters.
+        if (!ripe && file->current.size() < file->durable.size() + block_bytes) continue;
         cache_ambush_ = false;
         hit("cache-ambush");
         stop_target(false);
-        later(20 * ms, [this] { start_target(); });
-        for (int i = 0; i < 10; ++i) later((30 + i * 50) * ms, [this] { check_replica(); });
-        ambush_ = eager_ = true;
+        later(ms, [this] { start_target(); });
+        look_until_ = executor_.now() + second / 2;
+        ambush_ = eager_ = ripe;
         return;
     }
 }
