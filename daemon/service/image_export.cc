@@ -26,10 +26,13 @@ constexpr std::size_t chunks_under_way = 8;
 struct ImageExport::File {
     std::string path;
     platform::FileDescriptor file;
+    bool in_place = false;
 
+    // A file of its own, never what a link of that name leads to.
     Status create(std::uint64_t size) {
+        ::unlink((path + ".partial").c_str());
         file = platform::FileDescriptor(
-            ::open((path + ".partial").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+            ::open((path + ".partial").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
         if (!file.valid() || ::ftruncate(file.get(), static_cast<off_t>(size)) != 0)
             return platform::system_fail(errno, "making " + path);
         return {};
@@ -48,11 +51,16 @@ struct ImageExport::File {
         return {};
     }
 
-    Status close() {
+    Status sync() {
         if (::fsync(file.get()) != 0) return platform::system_fail(errno, "syncing " + path);
         file.reset();
+        return {};
+    }
+
+    Status put_in_place() {
         if (::rename((path + ".partial").c_str(), path.c_str()) != 0)
             return platform::system_fail(errno, "renaming " + path);
+        in_place = true;
         return {};
     }
 };
@@ -132,9 +140,15 @@ void ImageExport::came_back(const std::shared_ptr<Buffer>& buffer, Status status
 void ImageExport::finish() {
     worker_.submit<void>(
         [self = shared_from_this()]() -> Status {
+            for (const auto& file : self->files_) {
+                if (auto ok = file->sync(); !ok) return ok;
+            }
+            // Without its account an older copy is none: what follows may end in the middle.
+            const auto account_path = self->folder_ + "/" + self->protection_ + ".json";
+            if (auto ok = platform::remove_file(account_path); !ok) return ok;
             api::Json disks = api::Json::array();
             for (std::size_t i = 0; i < self->files_.size(); ++i) {
-                if (auto ok = self->files_[i]->close(); !ok) return ok;
+                if (auto ok = self->files_[i]->put_in_place(); !ok) return ok;
                 disks.push_back({{"index", i},
                                  {"stable_id", self->disks_[i].stable_id},
                                  {"size", self->disks_[i].size},
@@ -143,8 +157,8 @@ void ImageExport::finish() {
             const api::Json account{{"epoch", self->image_.epoch},
                                     {"cut_time_ns", self->image_.cut_time.ns},
                                     {"disks", disks}};
-            return platform::replace_file(self->folder_ + "/" + self->protection_ + ".json",
-                                          api::dump(account) + "\n", platform::private_mode);
+            return platform::replace_file(account_path, api::dump(account) + "\n",
+                                          platform::private_mode);
         },
         [self = shared_from_this()](Status status) { self->end(std::move(status)); });
 }
@@ -154,7 +168,7 @@ void ImageExport::end(Status status) {
         for (std::size_t i = 0; i < files_.size(); ++i) {
             files_[i]->file.reset();
             ::unlink((path(i) + ".partial").c_str());
-            ::unlink(path(i).c_str());
+            if (files_[i]->in_place) ::unlink(path(i).c_str());
         }
     }
     done_(std::move(status));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copies the image of a whole cut into files on the source: <folder>/<protection>-<index>.raw with
-// holes where the disk is zero, and <folder>/<protection>.json. All or nothing. Several chunks are
+// holes where the disk is zero, and <folder>/<protection>.json. All or nothing: an older copy
+// stays until the new one is complete. Several chunks are
 // under way at once, since the cut is held for as long as it takes. On the loop.
 #pragma once
 

@@ -2,7 +2,9 @@
 #include "service/source_disks.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 
 #include "platform/netlink.h"
 
@@ -72,6 +74,24 @@ api::ModuleStatus module_status() {
     if ((features & EBB_FEATURE_DISCARD_MASK) != 0) status.features.emplace_back("discard-mask");
     if ((features & EBB_FEATURE_WHOLE_PASS) != 0) status.features.emplace_back("whole-pass");
     return status;
+}
+
+Status check_export_folder(const platform::BlockTable& table, const std::string& folder,
+                           const std::set<std::string>& tracked) {
+    std::error_code error;
+    const auto real = std::filesystem::canonical(folder, error);
+    if (error) return fail(ErrorCode::not_found, folder + ": " + error.message());
+    const auto* mount = table.mount_of(real.string());
+    const auto* device = mount != nullptr ? table.under(*mount) : nullptr;
+    if (device == nullptr) return {};
+    for (const auto& name : table.disks_under(device->name)) {
+        const auto id = platform::normal_id(table.find(name)->wwid);
+        if (!tracked.contains(id)) continue;
+        return fail("E_EXPORT_TRACKED", ErrorCode::refused,
+                    folder + " is on the protected disk " + id,
+                    "Copy to a volume on another disk, or over the network");
+    }
+    return {};
 }
 
 }  // namespace ebb::service

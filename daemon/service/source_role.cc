@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <set>
 
 #include "platform/file_store.h"
 #include "platform/netlink_tracker.h"
@@ -259,7 +260,15 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
     request.name = args.name;
     if (!args.export_.empty()) {
         std::vector<core::SourceDisk> disks;
-        for (const auto& disk : protection.args.disks) disks.push_back({disk.stable_id, disk.size});
+        std::set<std::string> tracked;
+        for (const auto& disk : protection.args.disks) {
+            disks.push_back({disk.stable_id, disk.size});
+            tracked.insert(platform::normal_id(disk.stable_id));
+        }
+        auto table = platform::BlockTable::load({});
+        if (!table) return done(std::unexpected(table.error()));
+        if (auto ok = check_export_folder(*table, args.export_, tracked); !ok)
+            return done(std::unexpected(ok.error()));
         request.whole = true;
         request.on_image = [this, tracker = protection.tracker.get(), args, disks](
                                core::CheckpointRequest::Image image, env::StatusCallback finished) {
