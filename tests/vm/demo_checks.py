@@ -2,6 +2,7 @@
 """What the demonstration judges by, apart from its machines: images, the stamping writer's log, the
 times of the cuts. demo_checks_test.py plants faults, each of which must be found."""
 import json
+import mmap
 import os
 import statistics
 import struct
@@ -40,6 +41,16 @@ def compare(raw, vmdk, folder):
                 found.differing.append(found.size)
             found.size += max(len(a), len(b))
             found.data += len(a) if a.count(0) != len(a) else 0
+    os.unlink(plain)
+    return found
+
+
+def holds(vmdk, marks, folder):
+    """Whether a VMDK by itself has each of these contents, wherever it may be."""
+    plain = os.path.join(folder, "merged.raw")
+    subprocess.run(["qemu-img", "convert", "-f", "vmdk", "-O", "raw", vmdk, plain], check=True)
+    with open(plain, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+        found = all(content.find(mark) >= 0 for mark in marks)
     os.unlink(plain)
     return found
 

@@ -89,6 +89,15 @@ def nothing_compared_is_not_equal(_folder):
     assert not checks.Comparison().equal
 
 
+def a_write_that_was_not_merged(folder):
+    whole = content()
+    _, vmdk = replica(folder, whole)
+    marks = [whole[2 * MIB:2 * MIB + BLOCK], whole[7 * MIB + 512:7 * MIB + 512 + BLOCK]]
+    assert checks.holds(vmdk, marks, folder)
+    io(vmdk, f"write -P 1 {7 * MIB + BLOCK} 512")
+    assert not checks.holds(vmdk, marks, folder)
+
+
 def a_copy_of_another_cut(folder):
     account = os.path.join(folder, "p.json")
     with open(account, "w", encoding="ascii") as out:
@@ -205,7 +214,8 @@ def one_thing_not_so_fails_the_story(_folder):
 
 
 TESTS = (equal_disks_are_equal, a_flipped_bit_of_the_vmdk, a_dropped_block, a_block_too_many,
-         disks_of_other_sizes, nothing_compared_is_not_equal, a_copy_of_another_cut,
+         disks_of_other_sizes, nothing_compared_is_not_equal,
+         a_write_that_was_not_merged, a_copy_of_another_cut,
          a_cut_without_writes_on_a_disk, a_stall_at_a_cut, a_skipped_stamp, a_flipped_bit_of_a_stamp,
          stamps_of_swapped_disks, a_flipped_bit_of_fios_data, one_thing_not_so_fails_the_story)
 

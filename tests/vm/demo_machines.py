@@ -146,7 +146,7 @@ class Machines:
             disks.append({"stable_id": self.home_id(number), "node": node, "file": vmdk,
                           "format": "vmdk"})
         home.monitor(self.socket("home"))
-        pid_file = os.path.join(self.lab.folder, "home.pid")
+        pid_file = self.home_pid_file = os.path.join(self.lab.folder, "home.pid")
         start = home.command_line() + ["-daemonize", "-pidfile", pid_file]
         self.home = home
         home.guest = Guest(home._path("agent"))
@@ -174,8 +174,24 @@ class Machines:
         return self.home.run("p=$(findmnt -no SOURCE /); p=${p##*/}; "
                              "cat /sys/class/block/$p/../device/wwid").output.strip()
 
+    def leave_marks(self, name):
+        """A block that is nowhere else, on each of the home machine's file systems."""
+        marks = []
+        for folder in ("/var/lib", "/srv/orders", "/srv/files"):
+            marks.append(os.urandom(4096))
+            self.home.run(f"cat >{folder}/{name} && sync", stdin=marks[-1])
+        return marks
+
     def end(self):
+        """Both machines are switched off in order; returns when they are."""
+        with open(self.home_pid_file, encoding="ascii") as file:
+            pid = int(file.read())
         self.home.run("sync; (sleep 1; busybox poweroff -f) >/dev/null 2>&1 &", check=False)
         self.target.power_off()
+        end = time.monotonic() + 120
+        while os.path.exists(f"/proc/{pid}/fd/0"):
+            if time.monotonic() > end:
+                raise TimeoutError("the machine that came home does not switch off")
+            time.sleep(0.1)
 
 

@@ -85,6 +85,7 @@ xfs_repair -n /dev/data/orders
 e2fsck -fn $(dev %(ext4)s)
 mount -o remount,ro /
 e2fsck -fn $(findmnt -no SOURCE /)
+mount -o remount,rw /
 mount -a
 """
 
