@@ -389,7 +389,7 @@ void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
 void TargetRole::give_up(const std::string& id, env::Callback<api::Json> done) {
     auto found = find(id);
     if (!found) return done(api::Json::object());
-    const Shared protection = *found;
+    const Shared& protection = *found;
     if (protection->leaving || protection->stage == Stage::closing)
         return done(fail(ErrorCode::busy, "the protection is being closed"));
     if (protection->stage == Stage::opening) {

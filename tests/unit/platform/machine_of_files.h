@@ -13,6 +13,10 @@
 namespace ebb::platform {
 
 class MachineOfFiles {
+public:
+    MachineOfFiles(const MachineOfFiles&) = delete;
+    MachineOfFiles& operator=(const MachineOfFiles&) = delete;
+
 protected:
     using Path = std::filesystem::path;
     static constexpr std::uint64_t mib = 1 << 20;
@@ -36,8 +40,6 @@ protected:
         mount("0:20", "/", "overlay", "overlay");
     }
     ~MachineOfFiles() { std::filesystem::remove_all(top_); }
-    MachineOfFiles(const MachineOfFiles&) = delete;
-    MachineOfFiles& operator=(const MachineOfFiles&) = delete;
 
     void write(const Path& name, const std::string& text) {
         std::filesystem::create_directories((top_ / name).parent_path());
