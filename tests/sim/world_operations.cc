@@ -16,13 +16,13 @@ struct World::Export : std::enable_shared_from_this<World::Export> {
 
     void start(SimTracker& from, const SourceMachine& machine,
                const core::CheckpointRequest::Image& of, env::StatusCallback callback) {
-        tracker = &from;
-        image = of;
-        done = std::move(callback);
-        cut_time = image.cut_time.ns;
+        tracker_ = &from;
+        image_ = of;
+        done_ = std::move(callback);
+        cut_time = image_.cut_time.ns;
         complete = failed = false;
-        disk = 0;
-        offset = 0;
+        disk_ = 0;
+        offset_ = 0;
         content.clear();
         for (DiskIndex i = 0; i < machine.disk_count(); ++i) content.emplace_back(machine.size(i));
         next();
@@ -30,33 +30,35 @@ struct World::Export : std::enable_shared_from_this<World::Export> {
 
 private:
     void next() {
-        while (disk < content.size() && offset == content[disk].size()) {
-            ++disk;
-            offset = 0;
+        while (disk_ < content.size() && offset_ == content[disk_].size()) {
+            ++disk_;
+            offset_ = 0;
         }
-        if (disk == content.size()) {
+        if (disk_ == content.size()) {
             complete = true;
-            return done(Status{});
+            return done_(Status{});
         }
-        const std::size_t size = std::min<std::size_t>(chunk_bytes, content[disk].size() - offset);
-        tracker->read(image.pass, disk, offset, std::span(content[disk]).subspan(offset, size),
-                      [self = shared_from_this(), size](Status status) mutable {
-                          if (status && self->fails) status = fail(ErrorCode::io, "made to fail");
-                          if (!status) {
-                              self->failed = true;
-                              return self->done(std::move(status));
-                          }
-                          self->offset += size;
-                          self->next();
-                      });
+        const std::size_t size =
+            std::min<std::size_t>(chunk_bytes, content[disk_].size() - offset_);
+        tracker_->read(image_.pass, disk_, offset_,
+                       std::span(content[disk_]).subspan(offset_, size),
+                       [self = shared_from_this(), size](Status status) mutable {
+                           if (status && self->fails) status = fail(ErrorCode::io, "made to fail");
+                           if (!status) {
+                               self->failed = true;
+                               return self->done_(std::move(status));
+                           }
+                           self->offset_ += size;
+                           self->next();
+                       });
     }
 
     static constexpr std::size_t chunk_bytes = 16 * block_bytes;
-    SimTracker* tracker = nullptr;
-    core::CheckpointRequest::Image image;
-    env::StatusCallback done;
-    DiskIndex disk = 0;
-    std::size_t offset = 0;
+    SimTracker* tracker_ = nullptr;
+    core::CheckpointRequest::Image image_;
+    env::StatusCallback done_;
+    DiskIndex disk_ = 0;
+    std::size_t offset_ = 0;
 };
 
 void World::checkpoint() {
