@@ -238,14 +238,17 @@ class Demonstration:
 
 def tell(story, lab):
     demonstration = Demonstration(lab, story)
-    demonstration.boot()
-    demonstration.protect()
-    demonstration.watch_cuts()
-    epoch = demonstration.last_cut()
-    demonstration.failover(epoch)
-    demonstration.compare(epoch)
-    demonstration.come_home()
-    demonstration.commit()
+    try:
+        demonstration.boot()
+        demonstration.protect()
+        demonstration.watch_cuts()
+        epoch = demonstration.last_cut()
+        demonstration.failover(epoch)
+        demonstration.compare(epoch)
+        demonstration.come_home()
+        demonstration.commit()
+    finally:
+        demonstration.machines.kill_home()
 
 
 def main():

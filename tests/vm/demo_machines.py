@@ -2,6 +2,7 @@
 """The demonstration's three machines: the source in the cloud, the master target, and the machine
 that comes home, which the controller starts."""
 import os
+import signal
 import subprocess
 import time
 
@@ -31,6 +32,7 @@ class Machines:
     """Source and target are booted here; the home machine is only described."""
 
     def __init__(self, lab, story):
+        self.home_pid_file = os.path.join(lab.folder, "home.pid")
         self.lab, self.story = lab, story
         self.out = os.path.join(lab.folder, "out")
         os.makedirs(self.out)
@@ -146,7 +148,7 @@ class Machines:
             disks.append({"stable_id": self.home_id(number), "node": node, "file": vmdk,
                           "format": "vmdk"})
         home.monitor(self.socket("home"))
-        pid_file = self.home_pid_file = os.path.join(self.lab.folder, "home.pid")
+        pid_file = self.home_pid_file
         start = home.command_line() + ["-daemonize", "-pidfile", pid_file]
         self.home = home
         home.guest = Guest(home._path("agent"))
@@ -181,6 +183,17 @@ class Machines:
             marks.append(os.urandom(4096))
             self.home.run(f"cat >{folder}/{name} && sync", stdin=marks[-1])
         return marks
+
+    def kill_home(self):
+        """The controller started it, so the lab does not end it where the story breaks off."""
+        try:
+            with open(self.home_pid_file, encoding="ascii") as file:
+                pid = int(file.read())
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                if self.home_pid_file in file.read():
+                    os.kill(pid, signal.SIGKILL)
+        except (OSError, ValueError):  # it has not been started, or has ended
+            pass
 
     def end(self):
         """Both machines are switched off in order; returns when they are."""
