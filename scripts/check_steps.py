@@ -119,6 +119,7 @@ STEPS = [
     _gate("checkpatch", "checkpatch --strict", "module.sh checkpatch", needs=("lab",)),
     _gate("sparse", "module built with sparse and W=1", "module.sh sparse", needs=("lab",)),
     _gate("manpages", "--help and man pages agree", "manpages.py", needs=("build",)),
+    _gate("promises", "every promise of the failure model names its tests", "promises.py"),
     _gate("tidy", "clang-tidy", "tidy.py", weight=2, needs=("build",), limit=3600),
     Step("check-test", "gates", "the runner of make check counts no failure as passed",
          "tests/gates/check_test.py", tests=True),

@@ -34,6 +34,10 @@ CLEAN = {
                          ".SS job watch ID\nWatches, with \\-\\-json or \\-\\-help.\n",
     "docs/man/ebbd.8": '.\\" SPDX-License-Identifier: Apache-2.0\n.TH EBBD 8\n.SH OPTIONS\n'
                        "\\-\\-help\n",
+    "docs/failure-model.md": "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
+                             "| P1 | A write is seen | `case:splits`, `sim:undo` |\n",
+    "tests/kmod/cases/splits.sh": "# SPDX-License-Identifier: Apache-2.0\ntrue\n",
+    "tests/sim/main.cc": CXX + 'const char* mutation = "undo";\n',
     "build/ebbctl": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\ncase \"$1$2\" in\n"
                     "--help) printf 'Commands:\\n  job  what runs\\n' ;;\n"
                     "job--help) printf 'Subcommands:\\n  watch  follow\\n' ;;\n"
@@ -186,6 +190,19 @@ class GateTest(unittest.TestCase):
     def test_command_missing_in_help(self):
         self.manual("docs/man/ebbctl.1", ".SS job watch ID", ".SS job watch ID\n.SS undo",
                     "'undo' is described")
+
+    def promise(self, row, expected):
+        name = "docs/failure-model.md"
+        self.planted(["promises.py"], name, CLEAN[name] + row, expected)
+
+    def test_promise_without_test(self):
+        self.promise("| P2 | It never fails | `by nature` |\n", "P2: names no test")
+
+    def test_promise_of_missing_case(self):
+        self.promise("| P2 | It never fails | `case:never` |\n", "no test case:never")
+
+    def test_promise_of_missing_mutation(self):
+        self.promise("| P2 | It never fails | `sim:never` |\n", "no test sim:never")
 
     def tidy(self, name, text, expected):
         self.planted(["tidy.py"], name, text, expected, Tree.compile_commands)
