@@ -9,6 +9,10 @@
  *				attached (64 MiB)
  *	hold_deadline_ms	how long a write may be held before the cut is void (50)
  *	owner_timeout_ms	silence after which an owner's pass is void (30,000)
+ *	log_deadline_ms		how long the write-intent log may take to be written before
+ *				it is given up (5,000)
+ *	log_cool_s		least time between two looks for regions that have gone
+ *				cold (30)
  *
  * UNITS
  *	Positions and lengths on a disk are in sectors of 512 bytes, whatever the
@@ -68,8 +72,42 @@
  *	When a write may have gone unseen, or cannot be tracked, the disk is
  *	flagged *resync required* with a reason (enum ebb_resync_reason) and stays
  *	so until EBB_CMD_DISK_MARK_ALL has marked every block dirty. Tracking goes
- *	on meanwhile. The map does not survive detach, unload or reboot in this
- *	version: a fresh attach has EBB_RESYNC_NEW set and says so.
+ *	on meanwhile. A disk attached without a map area keeps nothing over detach,
+ *	unload or reboot: its attach has EBB_RESYNC_NEW set and says so.
+ *
+ * MAP AREA AND WRITE-INTENT LOG
+ *	A disk attached with EBB_A_LOG keeps its map in an area of a block device
+ *	(docs/map-format.md), so that no block that may differ from what the target
+ *	has confirmed is lost by a reboot, a crash or a power cut. The disk is divided
+ *	into *regions* of 1 to 4 MiB. Before the first write to a region that is not
+ *	*hot* is let go, it is durably noted as hot in the area. A region goes cold
+ *	after a confirmation, when none of its blocks is in a map of the disk, what
+ *	was written to it has been flushed, and that has been so for log_cool_s.
+ *	At reboot the area is *sealed*: the exact map is written, and writes after
+ *	that are logged as ever.
+ *
+ *	An attach that finds a sealed area has the exact map back (EBB_RECOVERY_CLEAN);
+ *	one that finds a log that was in use marks all blocks of its hot regions
+ *	(EBB_RECOVERY_CRASH). Neither has a resync reason then but those that there
+ *	were before. It must come before anything has written to the disk in this boot
+ *	(else EBB_RESYNC_UNTRACKED_WRITE). Whatever else is found is named by a reason:
+ *	EBB_RESYNC_MAP_LOST, MAP_FOREIGN, MAP_STALE, MAP_FAILED, DETACHED.
+ *
+ *	When the log cannot be written, or that takes longer than log_deadline_ms, it
+ *	is given up: EBB_LOG_FAILED, reason EBB_RESYNC_MAP_FAILED, and writes go on. It
+ *	may not have been possible to say so in the area: user space should remember
+ *	that the map with this UUID must not be trusted by a later attach.
+ *	EBB_CMD_DISK_MARK_ALL makes the map anew, if the area can be written again.
+ *
+ *	The area's own blocks are not tracked, and the image device gives zeros there.
+ *
+ *	*Suspect* blocks are dirty without it being known whether they differ from what
+ *	the target has (EBB_EXTENT_COMPARE): those recovered after a crash, and those
+ *	that user space marked so. Compare them (by digest) before sending; sending them
+ *	all the same is correct. What comes back from a void pass may have lost that.
+ *
+ *	*Witness* blocks (EBB_CMD_DISK_WITNESS) tell whether the disk was written
+ *	without the module: their checksums are in the area, and compared at attach.
  *
  * ACCESS
  *	Generic netlink family EBB_GENL_NAME. All commands need CAP_SYS_ADMIN in
@@ -100,6 +138,9 @@
 #define EBB_ID_MAX		128	/* bytes of a stable id, with the NUL */
 #define EBB_NAME_MAX		32	/* bytes of a kernel device name, with the NUL */
 #define EBB_UUID_LEN		16
+#define EBB_COOKIE_LEN		64	/* bytes kept for user space with the map */
+#define EBB_BOOTS_MAX		16	/* boots that a map remembers */
+#define EBB_WITNESSES_MAX	64	/* blocks */
 
 /**
  * enum ebb_cmd - commands
@@ -114,12 +155,17 @@ enum ebb_cmd {
 	 */
 	EBB_CMD_INFO,
 	/*
-	 * Attach a live disk. Takes GROUP, DEV, STABLE_ID. Returns a DISK nest.
+	 * Attach a live disk. Takes GROUP, DEV, STABLE_ID, [LOG]. Returns a DISK nest.
 	 * -EEXIST attached already, -EINVAL a partition or an id that is empty,
 	 * -EOPNOTSUPP what cannot be tracked (DAX, zoned, rw_page, an image device of
 	 * ebb), -EIO the probe, an empty flush, was not seen, -EBUSY the group has a
 	 * pass, -ENODEV, -ENOMEM. A disk without requests of its own (dm, md) has no
 	 * queue to wait for: begin the first pass when what was in flight has landed.
+	 * With LOG also: -EOPNOTSUPP a map device that is stacked on others (dm, md,
+	 * loop) or the tracked disk as a whole, -EROFS, -EBUSY somebody else has it,
+	 * -EEXIST the area overlaps with that of another disk, -ERANGE it is not on the
+	 * device or not aligned to 4 KiB, -ENOSPC it is too small (the message says how
+	 * many sectors are needed), -EIO it cannot be read or written.
 	 */
 	EBB_CMD_DISK_ATTACH,
 	/*
@@ -132,10 +178,10 @@ enum ebb_cmd {
 	EBB_CMD_DISK_GET,
 	/*
 	 * Mark every block of the disk dirty and clear its resync-required flag:
-	 * the caller undertakes to send all of it. Takes DISK_ID.
+	 * the caller undertakes to send all of it. Takes DISK_ID, [MARK_FLAGS].
 	 */
 	EBB_CMD_DISK_MARK_ALL,
-	/* Mark ranges dirty. Takes DISK_ID, EXTENTS. */
+	/* Mark ranges dirty. Takes DISK_ID, EXTENTS, [MARK_FLAGS]. Durable with a log. */
 	EBB_CMD_DISK_MARK,
 	/*
 	 * Begin a pass over all disks of a group. Takes GROUP, PASS_KIND,
@@ -162,12 +208,21 @@ enum ebb_cmd {
 	EBB_CMD_PASS_RELEASE,
 	/* Takes PASS_ID. -EBUSY ranges are left to release, -EAGAIN while draining. */
 	EBB_CMD_PASS_END,
-	/* Drop the unconfirmed maps of the group. Takes GROUP. -EBUSY during a pass. */
+	/*
+	 * Drop the unconfirmed maps of the group. Takes GROUP, [COOKIE]. -EBUSY during
+	 * a pass. The cookie is durable in the area of each disk that has one (and is
+	 * not EBB_LOG_FAILED) before anything is dropped.
+	 */
 	EBB_CMD_EPOCH_CONFIRM,
 	/* Void the pass if there is one; OR everything back. Takes GROUP. */
 	EBB_CMD_EPOCH_ABANDON,
 	/* Multicast only: EVENT_KIND with GROUP, and a DISK or PASS nest. */
 	EBB_CMD_EVENT,
+	/*
+	 * The witness blocks of a disk, at most EBB_WITNESSES_MAX; replaces the set.
+	 * Takes DISK_ID, EXTENTS. -EOPNOTSUPP without a log, -E2BIG.
+	 */
+	EBB_CMD_DISK_WITNESS,
 
 	__EBB_CMD_MAX
 };
@@ -189,6 +244,8 @@ struct ebb_extent {
 
 /* The whole range was discarded last: its content is indeterminate, send a discard. */
 #define EBB_EXTENT_DISCARDED	(1u << 0)
+/* All of it is suspect: it may well be equal on the target, compare before sending. */
+#define EBB_EXTENT_COMPARE	(1u << 1)
 
 /**
  * enum ebb_attr - top level attributes
@@ -217,6 +274,9 @@ enum ebb_attr {
 	EBB_A_PASS,		/* nest, enum ebb_pass_attr */
 	EBB_A_EVENT_KIND,	/* u32, enum ebb_event_kind */
 	EBB_A_PASS_FLAGS,	/* u32, EBB_PASS_F_* */
+	EBB_A_LOG,		/* nest, enum ebb_log_attr */
+	EBB_A_COOKIE,		/* EBB_COOKIE_LEN bytes */
+	EBB_A_MARK_FLAGS,	/* u32, EBB_MARK_F_* */
 
 	__EBB_A_MAX
 };
@@ -230,10 +290,38 @@ enum ebb_attr {
  */
 #define EBB_PASS_F_WHOLE	(1u << 0)
 
+/* EBB_A_MARK_FLAGS: what is marked is suspect; without it, it is so no more. */
+#define EBB_MARK_F_COMPARE	(1u << 0)
+
+/**
+ * enum ebb_log_attr - inside EBB_A_LOG: the area [SECTOR, SECTOR + SECTORS) of the map device
+ * All but FLAGS must be there. Read the area with O_DIRECT: the module bypasses the page cache.
+ * It holds 8 * (2 + 2 * L + F) sectors, with L = ceil(regions / 31,744), F = ceil(blocks / 31,680);
+ * a region is 1 MiB on disks up to 256 GiB, 2 MiB up to 512 GiB, 4 MiB on others.
+ */
+enum ebb_log_attr {
+	EBB_LOG_A_UNSPEC,
+	EBB_LOG_A_PAD,
+	EBB_LOG_A_DEV,		/* u64, as EBB_A_DEV: a partition or a whole disk */
+	EBB_LOG_A_SECTOR,	/* u64, a multiple of 8 */
+	EBB_LOG_A_SECTORS,	/* u64 */
+	EBB_LOG_A_FLAGS,	/* u32, EBB_LOG_F_* */
+	EBB_LOG_A_BOOT_ID,	/* EBB_UUID_LEN bytes: /proc/sys/kernel/random/boot_id, as binary */
+
+	__EBB_LOG_A_MAX
+};
+
+#define EBB_LOG_A_MAX	(__EBB_LOG_A_MAX - 1)
+
+/* EBB_LOG_A_FLAGS: write a new map, whatever is there (EBB_RESYNC_NEW). */
+#define EBB_LOG_F_CREATE	(1u << 0)
+
 /* EBB_A_FEATURES */
 #define EBB_FEATURE_SECOND_WITNESS	(1ull << 0)	/* block_rq_issue is watched */
 #define EBB_FEATURE_DISCARD_MASK	(1ull << 1)	/* EBB_EXTENT_DISCARDED is reported */
 #define EBB_FEATURE_WHOLE_PASS		(1ull << 2)	/* EBB_PASS_F_WHOLE is understood */
+#define EBB_FEATURE_LOG			(1ull << 3)	/* EBB_A_LOG is understood */
+#define EBB_FEATURE_COMPARE		(1ull << 4)	/* EBB_MARK_F_COMPARE is understood */
 
 /**
  * enum ebb_disk_attr - inside EBB_A_DISK
@@ -265,6 +353,20 @@ enum ebb_disk_attr {
 	EBB_DISK_A_PRESERVED,		/* u64, blocks ever preserved */
 	EBB_DISK_A_WRITE_ERRORS,	/* u64, write bios that failed (their blocks stay dirty) */
 	EBB_DISK_A_UNTRACKED_REQUESTS,	/* u64, seen by the second witness only */
+	EBB_DISK_A_SUSPECT_BLOCKS,	/* u64 */
+	EBB_DISK_A_LOG_STATE,		/* u32, enum ebb_log_state; the rest only with a log */
+	EBB_DISK_A_MAP_UUID,		/* EBB_UUID_LEN bytes, new whenever the map is made anew */
+	EBB_DISK_A_RECOVERY,		/* u32, enum ebb_recovery: what the attach found */
+	EBB_DISK_A_RECOVERED_BLOCKS,	/* u64, that the attach found dirty */
+	EBB_DISK_A_HOT_REGIONS,		/* u64 */
+	EBB_DISK_A_REGION_SECTORS,	/* u32 */
+	EBB_DISK_A_LOG_WRITES,		/* u64, blocks of the log written */
+	EBB_DISK_A_LOG_HELD,		/* u64, writes that waited for the log */
+	EBB_DISK_A_LOG_HELD_NS_MAX,	/* u64 */
+	EBB_DISK_A_COOKIE,		/* EBB_COOKIE_LEN bytes, of the last confirmation; zeros: none */
+	EBB_DISK_A_BOOTS,		/* boot ids (EBB_UUID_LEN bytes each) of the map's last
+					 * sessions, this one last, at most EBB_BOOTS_MAX */
+	EBB_DISK_A_WITNESSES,		/* u32, number of witness blocks */
 
 	__EBB_DISK_A_MAX
 };
@@ -274,6 +376,18 @@ enum ebb_disk_attr {
 enum ebb_disk_state {
 	EBB_DISK_TRACKING = 0,
 	EBB_DISK_GONE = 1,		/* removed from the system; detach is all that is left */
+};
+
+enum ebb_log_state {
+	EBB_LOG_NONE = 0,
+	EBB_LOG_ACTIVE = 1,
+	EBB_LOG_FAILED = 2,		/* could not be written: nothing is durable any more */
+};
+
+enum ebb_recovery {
+	EBB_RECOVERY_NONE = 0,		/* the map is new: see the resync reasons */
+	EBB_RECOVERY_CLEAN = 1,		/* sealed: the exact map */
+	EBB_RECOVERY_CRASH = 2,		/* in use: all blocks of hot regions */
 };
 
 /**
@@ -288,6 +402,13 @@ enum ebb_resync_reason {
 	EBB_RESYNC_ENCRYPTED,		/* a bio with inline encryption */
 	EBB_RESYNC_RESIZED,		/* the size changed */
 	EBB_RESYNC_GONE,		/* hot removed */
+	EBB_RESYNC_MAP_LOST,		/* no valid map in the area: lost or corrupted */
+	EBB_RESYNC_MAP_FOREIGN,		/* that of another disk: id or size differ */
+	EBB_RESYNC_MAP_STALE,		/* a witness differs: written without the module, or disk
+					 * or map are older than the other */
+	EBB_RESYNC_MAP_FAILED,		/* the log could not be written */
+	EBB_RESYNC_DETACHED,		/* was detached, and attached again */
+	EBB_RESYNC_HIBERNATED,		/* the machine was hibernated: its image was not tracked */
 
 	__EBB_RESYNC_MAX
 };
