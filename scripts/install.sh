@@ -19,21 +19,25 @@ units=(ebbd-source ebbd-target ebbd-controller)
 # Every file but the module's source: MODE FROM TO, TO below DESTDIR; FROM *.in is filled in.
 files() {
     echo "0755 $build/ebbd $prefix/sbin/ebbd"
+    echo "0755 $build/ebb-attach $prefix/sbin/ebb-attach"
     echo "0755 $build/ebbctl $prefix/bin/ebbctl"
     local unit rule
     for unit in "${units[@]}"; do
         echo "0644 $top/packaging/systemd/$unit.service.in $prefix/lib/systemd/system/$unit.service"
     done
     echo "0644 $top/packaging/modules-load.d/ebb.conf $prefix/lib/modules-load.d/ebb.conf"
-    for rule in "$top"/udev/*.rules; do
-        echo "0644 $rule $prefix/lib/udev/rules.d/$(basename "$rule")"
+    for rule in "$top"/udev/*.rules "$top"/udev/*.rules.in; do
+        echo "0644 $rule $prefix/lib/udev/rules.d/$(basename "${rule%.in}")"
     done
     # Read from /usr alone; with another prefix a package or the administrator links them.
     echo "0755 $top/packaging/initramfs-tools/ebb $prefix/share/initramfs-tools/hooks/ebb"
+    echo "0755 $top/packaging/initramfs-tools/local-top/ebb $prefix/share/initramfs-tools/scripts/local-top/ebb"
     echo "0755 $top/packaging/dracut/module-setup.sh $prefix/lib/dracut/modules.d/90ebb/module-setup.sh"
+    echo "0755 $top/packaging/dracut/attach.sh $prefix/lib/dracut/modules.d/90ebb/attach.sh"
     echo "0644 $top/include/uapi/linux/ebb.h $prefix/include/linux/ebb.h"
     echo "0644 $top/docs/man/ebbctl.1 $prefix/share/man/man1/ebbctl.1"
     echo "0644 $top/docs/man/ebbd.8 $prefix/share/man/man8/ebbd.8"
+    echo "0644 $top/docs/man/ebb-attach.8 $prefix/share/man/man8/ebb-attach.8"
     local text
     for text in "$top/README.md" "$top/CHANGELOG.md" "$top/docs/operations.md" "$top"/LICENSES/*.txt; do
         echo "0644 $text $prefix/share/doc/ebb/$(basename "$text")"
@@ -58,7 +62,7 @@ install_module_source() {
 
 install_files() {
     local program mode from to
-    for program in ebbd ebbctl; do
+    for program in ebbd ebbctl ebb-attach; do
         [ -x "$build/$program" ] && continue
         echo "install: $build/$program is not there: run 'make build' first, as an ordinary user" >&2
         exit 1
@@ -75,7 +79,7 @@ install_files() {
     done
     # Debugging information stays with the build, where there is a tool to take it out.
     if command -v strip >/dev/null; then
-        strip "$dest$prefix/sbin/ebbd" "$dest$prefix/bin/ebbctl"
+        strip "$dest$prefix/sbin/ebbd" "$dest$prefix/sbin/ebb-attach" "$dest$prefix/bin/ebbctl"
     fi
     install_module_source
     echo "installed ebb $version below ${dest:-/}"

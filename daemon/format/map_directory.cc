@@ -19,8 +19,8 @@ constexpr std::size_t slot_bytes = 256;
 constexpr std::size_t crc_offset = 12;
 static_assert(header_bytes + directory_slots_max * slot_bytes <= directory_copy_bytes);
 
-// Bits of a block of the map (docs/map-format.md).
-constexpr std::uint64_t bits_of_block = (block_bytes - 64) * 8;
+// Of a block of the map (docs/map-format.md): the least there is.
+constexpr std::uint64_t bits_of_block = 31'680;
 constexpr std::uint64_t region_bytes_min = 1 << 20;
 
 std::uint64_t divide_up(std::uint64_t value, std::uint64_t by) {

@@ -50,7 +50,8 @@ struct MapDirectory {
 
 // Always directory_copy_bytes.
 [[nodiscard]] std::vector<std::byte> encode(const MapDirectory& directory);
-// E_NOT_FOUND: there is no directory; E_CORRUPT: there is one, damaged; E_VERSION: of a later release.
+// E_NOT_FOUND: there is no directory; E_CORRUPT: there is one, damaged; E_VERSION: of a later
+// release.
 [[nodiscard]] Result<MapDirectory> decode_map_directory(std::span<const std::byte> copy);
 // Of the two copies. One of them may be damaged, or never have been written.
 [[nodiscard]] Result<MapDirectory> newest_map_directory(std::span<const std::byte> first,

@@ -23,6 +23,13 @@ int digit_of(char c) {
     return -1;
 }
 
+bool valid_id(std::string_view id) {
+    return !id.empty() && id.size() <= id_characters &&
+           std::ranges::all_of(id, [](unsigned char c) { return std::isgraph(c) != 0; });
+}
+
+}  // namespace
+
 std::optional<Uuid> uuid_of(std::string_view text) {
     if (text.size() != uuid_characters) return std::nullopt;
     Uuid uuid;
@@ -40,13 +47,6 @@ std::optional<Uuid> uuid_of(std::string_view text) {
     }
     return uuid;
 }
-
-bool valid_id(std::string_view id) {
-    return !id.empty() && id.size() <= id_characters &&
-           std::ranges::all_of(id, [](unsigned char c) { return std::isgraph(c) != 0; });
-}
-
-}  // namespace
 
 std::string uuid_text(const Uuid& uuid) {
     static constexpr const char* digits = "0123456789abcdef";

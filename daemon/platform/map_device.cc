@@ -34,8 +34,8 @@ Result<FileDescriptor> open_direct(const std::string& node, int flags) {
 Status read_at(int fd, std::uint64_t offset, std::span<std::byte> into) {
     std::size_t done = 0;
     while (done < into.size()) {
-        const ssize_t got = ::pread(fd, into.data() + done, into.size() - done,
-                                    static_cast<off_t>(offset + done));
+        const ssize_t got =
+            ::pread(fd, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return system_fail(errno, "reading the map directory");
         if (got == 0) return fail(ErrorCode::io, "the map device is too small");
@@ -47,8 +47,8 @@ Status read_at(int fd, std::uint64_t offset, std::span<std::byte> into) {
 Status write_at(int fd, std::uint64_t offset, std::span<const std::byte> from) {
     std::size_t done = 0;
     while (done < from.size()) {
-        const ssize_t put = ::pwrite(fd, from.data() + done, from.size() - done,
-                                     static_cast<off_t>(offset + done));
+        const ssize_t put =
+            ::pwrite(fd, from.data() + done, from.size() - done, static_cast<off_t>(offset + done));
         if (put < 0 && errno == EINTR) continue;
         if (put <= 0) return system_fail(put < 0 ? errno : EIO, "writing the map directory");
         done += static_cast<std::size_t>(put);
@@ -89,9 +89,8 @@ bool may_be_map(const BlockTable& table, const BlockDevice& device) {
         const auto name = partition_name_of(device);
         return name.empty() || name == partition_name;
     }
-    return std::ranges::none_of(table.devices(), [&](const auto& other) {
-        return other.second.parent == device.name;
-    });
+    return std::ranges::none_of(
+        table.devices(), [&](const auto& other) { return other.second.parent == device.name; });
 }
 
 Status check_empty(int fd, const std::string& node) {

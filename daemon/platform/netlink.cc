@@ -10,6 +10,9 @@
 #include <cerrno>
 #include <cstring>
 
+#include "platform/file_store.h"
+#include "platform/map_config.h"
+
 #ifndef NETLINK_EXT_ACK
 #define NETLINK_EXT_ACK 11
 #endif
@@ -27,6 +30,7 @@ ErrorCode to_code(int error) {
         case EBUSY:
         case EAGAIN: return ErrorCode::busy;
         case EEXIST: return ErrorCode::exists;
+        case ENOSPC: return ErrorCode::no_space;
         case ENOENT:
         case ENODEV: return ErrorCode::not_found;
         case ENOMEM: return ErrorCode::no_memory;
@@ -73,6 +77,20 @@ int on_ack(nl_msg* /*message*/, void* argument) {
     return NL_STOP;
 }
 
+bool put_log(nl_msg* message, const MapArea& area) {
+    const auto boot = boot_id();
+    nlattr* nest = nla_nest_start(message, EBB_A_LOG);
+    if (!boot || nest == nullptr) return false;
+    bool ok = nla_put_u64(message, EBB_LOG_A_DEV, area.device) == 0;
+    ok &= nla_put_u64(message, EBB_LOG_A_SECTOR, area.offset / sector_bytes) == 0;
+    ok &= nla_put_u64(message, EBB_LOG_A_SECTORS, area.length / sector_bytes) == 0;
+    ok &= nla_put_u32(message, EBB_LOG_A_FLAGS, area.create ? EBB_LOG_F_CREATE : 0) == 0;
+    ok &= nla_put(message, EBB_LOG_A_BOOT_ID, static_cast<int>(boot->bytes.size()),
+                  boot->bytes.data()) == 0;
+    nla_nest_end(message, nest);
+    return ok;
+}
+
 bool put(nl_msg* message, const NetlinkRequest& request) {
     bool ok = true;
     for (const auto& [type, value] : request.u32) ok &= nla_put_u32(message, type, value) == 0;
@@ -84,12 +102,25 @@ bool put(nl_msg* message, const NetlinkRequest& request) {
                       static_cast<int>(request.extents.size() * sizeof(ebb_extent)),
                       request.extents.data()) == 0;
     }
+    if (request.log) ok &= put_log(message, *request.log);
+    if (!request.cookie.empty()) {
+        ok &= nla_put(message, EBB_A_COOKIE, static_cast<int>(request.cookie.size()),
+                      request.cookie.data()) == 0;
+    }
     return ok;
 }
 
 using Callbacks = std::unique_ptr<nl_cb, decltype(&nl_cb_put)>;
 
 }  // namespace
+
+Result<Uuid> boot_id() {
+    auto text = read_file("/proc/sys/kernel/random/boot_id");
+    if (!text) return std::unexpected(text.error());
+    const auto uuid = uuid_of(std::string_view(*text).substr(0, text->find('\n')));
+    if (!uuid) return fail(ErrorCode::internal, "the kernel gave no boot id");
+    return *uuid;
+}
 
 void NetlinkClient::Free::operator()(nl_sock* socket) const {
     nl_socket_free(socket);

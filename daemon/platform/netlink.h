@@ -8,15 +8,27 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "platform/netlink_reply.h"
 
 struct nl_sock;
 
 namespace ebb::platform {
+
+// Where a disk's map is (EBB_A_LOG).
+struct MapArea {
+    std::uint64_t device = 0;  // major << 32 | minor
+    std::uint64_t offset = 0;  // bytes
+    std::uint64_t length = 0;
+    bool create = false;  // whatever is there
+
+    friend bool operator==(const MapArea&, const MapArea&) = default;
+};
 
 // Only what is set is sent.
 struct NetlinkRequest {
@@ -26,7 +38,12 @@ struct NetlinkRequest {
     std::map<int, std::uint64_t> u64 = {};
     std::string stable_id = {};
     std::vector<ebb_extent> extents = {};
+    std::optional<MapArea> log = {};
+    std::string cookie = {};  // EBB_COOKIE_LEN bytes
 };
+
+// Of this boot of the machine, as binary. Blocking.
+[[nodiscard]] Result<Uuid> boot_id();
 
 class NetlinkClient {
 public:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace ebb::platform {
 
@@ -40,7 +41,21 @@ void decode_nest(const nlattr* first, int length, NetlinkNest& nest, NetlinkRepl
     }
 }
 
+constexpr const char* reason_names[] = {
+    "new",  "untracked-write", "passthrough", "zoned",     "integrity",  "encrypted", "resized",
+    "gone", "map-lost",        "map-foreign", "map-stale", "map-failed", "detached",  "hibernated"};
+static_assert(std::size(reason_names) == __EBB_RESYNC_MAX);
+
 }  // namespace
+
+std::vector<std::string> resync_reasons(std::uint64_t bits) {
+    std::vector<std::string> reasons;
+    for (std::size_t i = 0; i < 32; ++i) {
+        if ((bits >> i & 1) == 0) continue;
+        reasons.emplace_back(i < std::size(reason_names) ? reason_names[i] : "unknown");
+    }
+    return reasons;
+}
 
 NetlinkReply decode_reply(std::span<const std::byte> attributes) {
     NetlinkReply reply;

@@ -40,4 +40,7 @@ struct NetlinkReply {
 // The sentence of an extended acknowledgement, `message` being a whole NLMSG_ERROR; empty: none.
 [[nodiscard]] std::string error_words(std::span<const std::byte> message);
 
+// Names of bits 1 << enum ebb_resync_reason.
+[[nodiscard]] std::vector<std::string> resync_reasons(std::uint64_t bits);
+
 }  // namespace ebb::platform

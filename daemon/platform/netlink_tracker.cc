@@ -45,17 +45,6 @@ const char* void_reason(std::uint64_t reason) {
     return reason < std::size(names) ? names[reason] : "unknown";
 }
 
-std::vector<std::string> resync_reasons(std::uint64_t bits) {
-    static const char* const names[] = {"new",       "untracked-write", "passthrough", "zoned",
-                                        "integrity", "encrypted",       "resized",     "gone",
-                                        "hook-lost"};
-    std::vector<std::string> reasons;
-    for (std::size_t i = 0; i < 32; ++i) {
-        if ((bits >> i & 1) != 0) reasons.emplace_back(i < std::size(names) ? names[i] : "unknown");
-    }
-    return reasons;
-}
-
 env::PassInfo to_pass(const NetlinkNest& nest) {
     env::PassInfo info;
     info.id = nest.number(EBB_PASS_A_ID);

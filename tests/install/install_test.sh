@@ -56,7 +56,7 @@ unit_starts_installed_daemon() {
 }
 man_renders() {
     local page said
-    for page in man1/ebbctl.1 man8/ebbd.8; do
+    for page in man1/ebbctl.1 man8/ebbd.8 man8/ebb-attach.8; do
         said=$(LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings -E UTF-8 -l "$root/usr/share/man/$page" 2>&1 >"$work/page")
         [ -z "$said" ] || { echo "$said"; return 1; }
         grep -q 'DESCRIPTION' "$work/page" || return 1
@@ -92,6 +92,7 @@ check "make install" staged_make install
 check "make install once more over it" staged_make install
 check "ebbctl runs from there" says_version "$root/usr/bin/ebbctl" ebbctl
 check "ebbd runs from there" says_version "$root/usr/sbin/ebbd" ebbd
+check "ebb-attach runs from there" says_version "$root/usr/sbin/ebb-attach" ebb-attach
 check "debugging information stays behind" stripped
 check "the units are sound" units_verify
 check "the units start what was installed" unit_starts_installed_daemon "$root/usr" /usr/sbin/ebbd
@@ -99,6 +100,9 @@ check "man pages render without a warning" man_renders
 check "the module is loaded at boot" grep -qx ebb "$root/usr/lib/modules-load.d/ebb.conf"
 check "the header is there" test -f "$root/usr/include/linux/ebb.h"
 check "udev rules are there" cmp "$top/udev/60-ebb.rules" "$root/usr/lib/udev/rules.d/60-ebb.rules"
+check "udev attaches by the program that is installed" \
+    grep -q 'PROGRAM="/usr/sbin/ebb-attach ' "$root/usr/lib/udev/rules.d/10-ebb-attach.rules"
+check "initramfs-tools has a script" sh -n "$root/usr/share/initramfs-tools/scripts/local-top/ebb"
 check "initramfs-tools has a hook" test -x "$root/usr/share/initramfs-tools/hooks/ebb"
 check "dracut has a module" bash -n "$root/usr/lib/dracut/modules.d/90ebb/module-setup.sh"
 check "DKMS builds the module" built_by_dkms

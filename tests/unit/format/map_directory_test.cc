@@ -80,7 +80,9 @@ TEST(MapDirectory, AreasNeverOverlapAndAreUsedAgain) {
     EXPECT_EQ(directory.find("naa.2")->group, 3U);
     for (int i = 10; i < 40; ++i) {
         const auto slot = directory.reserve("naa." + std::to_string(i), 100ULL * i * mib, 1);
-        if (!slot) EXPECT_EQ(slot.error().name(), "E_MAP_FULL");
+        if (!slot) {
+            EXPECT_EQ(slot.error().name(), "E_MAP_FULL");
+        }
         EXPECT_TRUE(decode_map_directory(encode(directory)).has_value());
     }
 }
