@@ -6,6 +6,7 @@
 
 #include "compat/compat.h"
 #include "disk.h"
+#include "gate.h"
 #include "group.h"
 #include "image.h"
 #include "netlink.h"
@@ -51,6 +52,7 @@ bool ebb_disk_refresh(struct ebb_disk *disk)
 	if (!disk->gone && !ebb_disk_is_live(disk->gd)) {
 		disk->gone = true;
 		ebb_disk_flag(disk, EBB_RESYNC_GONE);
+		ebb_gate_break(disk->group, EBB_VOID_DISK_GONE);
 		ebb_pass_void(disk->group, 0, EBB_VOID_DISK_GONE);
 	} else if (!disk->gone && get_capacity(disk->gd) != disk->sectors) {
 		ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
@@ -107,8 +109,8 @@ static void free_disk(struct ebb_disk *disk)
 	free_percpu(disk->cpu);
 	if (disk->release_wq)
 		destroy_workqueue(disk->release_wq);
-	if (disk->starved_wq)
-		destroy_workqueue(disk->starved_wq);
+	if (disk->admit_wq)
+		destroy_workqueue(disk->admit_wq);
 	kfree(disk);
 }
 
@@ -127,16 +129,16 @@ static struct ebb_disk *new_disk(struct ebb_bdev *bdev, const char *stable_id)
 	atomic_set(&disk->resync, 1 << EBB_RESYNC_NEW);
 	disk->resync_told = 1 << EBB_RESYNC_NEW;
 	init_waitqueue_head(&disk->idle);
-	spin_lock_init(&disk->starved_lock);
-	bio_list_init(&disk->starved);
-	INIT_WORK(&disk->starved_work, ebb_write_starved_work);
+	spin_lock_init(&disk->to_admit_lock);
+	bio_list_init(&disk->to_admit);
+	INIT_WORK(&disk->admit_work, ebb_write_admit_work);
 	ebb_preserve_disk_init(disk);
 	set_kind(disk);
 	disk->cpu = alloc_percpu(struct ebb_disk_cpu);
 	disk->writes = mempool_create_slab_pool(EBB_WRITES_RESERVE, ebb_write_cache);
 	disk->release_wq = alloc_workqueue("ebb_release/%s", EBB_WQ_FLAGS, 0, disk->name);
-	disk->starved_wq = alloc_workqueue("ebb_starved/%s", EBB_WQ_FLAGS, 0, disk->name);
-	if (!disk->cpu || !disk->writes || !disk->release_wq || !disk->starved_wq ||
+	disk->admit_wq = alloc_workqueue("ebb_admit/%s", EBB_WQ_FLAGS, 0, disk->name);
+	if (!disk->cpu || !disk->writes || !disk->release_wq || !disk->admit_wq ||
 	    ebb_map_init(&disk->map[0], disk->blocks, true) ||
 	    ebb_map_init(&disk->map[1], disk->blocks, true) ||
 	    ebb_map_init(&disk->released, disk->blocks, false) ||
@@ -178,7 +180,7 @@ static void unpublish(struct ebb_disk *disk)
 /* Everything that may still refer to the disk has come to its end. */
 static bool is_idle(struct ebb_disk *disk)
 {
-	return !atomic_read(&disk->nr_starved) && !atomic_read(&disk->busy) &&
+	return !atomic_read(&disk->nr_to_admit) && !atomic_read(&disk->busy) &&
 	       ebb_write_landed(disk, EBB_SLOTS);
 }
 
@@ -224,7 +226,7 @@ leave:
 	wait_event(disk->idle, is_idle(disk));
 	leave_group(disk);
 	ebb_preserve_disk_exit(disk);
-	cancel_work_sync(&disk->starved_work);
+	cancel_work_sync(&disk->admit_work);
 	group->refs--;
 	return err;
 }
@@ -259,8 +261,8 @@ static int check(struct ebb_bdev *bdev, u32 group, const char **why)
 	*why = why_not(b);
 	if (*why)
 		return -EOPNOTSUPP;
-	if (g && ebb_pass_is_live(g)) {
-		*why = "the group has a pass";
+	if (g && (ebb_pass_is_live(g) || READ_ONCE(g->gate.closed))) {
+		*why = "the group has a pass, or its gate is closed";
 		return -EBUSY;
 	}
 	return 0;
@@ -318,6 +320,7 @@ int ebb_disk_detach(struct ebb_disk *disk)
 	int err;
 
 	lockdep_assert_held(&ebb_mutex);
+	ebb_gate_break(group, EBB_VOID_DETACHED);
 	ebb_pass_void(group, 0, EBB_VOID_DETACHED);
 	ebb_pass_settle(group);
 	WRITE_ONCE(disk->detaching, true);
@@ -338,7 +341,7 @@ int ebb_disk_detach(struct ebb_disk *disk)
 	wait_event(disk->idle, is_idle(disk));
 	synchronize_rcu();
 	ebb_preserve_disk_exit(disk);
-	cancel_work_sync(&disk->starved_work);
+	cancel_work_sync(&disk->admit_work);
 	mutex_lock(&ebb_mutex);
 	group->refs--;
 	ebb_group_put_empty(group);

@@ -28,6 +28,13 @@ struct ebb_group;
 struct ebb_image;
 struct ebb_bdev;
 
+/* Bits of ->look: what a write need not look at unless they are set, and they seldom are. */
+enum ebb_look {
+	EBB_LOOK_FROZEN,	/* blocks of the pass are preserved */
+	EBB_LOOK_DISCARDS,	/* a map may hold a discarded block */
+	EBB_LOOK_GATE,		/* the gate is closed: no write is admitted */
+};
+
 struct ebb_disk_cpu {
 	unsigned long	started[EBB_SLOTS];
 	unsigned long	finished[EBB_SLOTS];
@@ -40,7 +47,7 @@ struct ebb_disk_cpu {
 };
 
 struct ebb_disk {
-	/* read by every write; constant after attach but for the flags */
+	/* read by every write; constant after attach but for ->look and ->draining */
 	struct hlist_node	node;
 	struct gendisk		*gd;
 	struct ebb_group	*group;
@@ -48,9 +55,8 @@ struct ebb_disk {
 	mempool_t		*writes;
 	u64			blocks;
 	u64			sectors;
-	bool			frozen;		/* blocks of the pass are preserved */
-	bool			whole;		/* ... and all the others too */
-	bool			discards;	/* a map may hold a discarded block */
+	unsigned long		look;		/* 1 << enum ebb_look */
+	bool			whole;		/* frozen, and all blocks are preserved */
 	bool			probing;	/* attach waits for its probe to be seen */
 	bool			draining;	/* somebody waits for writes to land */
 	unsigned long		cut_gen;	/* the generation that the pass closed */
@@ -90,18 +96,19 @@ struct ebb_disk {
 	struct work_struct	release_work;
 	/*
 	 * Letting go may wait for the disk, and a disk that is stacked on others for theirs: each
-	 * has a worker of its own in reserve. The same with those that wait for memory.
+	 * has a worker of its own in reserve. The same with those that are yet to be admitted.
 	 */
 	struct workqueue_struct *release_wq;
-	struct workqueue_struct *starved_wq;
+	struct workqueue_struct *admit_wq;
 	struct delayed_work	deadline_work;
 	atomic_t		busy;		/* reads under way: to preserve, and of the image */
 
-	/* writes for which there was no memory; guarded by starved_lock */
-	spinlock_t		starved_lock;
-	struct bio_list		starved;
-	atomic_t		nr_starved;
-	struct work_struct	starved_work;
+	/* writes that came to a closed gate or found no memory; guarded by to_admit_lock */
+	spinlock_t		to_admit_lock;
+	struct bio_list		to_admit;
+	u64			nr_gated;	/* ever */
+	atomic_t		nr_to_admit;
+	struct work_struct	admit_work;
 };
 
 extern struct mutex ebb_mutex;
@@ -122,6 +129,11 @@ static inline struct ebb_disk *ebb_disk_of(const struct gendisk *gd)
 		if (disk->gd == gd)
 			return disk;
 	return NULL;
+}
+
+static inline bool ebb_disk_looks(const struct ebb_disk *disk, enum ebb_look what)
+{
+	return READ_ONCE(disk->look) & BIT(what);
 }
 
 struct block_device *ebb_disk_bdev(const struct ebb_disk *disk);

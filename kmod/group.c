@@ -4,6 +4,7 @@
 
 #include "compat/compat.h"
 #include "disk.h"
+#include "gate.h"
 #include "group.h"
 #include "netlink.h"
 #include "pass.h"
@@ -60,6 +61,7 @@ struct ebb_group *ebb_group_get(u32 id)
 	spin_lock_init(&group->pass_lock);
 	INIT_WORK(&group->look_work, look_work);
 	INIT_DELAYED_WORK(&group->owner_work, owner_work);
+	ebb_gate_group_init(group);
 	if (ebb_pool_init(&group->pool, ebb_pool_bytes)) {
 		kfree(group);
 		return NULL;
@@ -76,6 +78,7 @@ void ebb_group_put_empty(struct ebb_group *group)
 		return;
 	list_del(&group->list);
 	mutex_unlock(&ebb_mutex);
+	ebb_gate_group_exit(group);
 	cancel_delayed_work_sync(&group->owner_work);
 	cancel_work_sync(&group->look_work);
 	mutex_lock(&ebb_mutex);

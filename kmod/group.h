@@ -26,6 +26,7 @@ struct ebb_pass {
 	bool		told;		/* user space knows the state */
 	u32		kind;
 	u32		flags;
+	u64		gate;		/* the gate that it was begun behind; 0: none */
 	u64		generation;
 	u64		realtime_ns;
 	u64		boottime_ns;
@@ -35,6 +36,17 @@ struct ebb_pass {
 	atomic64_t	preserved;
 	atomic64_t	held;
 	atomic64_t	held_ns_max;
+};
+
+/* Changed under pass_lock; the last that was closed. */
+struct ebb_gate {
+	u64			id;
+	bool			closed;	/* may be read without */
+	u32			owner;	/* netlink port */
+	u64			since;	/* ktime_get_ns() */
+	u64			deadline;
+	u64			gated_before;
+	struct delayed_work	deadline_work;
 };
 
 struct ebb_pool {
@@ -54,8 +66,9 @@ struct ebb_group {
 	struct list_head	disks;	/* readers by RCU */
 	u32			nr_disks;
 	u32			refs;	/* disks, those that are being detached included */
-	spinlock_t		pass_lock;	/* state of the pass */
+	spinlock_t		pass_lock;	/* state of the pass and of the gate */
 	struct ebb_pass		pass;
+	struct ebb_gate		gate;
 	struct ebb_pool		pool;
 	struct work_struct	look_work;	/* something happened: look what, and tell */
 	struct delayed_work	owner_work;
@@ -65,6 +78,7 @@ extern struct list_head ebb_groups;
 extern ulong ebb_pool_bytes;
 extern uint ebb_hold_deadline_ms;
 extern uint ebb_owner_timeout_ms;
+extern uint ebb_gate_deadline_max_ms;
 
 /* Under ebb_mutex. */
 struct ebb_group *ebb_group_find(u32 id);

@@ -106,7 +106,7 @@ static void image_read(struct ebb_disk *disk, struct bio *origin)
 		bio_io_error(origin);
 		return;
 	}
-	if (READ_ONCE(disk->frozen) && substitute(disk, origin, true)) {
+	if (ebb_disk_looks(disk, EBB_LOOK_FROZEN) && substitute(disk, origin, true)) {
 		substitute(disk, origin, false);
 		if (is_readable(disk, pass))
 			bio_endio(origin);

@@ -10,6 +10,7 @@
  *	disk		attach, detach, flags
  *	group		disks that are cut together
  *	pass		cut, drain, release, end, void
+ *	gate		holding all writes of a group back, for a cut over several machines
  *	preserve	holding writes until the old content is read
  *	image		block devices that give the content as of a cut
  *	stats, netlink	what user space sees; include/uapi/linux/ebb.h is the manual
@@ -19,15 +20,17 @@
  *	ebb_mutex		attach, detach, passes, everything that user space asks for.
  *				Never waited for by anything that a held write depends on.
  *	disk->hold_lock		held writes and preserved blocks of a disk (irqsave)
- *	group->pass_lock	state of the pass (irqsave)
+ *	group->pass_lock	state of the pass and of the gate (irqsave)
  *	pool->lock		free pages of a group
- *	disk->starved_lock	alone
- * A write takes none of them unless its block is frozen: RCU finds the disk, counters are per CPU.
+ *	disk->to_admit_lock	alone
+ * A write takes none of them unless its block is frozen or the gate is closed: RCU finds the disk,
+ * counters are per CPU.
  */
 #include <linux/module.h>
 
 #include "completion.h"
 #include "disk.h"
+#include "gate.h"
 #include "group.h"
 #include "hook.h"
 #include "image.h"
@@ -40,6 +43,7 @@
 ulong ebb_pool_bytes = 64ul << 20;
 uint ebb_hold_deadline_ms = 50;
 uint ebb_owner_timeout_ms = 30000;
+uint ebb_gate_deadline_max_ms = 1000;
 
 module_param_named(pool_bytes, ebb_pool_bytes, ulong, 0644);
 MODULE_PARM_DESC(pool_bytes, "Memory of a group for preserved blocks, taken with its first disk");
@@ -47,6 +51,8 @@ module_param_named(hold_deadline_ms, ebb_hold_deadline_ms, uint, 0644);
 MODULE_PARM_DESC(hold_deadline_ms, "How long a write may be held before the cut is given up");
 module_param_named(owner_timeout_ms, ebb_owner_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(owner_timeout_ms, "Silence of its owner after which a pass is given up");
+module_param_named(gate_deadline_max_ms, ebb_gate_deadline_max_ms, uint, 0644);
+MODULE_PARM_DESC(gate_deadline_max_ms, "How long a gate may be closed at most");
 
 static int __init ebb_init(void)
 {
@@ -60,9 +66,12 @@ static int __init ebb_init(void)
 	err = ebb_preserve_init();
 	if (err)
 		goto err_write;
-	err = ebb_image_init();
+	err = ebb_gate_init();
 	if (err)
 		goto err_preserve;
+	err = ebb_image_init();
+	if (err)
+		goto err_gate;
 	err = ebb_hook_init();
 	if (err)
 		goto err_image;
@@ -80,6 +89,8 @@ err_hook:
 	ebb_hook_exit();
 err_image:
 	ebb_image_exit();
+err_gate:
+	ebb_gate_exit();
 err_preserve:
 	ebb_preserve_exit();
 err_write:
@@ -93,6 +104,7 @@ static void __exit ebb_exit(void)
 	ebb_witness_exit();
 	ebb_hook_exit();
 	ebb_image_exit();
+	ebb_gate_exit();
 	ebb_preserve_exit();
 	rcu_barrier();
 	ebb_write_exit();

@@ -6,6 +6,7 @@
 
 #include "compat/netlink.h"
 #include "disk.h"
+#include "gate.h"
 #include "group.h"
 #include "netlink.h"
 #include "pass.h"
@@ -24,6 +25,8 @@ static const struct nla_policy policy[EBB_A_MAX + 1] = {
 	[EBB_A_PASS_FLAGS]	= { .type = NLA_U32 },
 	[EBB_A_SECTOR]		= { .type = NLA_U64 },
 	[EBB_A_EXTENTS]		= { .type = NLA_BINARY },
+	[EBB_A_GATE_ID]		= { .type = NLA_U64 },
+	[EBB_A_GATE_DEADLINE_MS] = { .type = NLA_U32 },
 };
 
 static int refuse(struct genl_info *info, int err, const char *why)
@@ -251,8 +254,27 @@ static int do_mark(struct genl_info *info)
 	return 0;
 }
 
+static const char *why_no_pass(int err)
+{
+	switch (err) {
+	case -EBUSY:
+		return "the group has a pass, or its gate is closed and was not named";
+	case -ENODEV:
+		return "a disk of the group is gone";
+	case -EAGAIN:
+		return "writes of an earlier generation are still in flight";
+	case -ESTALE:
+		return "the gate is not closed any more";
+	case -EPERM:
+		return "the gate belongs to another socket";
+	default:
+		return NULL;
+	}
+}
+
 static int do_begin(struct genl_info *info)
 {
+	u64 gate = has(info, EBB_A_GATE_ID) ? nla_get_u64(info->attrs[EBB_A_GATE_ID]) : 0;
 	u32 flags = has(info, EBB_A_PASS_FLAGS) ? nla_get_u32(info->attrs[EBB_A_PASS_FLAGS]) : 0;
 	struct ebb_group *group;
 	int err = 0;
@@ -266,12 +288,8 @@ static int do_begin(struct genl_info *info)
 	group = get_group(info, &err);
 	if (!group)
 		return err;
-	err = ebb_pass_begin(group, kind, flags, info->snd_portid);
-	if (err)
-		return refuse(info, err, err == -EBUSY ? "the group has a pass" :
-			      err == -ENODEV ? "a disk of the group is gone" :
-			      "writes of an earlier generation are still in flight");
-	return reply_pass(info, group);
+	err = ebb_pass_begin(group, kind, flags, gate, info->snd_portid);
+	return err ? refuse(info, err, why_no_pass(err)) : reply_pass(info, group);
 }
 
 static int do_pass_get(struct genl_info *info)
@@ -375,9 +393,70 @@ static int do_end(struct genl_info *info)
 
 	if (!group)
 		return err;
+	if (group->pass.gate == group->gate.id && READ_ONCE(group->gate.closed))
+		return refuse(info, -EBUSY, "the gate is still closed");
 	err = ebb_pass_end(group);
 	return refuse(info, err, err == -EBUSY ? "ranges are left to release" :
 		      err == -ESTALE ? "the pass is void" : NULL);
+}
+
+static int reply_gate(struct genl_info *info, struct ebb_group *group, bool opened)
+{
+	const struct ebb_gate *gate = &group->gate;
+	struct sk_buff *skb;
+	void *head;
+	int err;
+
+	skb = reply_new(info, &head, GENLMSG_DEFAULT_SIZE);
+	if (!skb)
+		return -ENOMEM;
+	err = nla_put_u64_64bit(skb, EBB_A_GATE_ID, gate->id, EBB_A_PAD);
+	if (!err && opened)
+		err = nla_put_u64_64bit(skb, EBB_A_GATE_HELD, ebb_gate_held(group), EBB_A_PAD) ||
+		      nla_put_u64_64bit(skb, EBB_A_GATE_NS, ktime_get_ns() - gate->since,
+					EBB_A_PAD);
+	return reply_send(info, skb, head, err ? -EMSGSIZE : 0);
+}
+
+static int do_gate_close(struct genl_info *info)
+{
+	struct ebb_group *group;
+	int err = 0;
+	u32 ms;
+
+	if (!has(info, EBB_A_GATE_DEADLINE_MS))
+		return refuse(info, -EINVAL, "GATE_DEADLINE_MS is missing");
+	ms = nla_get_u32(info->attrs[EBB_A_GATE_DEADLINE_MS]);
+	if (!ms || ms > READ_ONCE(ebb_gate_deadline_max_ms))
+		return refuse(info, -ERANGE, "the deadline is 0, or beyond gate_deadline_max_ms");
+	group = get_group(info, &err);
+	if (!group)
+		return err;
+	err = ebb_gate_close(group, ms, info->snd_portid);
+	if (err == -EAGAIN)
+		return refuse(info, err, "writes are still in flight that must be over first");
+	if (err)
+		return refuse(info, err, err == -ETIMEDOUT ? "it opened before all had seen it" :
+			      err == -ENODEV ? "a disk of the group is gone" :
+			      "the group has a pass, or its gate is closed");
+	return reply_gate(info, group, false);
+}
+
+static int do_gate_open(struct genl_info *info)
+{
+	struct ebb_group *group;
+	int err = 0;
+
+	if (!has(info, EBB_A_GATE_ID))
+		return refuse(info, -EINVAL, "GATE_ID is missing");
+	group = get_group(info, &err);
+	if (!group)
+		return err;
+	err = ebb_gate_open(group, nla_get_u64(info->attrs[EBB_A_GATE_ID]), info->snd_portid);
+	if (err)
+		return refuse(info, err, err == -EPERM ? "the gate belongs to another socket" :
+			      "the gate is not closed any more");
+	return reply_gate(info, group, true);
 }
 
 static int do_confirm(struct genl_info *info)
@@ -415,6 +494,8 @@ static int (*const commands[])(struct genl_info *info) = {
 	[EBB_CMD_PASS_END]		= do_end,
 	[EBB_CMD_EPOCH_CONFIRM]		= do_confirm,
 	[EBB_CMD_EPOCH_ABANDON]		= do_abandon,
+	[EBB_CMD_GATE_CLOSE]		= do_gate_close,
+	[EBB_CMD_GATE_OPEN]		= do_gate_open,
 };
 
 /* Not CAP_NET_ADMIN, which whoever configures networks has: a confirmation drops dirty bits. */
@@ -548,6 +629,8 @@ static const struct genl_ops ops[] = {
 	COMMAND(EBB_CMD_PASS_END),
 	COMMAND(EBB_CMD_EPOCH_CONFIRM),
 	COMMAND(EBB_CMD_EPOCH_ABANDON),
+	COMMAND(EBB_CMD_GATE_CLOSE),
+	COMMAND(EBB_CMD_GATE_OPEN),
 };
 
 static struct genl_family family __ro_after_init = {

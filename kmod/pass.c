@@ -3,6 +3,7 @@
 #include <linux/ktime.h>
 
 #include "compat/compat.h"
+#include "gate.h"
 #include "netlink.h"
 #include "pass.h"
 #include "preserve.h"
@@ -10,32 +11,44 @@
 
 static u64 next_pass_id = 1;	/* under ebb_mutex */
 
-bool ebb_pass_void(struct ebb_group *group, u64 id, enum ebb_void_reason reason)
+bool ebb_pass_void_locked(struct ebb_group *group, u64 id, enum ebb_void_reason reason)
 {
 	struct ebb_pass *pass = &group->pass;
-	struct ebb_disk *disk;
-	unsigned long flags;
-	bool done;
 
-	spin_lock_irqsave(&group->pass_lock, flags);
-	done = ebb_pass_is_live(group) && (!id || pass->id == id);
-	if (done) {
-		pass->reason = reason;
-		pass->settled = false;
-		pass->told = false;
-		WRITE_ONCE(pass->state, EBB_PASS_VOID);
-	}
-	spin_unlock_irqrestore(&group->pass_lock, flags);
-	if (!done)
+	lockdep_assert_held(&group->pass_lock);
+	if (!ebb_pass_is_live(group) || (id && pass->id != id))
 		return false;
+	pass->reason = reason;
+	pass->settled = false;
+	pass->told = false;
+	WRITE_ONCE(pass->state, EBB_PASS_VOID);
 	/* It is void before any held write goes on. */
 	smp_mb();
+	return true;
+}
+
+void ebb_pass_voided(struct ebb_group *group)
+{
+	struct ebb_disk *disk;
+
 	rcu_read_lock();
 	list_for_each_entry_rcu(disk, &group->disks, member)
 		ebb_preserve_kick(disk);
 	rcu_read_unlock();
 	ebb_group_look(group);
-	return true;
+}
+
+bool ebb_pass_void(struct ebb_group *group, u64 id, enum ebb_void_reason reason)
+{
+	unsigned long flags;
+	bool done;
+
+	spin_lock_irqsave(&group->pass_lock, flags);
+	done = ebb_pass_void_locked(group, id, reason);
+	spin_unlock_irqrestore(&group->pass_lock, flags);
+	if (done)
+		ebb_pass_voided(group);
+	return done;
 }
 
 /* All writes up to the cut have landed. Not before the cut has been made. */
@@ -114,11 +127,15 @@ void ebb_pass_settle(struct ebb_group *group)
 }
 
 /* All disks are there, and the counters of the new generation are free. */
-static int may_begin(struct ebb_group *group)
+int ebb_pass_may_begin(struct ebb_group *group)
 {
 	unsigned int slot = (group->gen + 1) % EBB_SLOTS;
 	struct ebb_disk *disk;
 
+	lockdep_assert_held(&ebb_mutex);
+	/* The last one is about to be gone. */
+	if (list_empty(&group->disks))
+		return -EAGAIN;
 	list_for_each_entry(disk, &group->disks, member) {
 		if (ebb_disk_refresh(disk))
 			ebb_netlink_tell_disk(disk);
@@ -132,7 +149,7 @@ static int may_begin(struct ebb_group *group)
 	return 0;
 }
 
-static void prepare(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
+static void prepare(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 owner)
 {
 	struct ebb_pass *pass = &group->pass;
 	struct ebb_disk *disk;
@@ -140,6 +157,7 @@ static void prepare(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
 	pass->id = next_pass_id++;
 	pass->kind = kind;
 	pass->flags = flags;
+	pass->gate = gate;
 	pass->owner = owner;
 	pass->reason = EBB_VOID_NONE;
 	pass->generation = group->gen;
@@ -174,7 +192,7 @@ static void cut(struct ebb_group *group)
 	preempt_enable();
 }
 
-int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
+int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 owner)
 {
 	struct ebb_disk *disk;
 	int err;
@@ -183,14 +201,18 @@ int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
 	if (ebb_pass_is_live(group))
 		return -EBUSY;
 	ebb_pass_settle(group);
-	err = may_begin(group);
+	err = ebb_pass_may_begin(group);
 	if (err)
 		return err;
 	cancel_delayed_work_sync(&group->owner_work);
 	ebb_pool_new_peak(&group->pool);
 	spin_lock_irq(&group->pass_lock);
-	prepare(group, kind, flags, owner);
+	err = ebb_gate_allows(group, gate, owner);
+	if (!err)
+		prepare(group, kind, flags, gate, owner);
 	spin_unlock_irq(&group->pass_lock);
+	if (err)
+		return err;
 	if (kind == EBB_PASS_FROZEN)
 		list_for_each_entry(disk, &group->disks, member)
 			ebb_preserve_begin(disk, flags & EBB_PASS_F_WHOLE);
@@ -204,7 +226,8 @@ int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner)
 	}
 	rcu_read_unlock();
 	ebb_pass_owner_seen(group, owner);
-	return 0;
+	/* If it opened by itself before the cut, then the pass is void by now. */
+	return gate && !READ_ONCE(group->gate.closed) ? -ESTALE : 0;
 }
 
 int ebb_pass_release(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr)
@@ -310,9 +333,12 @@ void ebb_pass_owner_gone(u32 portid)
 	struct ebb_group *group;
 
 	mutex_lock(&ebb_mutex);
-	list_for_each_entry(group, &ebb_groups, list)
+	list_for_each_entry(group, &ebb_groups, list) {
+		if (READ_ONCE(group->gate.owner) == portid)
+			ebb_gate_break(group, EBB_VOID_OWNER);
 		if (group->pass.owner == portid)
 			ebb_pass_void(group, 0, EBB_VOID_OWNER);
+	}
 	mutex_unlock(&ebb_mutex);
 }
 

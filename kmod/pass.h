@@ -21,11 +21,17 @@ static inline bool ebb_pass_is_live(const struct ebb_group *group)
  */
 bool ebb_pass_void(struct ebb_group *group, u64 id, enum ebb_void_reason reason);
 
+/* The same in two steps: under pass_lock; and, if that was true, after it. */
+bool ebb_pass_void_locked(struct ebb_group *group, u64 id, enum ebb_void_reason reason);
+void ebb_pass_voided(struct ebb_group *group);
+
 /* A write of a disk that somebody waits for has landed. Under rcu_read_lock(), any context. */
 void ebb_pass_landed(struct ebb_disk *disk);
 
 /* The rest under ebb_mutex, may sleep. */
-int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u32 owner);
+/* Whether one can be begun now: -ENODEV or -EAGAIN if not. */
+int ebb_pass_may_begin(struct ebb_group *group);
+int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 owner);
 int ebb_pass_release(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr);
 int ebb_pass_end(struct ebb_group *group);
 int ebb_pass_confirm(struct ebb_group *group);

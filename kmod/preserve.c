@@ -122,7 +122,7 @@ static u64 next_kept(struct ebb_disk *disk, u64 block, u64 last)
 static bool is_preserving(struct ebb_disk *disk)
 {
 	lockdep_assert_held(&disk->hold_lock);
-	return disk->frozen && ebb_pass_is_live(disk->group);
+	return ebb_disk_looks(disk, EBB_LOOK_FROZEN) && ebb_pass_is_live(disk->group);
 }
 
 /* ---- holding ---- */
@@ -170,7 +170,7 @@ static bool overlaps(struct ebb_disk *disk, struct ebb_write *w, struct list_hea
 
 static bool is_frozen(struct ebb_disk *disk, struct ebb_write *w)
 {
-	/* Pairs with ebb_preserve_begin(): ->frozen is set after the rest. */
+	/* Pairs with ebb_preserve_begin(): EBB_LOOK_FROZEN is set after the rest. */
 	smp_rmb();
 	if (w->gen <= READ_ONCE(disk->cut_gen))
 		return false;
@@ -442,7 +442,7 @@ void ebb_preserve_begin(struct ebb_disk *disk, bool whole)
 	WRITE_ONCE(disk->whole, whole);
 	/* Pairs with is_frozen(). */
 	smp_wmb();
-	WRITE_ONCE(disk->frozen, true);
+	set_bit(EBB_LOOK_FROZEN, &disk->look);
 	spin_unlock_irq(&disk->hold_lock);
 }
 
@@ -454,7 +454,7 @@ void ebb_preserve_end(struct ebb_disk *disk)
 
 	for (i = 0; i < HASH_SIZE(disk->keeps); i++) {
 		spin_lock_irq(&disk->hold_lock);
-		WRITE_ONCE(disk->frozen, false);
+		clear_bit(EBB_LOOK_FROZEN, &disk->look);
 		hlist_for_each_entry_safe(keep, next, &disk->keeps[i], node)
 			drop_keep(disk, keep);
 		spin_unlock_irq(&disk->hold_lock);
@@ -471,7 +471,7 @@ void ebb_preserve_forget(struct ebb_disk *disk, u64 first, u64 last)
 	int i;
 
 	spin_lock_irq(&disk->hold_lock);
-	if (!disk->frozen || disk->whole) {
+	if (!ebb_disk_looks(disk, EBB_LOOK_FROZEN) || disk->whole) {
 		/* nothing is kept, or all of it until the end */
 	} else if (last - first < HASH_SIZE(disk->keeps)) {
 		for (block = first; block <= last; block++) {

@@ -26,7 +26,7 @@ static u64 dev_number(dev_t dev)
 int ebb_stats_put_module(struct sk_buff *skb)
 {
 	u64 features = EBB_FEATURE_SECOND_WITNESS | EBB_FEATURE_DISCARD_MASK |
-		       EBB_FEATURE_WHOLE_PASS;
+		       EBB_FEATURE_WHOLE_PASS | EBB_FEATURE_GATE;
 
 	return nla_put_string(skb, EBB_A_VERSION_STRING, THIS_MODULE->version) ||
 	       nla_put_u64_64bit(skb, EBB_A_FEATURES, features, EBB_A_PAD) ||
@@ -35,7 +35,8 @@ int ebb_stats_put_module(struct sk_buff *skb)
 	       nla_put_u64_64bit(skb, EBB_A_POOL_BYTES, ebb_pool_bytes, EBB_A_PAD) ||
 	       nla_put_u64_64bit(skb, EBB_A_POOL_USED_BYTES, ebb_group_pool_used(), EBB_A_PAD) ||
 	       nla_put_u32(skb, EBB_A_HOLD_DEADLINE_MS, ebb_hold_deadline_ms) ||
-	       nla_put_u32(skb, EBB_A_OWNER_TIMEOUT_MS, ebb_owner_timeout_ms) ? -EMSGSIZE : 0;
+	       nla_put_u32(skb, EBB_A_OWNER_TIMEOUT_MS, ebb_owner_timeout_ms) ||
+	       nla_put_u32(skb, EBB_A_GATE_DEADLINE_MS, ebb_gate_deadline_max_ms) ? -EMSGSIZE : 0;
 }
 
 static int put_disk_u64(struct sk_buff *skb, int attr, u64 value)
@@ -99,7 +100,8 @@ static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
 	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_MAX, READ_ONCE(disk->held_ns_max)) ||
 	       put_disk_u64(skb, EBB_DISK_A_PRESERVED, READ_ONCE(disk->nr_preserved)) ||
 	       put_disk_u64(skb, EBB_DISK_A_WRITE_ERRORS, sum.errors) ||
-	       put_disk_u64(skb, EBB_DISK_A_UNTRACKED_REQUESTS, sum.untracked);
+	       put_disk_u64(skb, EBB_DISK_A_UNTRACKED_REQUESTS, sum.untracked) ||
+	       put_disk_u64(skb, EBB_DISK_A_GATED, READ_ONCE(disk->nr_gated));
 }
 
 int ebb_stats_put_disk(struct sk_buff *skb, struct ebb_disk *disk)

@@ -12,6 +12,9 @@
  * the block preserved, or we see its mark in the new map: then the cut is void (see
  * docs/decisions/0101-kmod-stray-marks.md).
  *
+ * A closed gate (gate.h) keeps writes from being admitted at all: they are queued as they came,
+ * neither marked nor counted.
+ *
  * A discarded block is so marked after the write is a member. A write clears that when it is
  * sent and once more when it has landed, in both maps, so that of two at once the write wins.
  */
@@ -129,7 +132,7 @@ static noinline void stray_mark(struct ebb_disk *disk, unsigned long gen, u64 fi
 {
 	/* Orders our mark before the look; pairs with the same in a later writer. */
 	smp_mb();
-	if (READ_ONCE(disk->frozen) && !READ_ONCE(disk->whole) &&
+	if (ebb_disk_looks(disk, EBB_LOOK_FROZEN) && !READ_ONCE(disk->whole) &&
 	    ebb_map_any(&disk->map[(gen + 1) & 1], first, last))
 		ebb_pass_void(disk->group, 0, EBB_VOID_CUT_RACE);
 }
@@ -233,7 +236,7 @@ void ebb_write_done(struct bio *bio)
 	bio->bi_private = w->private;
 	if (unlikely(bio->bi_status))
 		write_failed(disk, w);
-	if (unlikely(READ_ONCE(disk->discards)) && !w->discard)
+	if (unlikely(ebb_disk_looks(disk, EBB_LOOK_DISCARDS)) && !w->discard)
 		clear_discarded(disk, w);
 	land(disk, w);
 	ebb_complete(bio);
@@ -267,7 +270,8 @@ static noinline void set_discarded(struct ebb_disk *disk, struct ebb_write *w, u
 		end = disk->blocks;
 	if (first >= end)
 		return;
-	WRITE_ONCE(disk->discards, true);
+	if (!ebb_disk_looks(disk, EBB_LOOK_DISCARDS))
+		set_bit(EBB_LOOK_DISCARDS, &disk->look);
 	/* A write that does not see this when it lands has landed before we go on. */
 	smp_mb();
 	ebb_map_set_discarded(&disk->map[w->gen & 1], first, end - 1);
@@ -280,6 +284,14 @@ static noinline void cut_range(struct ebb_disk *disk, struct ebb_write *w, u64 e
 	w->first = min(w->first, w->last);
 	if (end <= get_capacity(disk->gd))
 		ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
+}
+
+/* The write is a member of its generation; true: it has to wait all the same. */
+static noinline bool look_closer(struct ebb_disk *disk, struct ebb_write *w)
+{
+	if (ebb_disk_looks(disk, EBB_LOOK_DISCARDS) && !w->discard)
+		clear_discarded(disk, w);
+	return ebb_disk_looks(disk, EBB_LOOK_FROZEN) && ebb_preserve_hold(disk, w);
 }
 
 static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio *bio,
@@ -303,52 +315,83 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 	this_cpu_add(cpu->sectors, nr);
 	if (unlikely(is_discard(bio)))
 		set_discarded(disk, w, sector, nr);
-	else if (unlikely(READ_ONCE(disk->discards)))
-		clear_discarded(disk, w);
 	bio->bi_end_io = ebb_write_done;
 	bio->bi_private = w;
-	if (unlikely(READ_ONCE(disk->frozen)) && ebb_preserve_hold(disk, w))
+	if (unlikely(READ_ONCE(disk->look)) && look_closer(disk, w))
 		return EBB_TAKEN;
 	return EBB_PASS_ON;
 }
 
-/* No memory, not even in the reserve: a worker waits for some in our place. */
-static noinline enum ebb_verdict starve(struct ebb_disk *disk, struct bio *bio)
+/* A worker admits it in our place, when the gate is open and there is memory. */
+static noinline enum ebb_verdict admit_later(struct ebb_disk *disk, struct bio *bio)
 {
 	unsigned long flags;
 
-	atomic_inc(&disk->nr_starved);
-	spin_lock_irqsave(&disk->starved_lock, flags);
-	bio_list_add(&disk->starved, bio);
-	spin_unlock_irqrestore(&disk->starved_lock, flags);
-	queue_work(disk->starved_wq, &disk->starved_work);
+	atomic_inc(&disk->nr_to_admit);
+	spin_lock_irqsave(&disk->to_admit_lock, flags);
+	disk->nr_gated += ebb_disk_looks(disk, EBB_LOOK_GATE);
+	bio_list_add(&disk->to_admit, bio);
+	spin_unlock_irqrestore(&disk->to_admit_lock, flags);
+	/* Pairs with let_go(): it finds the bio, or we the gate open. */
+	smp_mb();
+	if (!ebb_disk_looks(disk, EBB_LOOK_GATE))
+		queue_work(disk->admit_wq, &disk->admit_work);
 	return EBB_TAKEN;
 }
 
-void ebb_write_starved_work(struct work_struct *work)
+/* The oldest, or NULL when there is none or the gate is closed. */
+static struct bio *next_to_admit(struct ebb_disk *disk)
 {
-	struct ebb_disk *disk = container_of(work, struct ebb_disk, starved_work);
-	struct ebb_write *w;
+	struct bio *bio = NULL;
+
+	spin_lock_irq(&disk->to_admit_lock);
+	if (!ebb_disk_looks(disk, EBB_LOOK_GATE))
+		bio = bio_list_pop(&disk->to_admit);
+	spin_unlock_irq(&disk->to_admit_lock);
+	return bio;
+}
+
+static void put_back(struct ebb_disk *disk, struct bio *bio)
+{
+	spin_lock_irq(&disk->to_admit_lock);
+	bio_list_add_head(&disk->to_admit, bio);
+	spin_unlock_irq(&disk->to_admit_lock);
+}
+
+/* False: the gate has closed meanwhile. */
+static bool admit_now(struct ebb_disk *disk, struct bio *bio)
+{
+	struct ebb_write *w = mempool_alloc(disk->writes, GFP_NOIO);
+	enum ebb_verdict verdict;
+
+	rcu_read_lock();
+	/* The gate is closed for all when a grace period has passed. */
+	if (ebb_disk_looks(disk, EBB_LOOK_GATE)) {
+		rcu_read_unlock();
+		mempool_free(w, disk->writes);
+		put_back(disk, bio);
+		return false;
+	}
+	verdict = admit(disk, bio, w);
+	rcu_read_unlock();
+	if (verdict == EBB_PASS_ON) {
+		bio->bi_opf &= ~REQ_NOWAIT;
+		submit_bio_noacct(bio);
+	}
+	return true;
+}
+
+void ebb_write_admit_work(struct work_struct *work)
+{
+	struct ebb_disk *disk = container_of(work, struct ebb_disk, admit_work);
+	struct blk_plug plug;
 	struct bio *bio;
 
-	for (;;) {
-		spin_lock_irq(&disk->starved_lock);
-		bio = bio_list_pop(&disk->starved);
-		spin_unlock_irq(&disk->starved_lock);
-		if (!bio)
-			return;
-		w = mempool_alloc(disk->writes, GFP_NOIO);
-		rcu_read_lock();
-		if (admit(disk, bio, w) == EBB_TAKEN)
-			bio = NULL;
-		rcu_read_unlock();
-		if (bio) {
-			bio->bi_opf &= ~REQ_NOWAIT;
-			submit_bio_noacct(bio);
-		}
-		if (atomic_dec_and_test(&disk->nr_starved))
+	blk_start_plug(&plug);
+	while ((bio = next_to_admit(disk)) && admit_now(disk, bio))
+		if (atomic_dec_and_test(&disk->nr_to_admit))
 			wake_up_all(&disk->idle);
-	}
+	blk_finish_plug(&plug);
 }
 
 /* No plain write: whether it changes blocks in a way that is tracked. */
@@ -384,11 +427,14 @@ enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
 		return EBB_PASS_ON;
 	if (unlikely((bio->bi_opf & (REQ_INTEGRITY | EBB_REQ_POLLED)) || ebb_bio_is_encrypted(bio)))
 		flag_unusual(disk, bio);
+	if (unlikely(ebb_disk_looks(disk, EBB_LOOK_GATE)))
+		return admit_later(disk, bio);
 	w = take_spare();
 	if (unlikely(!w)) {
 		w = mempool_alloc(disk->writes, GFP_NOWAIT | __GFP_NOWARN);
+		/* Not even in the reserve. */
 		if (!w)
-			return starve(disk, bio);
+			return admit_later(disk, bio);
 	}
 	return admit(disk, bio, w);
 }

@@ -49,7 +49,8 @@ bool ebb_write_landed(const struct ebb_disk *disk, unsigned int except);
 bool ebb_write_slot_landed(const struct ebb_disk *disk, unsigned int slot);
 u64 ebb_write_in_flight(const struct ebb_disk *disk);
 
-void ebb_write_starved_work(struct work_struct *work);
+/* Admits what had to wait, in order of arrival, unless the gate is closed. */
+void ebb_write_admit_work(struct work_struct *work);
 
 extern struct kmem_cache *ebb_write_cache;
 

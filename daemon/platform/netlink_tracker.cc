@@ -39,9 +39,9 @@ Result<std::uint64_t> device_of(const std::string& node) {
 }
 
 const char* void_reason(std::uint64_t reason) {
-    static const char* const names[] = {"none",           "deadline",  "pool-full",
-                                        "preserve-error", "disk-gone", "owner",
-                                        "abandoned",      "detached",  "cut-race"};
+    static const char* const names[] = {"none",      "deadline",     "pool-full", "preserve-error",
+                                        "disk-gone", "owner",        "abandoned", "detached",
+                                        "cut-race",  "gate-deadline"};
     return reason < std::size(names) ? names[reason] : "unknown";
 }
 

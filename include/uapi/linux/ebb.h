@@ -13,6 +13,7 @@
  *				it is given up (5,000)
  *	log_cool_s		least time between two looks for regions that have gone
  *				cold (30)
+ *	gate_deadline_max_ms	how long a gate may be closed at most (1,000)
  *
  * UNITS
  *	Positions and lengths on a disk are in sectors of 512 bytes, whatever the
@@ -68,6 +69,25 @@
  *	every command that names it, and an I/O error to reads of the image that
  *	are not yet complete.
  *
+ * SEVERAL MACHINES
+ *	Disks of one group are cut at one instant and no write waits for it. Disks of several
+ *	machines (or groups) have no instant in common: they are cut behind *gates*. While the gate
+ *	of a group is closed (EBB_CMD_GATE_CLOSE) writes that come to its disks are held, those
+ *	that must not wait (REQ_NOWAIT) too, neither marked nor counted; reads, empty flushes and
+ *	what had been sent before go on. Whoever coordinates
+ *	 1. closes the gate of every group, and waits until all have answered: a gate that has
+ *	    answered lets no write into the cut that is issued from then on;
+ *	 2. begins a pass in every group, naming its gate (EBB_A_GATE_ID); one after the other will
+ *	    do, and clocks are not looked at;
+ *	 3. when all have answered 0, opens every gate (EBB_CMD_GATE_OPEN).
+ *	The cut is a common one if, and only if, all of that returned 0, in that order. A gate opens
+ *	by itself at the deadline that it was closed with, when a disk of the group goes away or is
+ *	detached, and when the socket that closed it is closed. The pass that was begun behind it
+ *	is void then, before any write goes on (EBB_VOID_GATE_DEADLINE, or what happened),
+ *	EBB_CMD_PASS_BEGIN with its id is refused, and so is EBB_CMD_GATE_OPEN (-ESTALE). A pass
+ *	does not end before its gate has been opened. No write is held by two gates in succession:
+ *	one can be closed again when the writes that the last one held are on their way.
+ *
  * GAPS
  *	When a write may have gone unseen, or cannot be tracked, the disk is
  *	flagged *resync required* with a reason (enum ebb_resync_reason) and stays
@@ -120,6 +140,9 @@
  *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS carries
  *	EBB_CMD_EVENT.
  *
+ *	A gate belongs to the socket that closed it: no other one can open it, or begin a pass
+ *	behind it.
+ *
  *	The socket that sent EBB_CMD_PASS_BEGIN *owns* the pass: when it closes,
  *	or no command of it has arrived for EBB_A_OWNER_TIMEOUT_MS, the pass is
  *	void. Only the owner may release and end; anyone may confirm or abandon, so
@@ -151,7 +174,7 @@ enum ebb_cmd {
 	/*
 	 * What the module is. Returns VERSION_STRING, FEATURES, INCARNATION (a
 	 * random UUID of this load of the module), BLOCK_SECTORS, POOL_BYTES,
-	 * POOL_USED_BYTES, HOLD_DEADLINE_MS, OWNER_TIMEOUT_MS.
+	 * POOL_USED_BYTES, HOLD_DEADLINE_MS, OWNER_TIMEOUT_MS, GATE_DEADLINE_MS (the bound).
 	 */
 	EBB_CMD_INFO,
 	/*
@@ -159,8 +182,9 @@ enum ebb_cmd {
 	 * -EEXIST attached already, -EINVAL a partition or an id that is empty,
 	 * -EOPNOTSUPP what cannot be tracked (DAX, zoned, rw_page, an image device of
 	 * ebb), -EIO the probe, an empty flush, was not seen, -EBUSY the group has a
-	 * pass, -ENODEV, -ENOMEM. A disk without requests of its own (dm, md) has no
-	 * queue to wait for: begin the first pass when what was in flight has landed.
+	 * pass or its gate is closed, -ENODEV, -ENOMEM. A disk without requests of its own
+	 * (dm, md) has no queue to wait for: begin the first pass when what was in flight has
+	 * landed.
 	 * With LOG also: -EOPNOTSUPP a map device that is stacked on others (dm, md,
 	 * loop) or the tracked disk as a whole, -EROFS, -EBUSY somebody else has it,
 	 * -EEXIST the area overlaps with that of another disk, -ERANGE it is not on the
@@ -169,8 +193,8 @@ enum ebb_cmd {
 	 */
 	EBB_CMD_DISK_ATTACH,
 	/*
-	 * Detach. Takes DISK_ID. A pass of the group becomes void first. Waits for
-	 * the disk's writes in flight (interruptible: -EINTR, still attached, and
+	 * Detach. Takes DISK_ID. A pass of the group becomes void first, and its gate opens.
+	 * Waits for the disk's writes in flight (interruptible: -EINTR, still attached, and
 	 * flagged EBB_RESYNC_UNTRACKED_WRITE since writes may have passed meanwhile).
 	 */
 	EBB_CMD_DISK_DETACH,
@@ -185,9 +209,11 @@ enum ebb_cmd {
 	EBB_CMD_DISK_MARK,
 	/*
 	 * Begin a pass over all disks of a group. Takes GROUP, PASS_KIND,
-	 * [PASS_FLAGS]. Returns a PASS nest. -EBUSY there is one already, -ENOENT
-	 * no such group, -ENODEV a disk of it is gone, -EAGAIN writes of so old a
-	 * generation are still in flight that none can be begun: try again.
+	 * [PASS_FLAGS], [GATE_ID]. Returns a PASS nest. -EBUSY there is one already, or the
+	 * gate is closed and was not named, -ESTALE the gate that was named is not closed
+	 * any more, -EPERM it belongs to another socket, -ENOENT no such group, -ENODEV a disk
+	 * of it is gone, -EAGAIN writes of so old a generation are still in flight that none
+	 * can be begun: try again.
 	 * A pass that is void or ended gives way to the new one.
 	 */
 	EBB_CMD_PASS_BEGIN,
@@ -206,7 +232,10 @@ enum ebb_cmd {
 	 * in part, to be repeated. -EAGAIN while draining.
 	 */
 	EBB_CMD_PASS_RELEASE,
-	/* Takes PASS_ID. -EBUSY ranges are left to release, -EAGAIN while draining. */
+	/*
+	 * Takes PASS_ID. -EBUSY ranges are left to release, or the pass was begun behind a
+	 * gate that is still closed; -EAGAIN while draining.
+	 */
 	EBB_CMD_PASS_END,
 	/*
 	 * Drop the unconfirmed maps of the group. Takes GROUP, [COOKIE]. -EBUSY during
@@ -223,6 +252,21 @@ enum ebb_cmd {
 	 * Takes DISK_ID, EXTENTS. -EOPNOTSUPP without a log, -E2BIG.
 	 */
 	EBB_CMD_DISK_WITNESS,
+	/*
+	 * Close the gate of a group, for at most GATE_DEADLINE_MS. Takes GROUP,
+	 * GATE_DEADLINE_MS. Returns GATE_ID; all processors have seen it by then. -ERANGE the
+	 * deadline is 0 or beyond gate_deadline_max_ms, -EBUSY the group has a pass or its
+	 * gate is closed, -ENODEV a disk of it is gone, -EAGAIN no pass could be begun, or
+	 * writes that the last gate held are yet to go on: try again, -ETIMEDOUT the
+	 * deadline passed before all processors had seen it; it is open again.
+	 */
+	EBB_CMD_GATE_CLOSE,
+	/*
+	 * Open it. Takes GROUP, GATE_ID. Returns GATE_ID, GATE_HELD, GATE_NS. -ESTALE it had
+	 * opened before, and the pass that was begun behind it is void; -EPERM it belongs to
+	 * another socket.
+	 */
+	EBB_CMD_GATE_OPEN,
 
 	__EBB_CMD_MAX
 };
@@ -277,6 +321,10 @@ enum ebb_attr {
 	EBB_A_LOG,		/* nest, enum ebb_log_attr */
 	EBB_A_COOKIE,		/* EBB_COOKIE_LEN bytes */
 	EBB_A_MARK_FLAGS,	/* u32, EBB_MARK_F_* */
+	EBB_A_GATE_ID,		/* u64, never reused in an incarnation */
+	EBB_A_GATE_DEADLINE_MS,	/* u32 */
+	EBB_A_GATE_HELD,	/* u64, write bios that came while it was closed */
+	EBB_A_GATE_NS,		/* u64, how long it was closed */
 
 	__EBB_A_MAX
 };
@@ -322,6 +370,7 @@ enum ebb_log_attr {
 #define EBB_FEATURE_WHOLE_PASS		(1ull << 2)	/* EBB_PASS_F_WHOLE is understood */
 #define EBB_FEATURE_LOG			(1ull << 3)	/* EBB_A_LOG is understood */
 #define EBB_FEATURE_COMPARE		(1ull << 4)	/* EBB_MARK_F_COMPARE is understood */
+#define EBB_FEATURE_GATE		(1ull << 5)	/* EBB_CMD_GATE_CLOSE, EBB_CMD_GATE_OPEN */
 
 /**
  * enum ebb_disk_attr - inside EBB_A_DISK
@@ -367,6 +416,7 @@ enum ebb_disk_attr {
 	EBB_DISK_A_BOOTS,		/* boot ids (EBB_UUID_LEN bytes each) of the map's last
 					 * sessions, this one last, at most EBB_BOOTS_MAX */
 	EBB_DISK_A_WITNESSES,		/* u32, number of witness blocks */
+	EBB_DISK_A_GATED,		/* u64, write bios ever held by a closed gate */
 
 	__EBB_DISK_A_MAX
 };
@@ -462,6 +512,7 @@ enum ebb_void_reason {
 	EBB_VOID_ABANDONED,
 	EBB_VOID_DETACHED,
 	EBB_VOID_CUT_RACE,	/* two writes met the cut on one block */
+	EBB_VOID_GATE_DEADLINE,	/* the gate that it was begun behind opened by itself */
 };
 
 enum ebb_event_kind {

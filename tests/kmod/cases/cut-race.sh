@@ -11,15 +11,6 @@ n=$(nullb cr 16 memory_backed=0 irqmode=0) || fail "null_blk"
 echo none >/sys/block/cr/queue/scheduler || fail "no scheduler"
 id=$(attach "$n" 1)
 coproc EBB { ebbtest script; }
-ask() { # ask LINE...: to the socket that owns the passes; its answer is in $answer
-    local line
-    echo "$*" >&"${EBB[1]}"
-    answer=
-    while read -r line <&"${EBB[0]}"; do
-        case $line in ok) return 0 ;; error*) answer=$line && return 1 ;; *) answer=$line ;; esac
-    done
-    return 1
-}
 # Open from now on: to open or close a disk waits for every CPU, also for the one that stands still.
 exec 5<>"$n"
 cp "$(command -v dd)" "$W/stalled"

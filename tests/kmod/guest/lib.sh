@@ -120,6 +120,32 @@ image_of() { # path of the image device
     dev=$(disk_get "$1" image_dev)
     sed -n 's/^DEVNAME=/\/dev\//p' "/sys/dev/block/$((dev >> 32)):$((dev & 0xffffffff))/uevent"
 }
+# After "coproc EBB { ebbtest script; }", commands over that one socket, which lives as long as it.
+# ask LINE...: its answer is in $answer; false if it was refused
+ask() {
+    echo "$*" >&"${EBB[1]}"
+    answered
+}
+answered() {
+    local line
+    answer=
+    while read -r line <&"${EBB[0]}"; do
+        case $line in ok) return 0 ;; error*) answer=$line && return 1 ;; *) answer=$line ;; esac
+    done
+    return 1
+}
+must() { ask "$@" || fail "$*: $answer"; }
+must_not() { # must_not ERRNO-NAME LINE...
+    local want=$1
+    shift
+    ask "$@" && fail "$* was granted, $want was due"
+    [[ $answer == *"$want"* ]] || fail "$*: said '$answer', $want was due"
+}
+hang_up() { # the socket is closed
+    local to=${EBB[1]} pid=$EBB_PID
+    exec {to}>&-
+    wait "$pid"
+}
 detach_all() {
     local id
     for id in $(ebbtest list | sed 's/.*"disk":{//' | grep -o '^"id":[0-9]*' | cut -d: -f2); do

@@ -53,6 +53,10 @@ const std::map<int, Field>& top_fields() {
         {EBB_A_DISK, {"disk", Shape::disk}},
         {EBB_A_PASS, {"pass", Shape::pass}},
         {EBB_A_EVENT_KIND, {"event_kind"}},
+        {EBB_A_GATE_ID, {"gate_id"}},
+        {EBB_A_GATE_DEADLINE_MS, {"gate_deadline_ms"}},
+        {EBB_A_GATE_HELD, {"gate_held"}},
+        {EBB_A_GATE_NS, {"gate_ns"}},
     };
     return fields;
 }
@@ -82,6 +86,7 @@ const std::map<int, Field>& disk_fields() {
         {EBB_DISK_A_PRESERVED, {"preserved"}},
         {EBB_DISK_A_WRITE_ERRORS, {"write_errors"}},
         {EBB_DISK_A_UNTRACKED_REQUESTS, {"untracked_requests"}},
+        {EBB_DISK_A_GATED, {"gated"}},
     };
     return fields;
 }
@@ -200,6 +205,10 @@ bool put(nl_msg* message, const Request& request) {
 #ifdef EBB_PASS_F_WHOLE
     if (request.flags) ok &= nla_put_u32(message, EBB_A_PASS_FLAGS, request.flags) == 0;
 #endif
+    if (request.gate) ok &= nla_put_u64(message, EBB_A_GATE_ID, request.gate) == 0;
+    if (request.deadline_ms >= 0)
+        ok &= nla_put_u32(message, EBB_A_GATE_DEADLINE_MS,
+                          static_cast<std::uint32_t>(request.deadline_ms)) == 0;
     if (request.sector >= 0)
         ok &= nla_put_u64(message, EBB_A_SECTOR, static_cast<std::uint64_t>(request.sector)) == 0;
     if (!request.extents.empty())
@@ -358,9 +367,9 @@ std::string to_json(const Reply& reply) {
 }
 
 const char* void_reason(std::uint64_t reason) {
-    static const char* const names[] = {"none",           "deadline",  "pool-full",
-                                        "preserve-error", "disk-gone", "owner",
-                                        "abandoned",      "detached",  "cut-race"};
+    static const char* const names[] = {"none",      "deadline",     "pool-full", "preserve-error",
+                                        "disk-gone", "owner",        "abandoned", "detached",
+                                        "cut-race",  "gate-deadline"};
     return reason < std::size(names) ? names[reason] : "unknown";
 }
 

@@ -51,6 +51,8 @@ struct Request {
     std::int64_t kind = -1;
     std::uint32_t flags = 0;
     std::int64_t sector = -1;
+    std::uint64_t gate = 0;
+    std::int64_t deadline_ms = -1;
     std::vector<ebb_extent> extents = {};
 };
 

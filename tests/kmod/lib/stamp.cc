@@ -117,6 +117,33 @@ bool LogFile::flush() {
     return !failed_;
 }
 
+void log_found(LogFile& log, std::uint32_t disk, std::uint64_t block, std::uint64_t cut,
+               std::span<const std::byte, stamp_block> content) {
+    LogRecord record;
+    record.kind = LogKind::found;
+    record.disk = disk;
+    record.block = block;
+    record.ticket = cut;
+    Stamp stamps[sectors_of_block];
+    bool same = true;
+    for (unsigned i = 0; i < sectors_of_block; ++i) {
+        SectorState state =
+            stamp_read(content.subspan(i * stamp_sector, stamp_sector), i, stamps[i]);
+        // Damage is told by a sequence that nobody ever used.
+        if (state == SectorState::damaged) stamps[i].sequence = ~0ull;
+        if (state == SectorState::stamped && (stamps[i].disk != disk || stamps[i].block != block))
+            stamps[i].sequence = ~0ull;
+        same &= stamps[i] == stamps[0];
+    }
+    for (unsigned i = 0; i < (same ? 1 : sectors_of_block); ++i) {
+        record.part = same ? 0 : i + 1;
+        record.writer = stamps[i].writer;
+        record.sequence = stamps[i].sequence;
+        record.stamp_ticket = stamps[i].ticket;
+        log.add(record);
+    }
+}
+
 bool read_log(const std::string& path, std::vector<LogRecord>& records) {
     int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     struct stat status{};

@@ -86,6 +86,10 @@ private:
     std::vector<LogRecord> pending_;
 };
 
+// Adds what the cut with this number has in a block, as `found`.
+void log_found(LogFile& log, std::uint32_t disk, std::uint64_t block, std::uint64_t cut,
+               std::span<const std::byte, stamp_block> content);
+
 [[nodiscard]] bool read_log(const std::string& path, std::vector<LogRecord>& records);
 
 }  // namespace ebb::kmodtest

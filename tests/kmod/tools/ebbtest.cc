@@ -3,9 +3,9 @@
 // is "ERRNO-NAME: message" on standard error and exit status 1.
 //
 //   info | list | events MS | attach DEV ID GROUP | detach DISK | get DISK | mark-all DISK
-//   mark DISK SECTOR COUNT | pass-begin live|frozen|whole GROUP | pass-get GROUP
+//   mark DISK SECTOR COUNT | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
 //   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP
-//   abandon GROUP
+//   abandon GROUP | gate-close GROUP DEADLINE_MS | gate-open GROUP GATE
 //   script   reads such lines from standard input and runs them over one socket, so that a pass
 //            lives from one line to the next; "sleep MS" waits; after a failure it goes on and
 //            prints "error ERRNO-NAME: message"; each answer is followed by a line "ok"
@@ -66,6 +66,7 @@ bool pass_request(const std::vector<std::string>& w, Request& r) {
         r.kind = word(w, 1) == "live" ? EBB_PASS_LIVE : EBB_PASS_FROZEN;
         r.flags = word(w, 1) == "whole" ? 1 : 0;
         r.group = small(w, 2);
+        r.gate = number(w, 3);
     } else if (name == "pass-get" || name == "confirm" || name == "abandon") {
         r.command = name == "pass-get"  ? EBB_CMD_PASS_GET
                     : name == "confirm" ? EBB_CMD_EPOCH_CONFIRM
@@ -80,6 +81,18 @@ bool pass_request(const std::vector<std::string>& w, Request& r) {
     } else if (name == "end") {
         r.command = EBB_CMD_PASS_END;
         r.pass = number(w, 1);
+    }
+    return r.command != 0;
+}
+
+bool gate_request(const std::vector<std::string>& w, Request& r) {
+    r.group = small(w, 1);
+    if (w[0] == "gate-close") {
+        r.command = EBB_CMD_GATE_CLOSE;
+        r.deadline_ms = static_cast<std::int64_t>(number(w, 2));
+    } else if (w[0] == "gate-open") {
+        r.command = EBB_CMD_GATE_OPEN;
+        r.gate = number(w, 2);
     }
     return r.command != 0;
 }
@@ -106,7 +119,8 @@ int run(Client& client, const std::vector<std::string>& words) {
     if (words[0] == "events") return events(client, static_cast<int>(number(words, 1)));
     Request request;
     if (words[0] == "info") request.command = EBB_CMD_INFO;
-    if (!request.command && !disk_request(words, request) && !pass_request(words, request)) {
+    if (!request.command && !disk_request(words, request) && !pass_request(words, request) &&
+        !gate_request(words, request)) {
         std::cerr << "EINVAL: unknown command " << words[0] << "\n";
         return 2;
     }

@@ -101,7 +101,7 @@ private:
     Outcome cut();
     void account(Outcome outcome);
     void apply(std::vector<Chunk>& kept);
-    void log_found(const Chunk& chunk);
+    void log_chunk(const Chunk& chunk);
     void log(LogKind kind, std::uint64_t ticket);
     void keep_images();
     std::uint64_t compare_images();
@@ -327,36 +327,20 @@ Outcome Replicator::pass(bool live, bool whole, std::vector<Chunk>& kept) {
     return read_pass(reply.pass, live, whole, kept);
 }
 
-void Replicator::log_found(const Chunk& chunk) {
+void Replicator::log_chunk(const Chunk& chunk) {
     for (std::uint64_t at = 0; at < chunk.length; at += stamp_block) {
+        std::uint64_t block = (chunk.offset + at) / stamp_block;
+        if (!chunk.discarded && chunk.length - at >= stamp_block) {
+            log_found(log_, chunk.disk->index, block, number_,
+                      std::span<const std::byte, stamp_block>(chunk.data.get() + at, stamp_block));
+            continue;
+        }
         LogRecord record;
         record.kind = chunk.discarded ? LogKind::discarded : LogKind::found;
         record.disk = chunk.disk->index;
-        record.block = (chunk.offset + at) / stamp_block;
+        record.block = block;
         record.ticket = number_;
-        if (chunk.discarded || chunk.length - at < stamp_block) {
-            log_.add(record);
-            continue;
-        }
-        Stamp stamps[sectors_of_block];
-        bool same = true;
-        for (unsigned i = 0; i < sectors_of_block; ++i) {
-            std::span sector(chunk.data.get() + at + i * stamp_sector, stamp_sector);
-            SectorState state = stamp_read(sector, i, stamps[i]);
-            // Damage is told by a sequence that nobody ever used.
-            if (state == SectorState::damaged) stamps[i].sequence = ~0ull;
-            if (state == SectorState::stamped &&
-                (stamps[i].disk != record.disk || stamps[i].block != record.block))
-                stamps[i].sequence = ~0ull;
-            same &= stamps[i] == stamps[0];
-        }
-        for (unsigned i = 0; i < (same ? 1 : sectors_of_block); ++i) {
-            record.part = same ? 0 : i + 1;
-            record.writer = stamps[i].writer;
-            record.sequence = stamps[i].sequence;
-            record.stamp_ticket = stamps[i].ticket;
-            log_.add(record);
-        }
+        log_.add(record);
     }
 }
 
@@ -376,7 +360,7 @@ void Replicator::apply(std::vector<Chunk>& kept) {
             _exit(3);
         }
         blocks_ += (chunk.length + stamp_block - 1) / stamp_block;
-        if (logging_) log_found(chunk);
+        if (logging_) log_chunk(chunk);
     }
     kept.clear();
 }
