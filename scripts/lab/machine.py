@@ -30,14 +30,15 @@ class Disk:
 
     def __init__(self, node, source, bus, *, fmt="raw", wwn=None, serial=None, readonly=False,
                  discard=True, write_cache=True, flush=True, direct=False, boot=False,
-                 vendor=None, product=None, physical_block=None, rerror=None, werror=None):
+                 vendor=None, product=None, physical_block=None, logical_block=None, rerror=None, werror=None):
         if bus not in CONTROLLERS and bus not in DIRECT:
             raise ValueError(f"no bus {bus}")
         self.node, self.source, self.bus, self.format = node, source, bus, fmt
         self.wwn, self.serial, self.readonly = wwn, serial, readonly
         self.discard, self.write_cache, self.flush = discard, write_cache, flush
         self.direct, self.boot, self.vendor, self.product = direct, boot, vendor, product
-        self.physical_block, self.rerror, self.werror = physical_block, rerror, werror
+        self.physical_block, self.logical_block = physical_block, logical_block
+        self.rerror, self.werror = rerror, werror
 
     def blockdev(self):
         """The host's side, as for -blockdev and blockdev-add."""
@@ -70,6 +71,9 @@ class Disk:
             d["bootindex"] = 1
         if self.physical_block:
             d["physical_block_size"] = self.physical_block
+        if self.logical_block:
+            d["logical_block_size"] = self.logical_block
+            d["physical_block_size"] = max(self.logical_block, self.physical_block or 0)
         if self.rerror:
             d["rerror"] = self.rerror
         if self.werror:

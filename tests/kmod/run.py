@@ -14,6 +14,7 @@ next one gets a new one. Lines of a case's head say what it needs:
     # check: 6.1 debug                 part of `make check` on these kernels
     # machine: own                     has a machine for itself
     # threads: single                  the virtual CPUs take turns (see docs/testing.md)
+    # disks: more                      the machine has those of MORE_DISKS too
     # timeout: SECONDS                 (default 240; four times that under the debug kernel)
 """
 import argparse
@@ -36,35 +37,50 @@ CASES = os.path.join(TOP, "tests/kmod/cases")
 PRINT = threading.Lock()
 
 
+# Behind controllers, and with sectors and sizes, that only some cases ask for: name, bus, bytes, more.
+MORE_DISKS = (
+    ("mptsas0", "mptsas", "32M", {"wwn": 0x5000C290000000C0}),
+    ("pvscsi0", "pvscsi", "32M", {"wwn": 0x5000C290000000D0}),
+    ("nvme0", "nvme", "32M", {"serial": "nvme0"}),
+    ("native0", "virtio-scsi", "32M", {"wwn": 0x5000C290000000E0, "logical_block": 4096}),
+    ("odd0", "virtio", str((32 << 20) + 3 * 512), {"serial": "odd0"}),
+    ("odd1", "virtio-scsi", str((32 << 20) + 5 * 512), {"wwn": 0x5000C290000000F0}),
+)
+
+
 class Case:
     """One file of cases/, with what its head says."""
 
     def __init__(self, path):
         self.name = os.path.basename(path)[:-3]
         with open(path, encoding="utf-8") as file:
-            head = dict(re.findall(r"^# (kernels|short|check|machine|threads|timeout): *(.*)$",
+            head = dict(re.findall(r"^# (kernels|short|check|machine|threads|disks|timeout): *(.*)$",
                                    file.read(), re.M))
         self.kernels = head.get("kernels", "6.1 6.12 sid debug").split()
         self.short = head.get("short") == "yes"
         self.check = head.get("check", "").split()
         self.own = head.get("machine") == "own"
-        self.threads = head.get("threads", "multi")
+        # What a machine must be like to run it.
+        self.needs = (head.get("threads", "multi"), head.get("disks") == "more")
         self.timeout = int(head.get("timeout", "240"))
 
 
 class Machine:
     """A guest with the disks that the cases know by name; booted when first needed."""
 
-    def __init__(self, options, number, threads):
-        self.options, self.threads = options, threads
+    def __init__(self, options, number, needs):
+        self.options, self.needs = options, needs
+        threads, more_disks = needs
         slow = options.kernel == "debug"
         self.lab = Lab(f"kmod-{options.kernel}-{options.tag}{number}")
         self.vm = self.lab.vm("kmod", kernel=options.kernel,
                               mem=3072 if slow else 1536, smp=2, threads=threads,
                               # Some memory is a disk (refused-disks); allocations of ebb_write
                               # may be made to fail (out-of-memory). Under KASAN the AML
-                              # interpreter does not get through its tables.
-                              append="pci=noacpi slub_debug=A,ebb_write" if slow else "memmap=64M!1G",
+                              # interpreter does not get through its tables. The emulated LSI
+                              # controller loses commands when many are queued on two disks: one each.
+                              append="pci=noacpi slub_debug=A,ebb_write" if slow else
+                              "memmap=64M!1G sym53c8xx.cmd_per_lun=1",
                               share=TOP, timeout=7200)
         for index in range(2):
             for bus, kind, size in (("lsi", 0xA0, "32M"), ("virtio-scsi", 0xB0, "64M")):
@@ -75,6 +91,8 @@ class Machine:
                 self.vm.disk(image, bus, wwn=0x5000C29000000000 + kind + index)
             image = self.lab.image(f"virtio{index}.raw", "64M")
             self.vm.disk(image, "virtio", serial=f"virtio{index}")
+        for name, bus, size, how in MORE_DISKS if more_disks else ():
+            self.vm.disk(self.lab.image(name + ".raw", size), bus, **how)
         self.vm.start()
 
     def host_action(self, line):
@@ -155,11 +173,11 @@ class Runner:
         while (case := self.take()) is not None:
             begun = time.monotonic()
             try:
-                if machine and machine.threads != case.threads:
+                if machine and machine.needs != case.needs:
                     machine.close()
                     machine = None
                 if machine is None:
-                    machine = Machine(self.options, f"{number}-{used}", case.threads)
+                    machine = Machine(self.options, f"{number}-{used}", case.needs)
                     used += 1
                     begun = time.monotonic()
                 verdict, text = machine.run(case)
@@ -205,7 +223,7 @@ def select(options):
     if options.check:
         cases = [c for c in cases if options.kernel in c.check]
     # Machines of their own last: the common one is not thrown away in between. Long cases first.
-    return sorted(cases * options.repeat, key=lambda c: (c.own, c.threads, -c.timeout))
+    return sorted(cases * options.repeat, key=lambda c: (c.own, c.needs, -c.timeout))
 
 
 def main():

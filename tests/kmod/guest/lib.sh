@@ -50,20 +50,24 @@ wait_for() {
 }
 
 # -- devices --------------------------------------------------------------------------------------
-# disk NAME: the kernel's name of a disk of the machine (lsi0 lsi1 scsi0 scsi1 virtio0 virtio1).
-# The emulated LSI controller loses commands when many are queued on two disks at once: one each.
+# disk NAME: the kernel's name of a disk of the machine (lsi0 lsi1 scsi0 scsi1 virtio0 virtio1; with
+# "# disks: more" also mptsas0 pvscsi0 nvme0, native0 with sectors of 4 KiB, odd0 and odd1, whose sizes
+# are no multiple of 4 KiB).
 disk() {
     local d
-    for d in /sys/block/sd* /sys/block/vd*; do
+    for d in /sys/block/sd* /sys/block/vd* /sys/block/nvme*n*; do
         [ -e "$d" ] || continue
-        case $(cat "$d/device/wwid" "$d/serial" 2>/dev/null) in
-            *5000c290000000a"${1#lsi}"*)
-                [ "$1" != "${1#lsi}" ] && echo 1 >"$d/device/queue_depth" && echo "/dev/${d##*/}" && return ;;
+        case $(cat "$d/device/wwid" "$d/serial" "$d/device/serial" 2>/dev/null)=$1 in
+            *5000c290000000c0*=mptsas0 | *5000c290000000d0*=pvscsi0 | *5000c290000000e0*=native0 | \
+                *5000c290000000f0*=odd1 | nvme0*=nvme0) echo "/dev/${d##*/}" && return ;;
+            *5000c290000000a"${1#lsi}"*) [ "$1" != "${1#lsi}" ] && echo "/dev/${d##*/}" && return ;;
             *5000c290000000b"${1#scsi}"*) [ "$1" != "${1#scsi}" ] && echo "/dev/${d##*/}" && return ;;
-            "$1") echo "/dev/${d##*/}" && return ;;
+            "$1=$1") echo "/dev/${d##*/}" && return ;;
         esac
     done
+    # Whoever asked may not notice: "$(disk lsi0) $(disk scsi0)" would be one disk, and a test of less.
     echo "no disk $1" >&2
+    kill -TERM $$
     return 1
 }
 # nullb NAME MIB [ATTRIBUTE=VALUE]...: a memory backed null_blk disk
@@ -178,6 +182,19 @@ replica_good() {
     say "$1: $(cat "$W/$1.json")"
     [ "$closed" -ge "${2:-1}" ] || fail "only $closed cuts closed"
 }
+# exact NAME: not even what was discarded may differ (of disks that then read as zeroes)
+exact() { [ "$(field masked <"$W/$1.json")" = 0 ] || fail "discarded blocks of replica $1 differ"; }
+# seen ID...: the disks' writes were all tracked: nothing flagged, the witness saw no other, none in flight
+seen() {
+    local id
+    for id in "$@"; do
+        [ "$(disk_get "$id" resync_reasons)" = 0 ] || fail "disk $id is flagged"
+        [ "$(disk_get "$id" untracked_requests)" = 0 ] || fail "disk $id: the witness saw what the hook did not"
+        wait_for 10 test "$(disk_get "$id" in_flight)" = 0 || fail "disk $id: in flight for ever"
+    done
+}
+# flagged ID BIT: whether the disk is to be sent whole for that reason (1 << enum ebb_resync_reason)
+flagged() { [ $(($(disk_get "$1" resync_reasons) & $2)) = "$2" ]; }
 # stamp NAME OPTIONS...: a stamping writer in the background; stamped NAME waits for its end
 stamp() {
     local name=$1
@@ -189,8 +206,8 @@ stamp() {
 stamped() {
     local pid
     eval "pid=\$pid_$1"
-    wait_for 100 test ! -d "/proc/$pid/fd/." || hung "$pid" "stamping writer $1"
-    wait "$pid" || fail "stamping writer $1"
+    wait_for 100 test ! -d "/proc/$pid/fd/." || hung "$pid" "writer $1"
+    wait "$pid" || fail "writer $1"
 }
 # stamped_until NAME COMMAND...: it goes on until the command succeeds, then ends
 stamped_until() {
@@ -200,6 +217,16 @@ stamped_until() {
     wait_for 200 "$@" || fail "not in 200 s: $*"
     kill -TERM "$pid"
     stamped "$name"
+}
+# mix NAME OPTIONS...: writes of all kinds in the background, whose writer knows what the disk must hold;
+# stamped NAME and stamped_until NAME wait for it as well, and for its judgement
+mix() {
+    local name=$1
+    shift
+    mixer --seed "${EBB_SEED:-$RANDOM}" "$@" >"$W/$name.mixer.out" 2>&1 &
+    eval "pid_$name=$!"
+    background+=($!)
+    wait_for 60 grep -q mixing "$W/$name.mixer.out" || fail "mixer $name did not start"
 }
 # cuts NAME COUNT [WHAT]: whether a replicator has had so many cuts that closed, or were void so
 cuts() { [ "$(grep -c "^${3:-closed}$" "$W/$1.out")" -ge "$2" ]; }
