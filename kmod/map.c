@@ -2,23 +2,53 @@
 /* The two-level map of blocks: see map.h. */
 #include <linux/bitmap.h>
 #include <linux/bitops.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
 
 #include "map.h"
 
+/* Leaves that nobody finds any more, until nobody looks at them any more. */
+struct old_leaves {
+	struct rcu_head	rcu;
+	unsigned int	nr;
+	void		*leaf[61];
+};
+
+/* Bytes that an array takes: whole pages, or a power of two that slab caches have. */
+static size_t array_bytes(unsigned long nr, size_t size)
+{
+	size_t bytes = size * nr;
+
+	return bytes > PAGE_SIZE ? PAGE_ALIGN(bytes) : roundup_pow_of_two(bytes);
+}
+
+/* Large ones by the page: kvcalloc() may take nearly twice as much. */
+static void *alloc_array(unsigned long nr, size_t size)
+{
+	size_t bytes = array_bytes(nr, size);
+
+	return bytes > PAGE_SIZE ? vzalloc(bytes) : kzalloc(bytes, GFP_KERNEL);
+}
+
+static unsigned long coarse_words(const struct ebb_map *map)
+{
+	return BITS_TO_LONGS(DIV_ROUND_UP(map->words, EBB_CHUNK_WORDS));
+}
+
 int ebb_map_init(struct ebb_map *map, u64 blocks, bool with_mask)
 {
-	unsigned long chunks;
-
 	map->blocks = blocks;
 	map->words = DIV_ROUND_UP_ULL(blocks, BITS_PER_LONG);
 	map->nr_leaves = DIV_ROUND_UP(map->words, EBB_LEAF_WORDS);
-	chunks = DIV_ROUND_UP(map->words, EBB_CHUNK_WORDS);
-	map->leaf = kvcalloc(map->nr_leaves, sizeof(*map->leaf), GFP_KERNEL);
+	map->leaf = alloc_array(map->nr_leaves, sizeof(*map->leaf));
 	if (with_mask)
-		map->mask = kvcalloc(map->nr_leaves, sizeof(*map->mask), GFP_KERNEL);
-	map->coarse = kvcalloc(BITS_TO_LONGS(chunks), sizeof(long), GFP_KERNEL);
-	if (map->leaf && map->coarse && (map->mask || !with_mask))
+		map->mask = alloc_array(map->nr_leaves, sizeof(*map->mask));
+	map->coarse = alloc_array(coarse_words(map), sizeof(long));
+	map->used = alloc_array(BITS_TO_LONGS(map->nr_leaves), sizeof(long));
+	if (map->leaf && map->coarse && map->used && (map->mask || !with_mask))
 		return 0;
 	ebb_map_exit(map);
 	return -ENOMEM;
@@ -38,14 +68,16 @@ void ebb_map_exit(struct ebb_map *map)
 	free_leaves(map->leaf, map->nr_leaves);
 	free_leaves(map->mask, map->nr_leaves);
 	kvfree(map->coarse);
+	kvfree(map->used);
 	memset(map, 0, sizeof(*map));
 }
 
 u64 ebb_map_bytes(const struct ebb_map *map)
 {
 	return atomic_long_read(&map->pages) * PAGE_SIZE +
-	       map->nr_leaves * (map->mask ? 2 : 1) * sizeof(long *) +
-	       map->words / EBB_CHUNK_WORDS / BITS_PER_BYTE;
+	       array_bytes(map->nr_leaves, sizeof(*map->leaf)) * (map->mask ? 2 : 1) +
+	       array_bytes(coarse_words(map), sizeof(long)) +
+	       array_bytes(BITS_TO_LONGS(map->nr_leaves), sizeof(long));
 }
 
 static noinline unsigned long *new_leaf(struct ebb_map *map, unsigned long **slot, gfp_t gfp)
@@ -302,6 +334,7 @@ int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, 
 		else
 			set_bit(word / EBB_CHUNK_WORDS, to->coarse);
 		clear_bits(src, set);
+		__set_bit(word / EBB_LEAF_WORDS, from->used);
 		*moved += hweight_long(set);
 	}
 	ebb_map_clear_discarded(from, first, last);
@@ -325,19 +358,67 @@ void ebb_map_merge(struct ebb_map *to, struct ebb_map *from)
 	ebb_map_clear(from);
 }
 
+static void free_old_leaves(struct rcu_head *rcu)
+{
+	struct old_leaves *old = container_of(rcu, struct old_leaves, rcu);
+
+	while (old->nr)
+		free_page((unsigned long)old->leaf[--old->nr]);
+	kfree(old);
+}
+
+/* Without memory to remember it by, the leaf stays for this time. */
+static struct old_leaves *let_go(struct ebb_map *map, unsigned long **slot, struct old_leaves *old)
+{
+	if (!*slot)
+		return old;
+	if (old && old->nr == ARRAY_SIZE(old->leaf)) {
+		call_rcu(&old->rcu, free_old_leaves);
+		old = NULL;
+	}
+	if (!old) {
+		old = kmalloc(sizeof(*old), GFP_NOIO | __GFP_NOWARN);
+		if (!old)
+			return NULL;
+		old->nr = 0;
+	}
+	old->leaf[old->nr++] = xchg(slot, NULL);
+	atomic_long_dec(&map->pages);
+	return old;
+}
+
+/* False: nothing was set in it. */
+static bool clear_leaf(unsigned long *leaf)
+{
+	if (!leaf || !memchr_inv(leaf, 0, PAGE_SIZE))
+		return false;
+	memset(leaf, 0, PAGE_SIZE);
+	return true;
+}
+
 /*
  * A bit that is set meanwhile may be taken away with the rest: who sets one in a map that is not
  * the current one finds the generation changed, and sets it in the current one too.
  */
 void ebb_map_clear(struct ebb_map *map)
 {
+	struct old_leaves *old = NULL;
 	unsigned long i;
+	bool used;
 
 	for (i = 0; i < map->nr_leaves; i++) {
-		if (map->mask && map->mask[i])
-			memset(map->mask[i], 0, PAGE_SIZE);
-		if (map->leaf[i])
-			memset(map->leaf[i], 0, PAGE_SIZE);
+		used = __test_and_clear_bit(i, map->used);
+		used |= map->mask && clear_leaf(map->mask[i]);
+		used |= clear_leaf(map->leaf[i]);
+		if (used)
+			continue;
+		old = let_go(map, &map->leaf[i], old);
+		if (map->mask)
+			old = let_go(map, &map->mask[i], old);
+		if (i % 256 == 0)
+			cond_resched();
 	}
+	if (old)
+		call_rcu(&old->rcu, free_old_leaves);
 	bitmap_zero(map->coarse, DIV_ROUND_UP(map->words, EBB_CHUNK_WORDS));
 }

@@ -4,8 +4,10 @@
  * of theirs is first set; and a coarse map, allocated with the map, whose bit says that all blocks
  * of a chunk are set. No memory for a leaf means a coarse bit: correct, and sends more.
  *
- * Setting is atomic, from any context, and may run beside everything but ebb_map_exit(). Leaves are
- * not freed before that. Taking bits away is for one task at a time (ebb_mutex).
+ * Setting and looking are atomic, from any context, and may run beside everything but
+ * ebb_map_exit(): under RCU in any of its forms, or under ebb_mutex. Taking bits away is for one
+ * task at a time (ebb_mutex). A leaf in which nothing was set from one emptying of the map to the
+ * next is freed after a grace period, so that the memory follows what is dirty.
  */
 #ifndef _EBB_MAP_H
 #define _EBB_MAP_H
@@ -18,7 +20,7 @@
 #define EBB_BLOCK_SHIFT		3	/* sectors of a block, as a shift: 4 KiB */
 #define EBB_BLOCK_BYTES		(512u << EBB_BLOCK_SHIFT)
 #define EBB_LEAF_WORDS		(PAGE_SIZE / sizeof(long))
-#define EBB_CHUNK_WORDS		4	/* 256 blocks, 1 MiB */
+#define EBB_CHUNK_WORDS		16	/* 1,024 blocks, 4 MiB: 32 KiB of coarse map per TiB */
 
 struct ebb_map {
 	u64		blocks;
@@ -27,6 +29,7 @@ struct ebb_map {
 	unsigned long	**leaf;		/* a bit: the block is set */
 	unsigned long	**mask;		/* a bit: and was discarded last; NULL: not kept */
 	unsigned long	*coarse;	/* a bit: all blocks of the chunk are set */
+	unsigned long	*used;		/* a bit: the leaf had a block since the map was emptied */
 	atomic_long_t	pages;
 };
 
@@ -79,6 +82,7 @@ bool ebb_map_next(const struct ebb_map *map, u64 from, struct ebb_run *run);
 int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, u64 *moved);
 /* ORs all of a map into another and empties it. Forgets what had been discarded. */
 void ebb_map_merge(struct ebb_map *to, struct ebb_map *from);
+/* Empties the map. One that is current, or that a pass reads, must not be. */
 void ebb_map_clear(struct ebb_map *map);
 
 #endif

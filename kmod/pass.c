@@ -277,8 +277,10 @@ int ebb_pass_end(struct ebb_group *group)
 	WRITE_ONCE(pass->state, EBB_PASS_ENDED);
 	spin_unlock_irq(&group->pass_lock);
 	end_preservation(group);
-	list_for_each_entry(disk, &group->disks, member)
+	list_for_each_entry(disk, &group->disks, member) {
 		ebb_map_merge(&disk->unconfirmed, &disk->released);
+		ebb_map_clear(ebb_pass_map(disk));
+	}
 	cancel_delayed_work(&group->owner_work);
 	return 0;
 }

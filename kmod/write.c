@@ -186,14 +186,18 @@ static __always_inline unsigned long mark(struct ebb_disk *disk, u64 first, u64 
 
 static noinline void clear_discarded(struct ebb_disk *disk, const struct ebb_write *w)
 {
+	rcu_read_lock();
 	ebb_map_clear_discarded(&disk->map[0], w->first, w->last);
 	ebb_map_clear_discarded(&disk->map[1], w->first, w->last);
+	rcu_read_unlock();
 }
 
 static noinline void write_failed(struct ebb_disk *disk, const struct ebb_write *w)
 {
 	this_cpu_inc(disk->cpu->errors);
+	rcu_read_lock();
 	mark(disk, w->first, w->last, false);
+	rcu_read_unlock();
 	ebb_group_look(disk->group);
 }
 

@@ -68,6 +68,7 @@ MUTATIONS = {
     "coarse-lost": ("map.c",
                     "\t\t\tset_bit(word / EBB_CHUNK_WORDS, map->coarse);\n\t\t\tword =",
                     "\t\t\tword =", "out-of-memory", "debug"),
+    "leaves-kept": ("map.c", "\t\told = let_go(map, &map->leaf[i], old);\n", "", "memory"),
     "witness-blind": ("witness.c",
                       "\t\tif (likely(came_through(disk, bio)))\n",
                       "\t\tif (likely(came_through(disk, bio)) || !disk->gone)\n", "multipath"),
