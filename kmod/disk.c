@@ -9,9 +9,11 @@
 #include "gate.h"
 #include "group.h"
 #include "image.h"
+#include "log.h"
 #include "netlink.h"
 #include "pass.h"
 #include "preserve.h"
+#include "suspect.h"
 #include "write.h"
 
 /* See the order of locks in main.c. */
@@ -40,8 +42,11 @@ void ebb_disk_flag(struct ebb_disk *disk, enum ebb_resync_reason reason)
 {
 	int bit = 1 << reason;
 
-	if (!(atomic_read(&disk->resync) & bit) && !(atomic_fetch_or(bit, &disk->resync) & bit))
-		ebb_group_look(disk->group);
+	if ((atomic_read(&disk->resync) & bit) || (atomic_fetch_or(bit, &disk->resync) & bit))
+		return;
+	ebb_group_look(disk->group);
+	if (disk->log)
+		ebb_log_note_soon(disk->log);
 }
 
 bool ebb_disk_refresh(struct ebb_disk *disk)
@@ -61,18 +66,46 @@ bool ebb_disk_refresh(struct ebb_disk *disk)
 	return disk->resync_told != before;
 }
 
-void ebb_disk_mark_all(struct ebb_disk *disk)
+static void set_suspect(struct ebb_disk *disk, u64 first, u64 last, u32 flags)
+{
+	if (flags & EBB_MARK_F_COMPARE)
+		ebb_disk_suspect(disk, first, last);
+	else
+		ebb_disk_unsuspect(disk, first, last);
+}
+
+void ebb_disk_mark_all(struct ebb_disk *disk, u32 flags)
 {
 	int keep = disk->gone ? 1 << EBB_RESYNC_GONE : 0;
 
 	lockdep_assert_held(&ebb_mutex);
 	if (get_capacity(disk->gd) != disk->sectors)
 		keep |= 1 << EBB_RESYNC_RESIZED;
+	/* The log says itself when that is over. */
+	if (disk->log)
+		keep |= 1 << EBB_RESYNC_MAP_FAILED;
 	/* First: what is seen untracked from now on must be flagged anew. */
 	atomic_and(keep, &disk->resync);
 	/* ... which it is only if it comes after the marks below are due. */
 	smp_mb__after_atomic();
+	set_suspect(disk, 0, disk->blocks - 1, flags);
 	ebb_map_set(&disk->map[disk->group->gen & 1], 0, disk->blocks - 1, GFP_KERNEL);
+	ebb_log_mark_all(disk);
+}
+
+void ebb_disk_mark(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr,
+		   u32 flags)
+{
+	u64 first, last;
+
+	lockdep_assert_held(&ebb_mutex);
+	for (; nr; nr--, extents++) {
+		first = extents->sector >> EBB_BLOCK_SHIFT;
+		last = (extents->sector + extents->nr_sectors - 1) >> EBB_BLOCK_SHIFT;
+		set_suspect(disk, first, last, flags);
+		ebb_map_set(&disk->map[disk->group->gen & 1], first, last, GFP_KERNEL);
+		ebb_log_heat(disk, first, last);
+	}
 }
 
 static const char *why_not(struct block_device *bdev)
@@ -105,6 +138,7 @@ static void free_disk(struct ebb_disk *disk)
 	ebb_map_exit(&disk->map[1]);
 	ebb_map_exit(&disk->released);
 	ebb_map_exit(&disk->unconfirmed);
+	ebb_disk_unsuspect_all(disk);
 	mempool_destroy(disk->writes);
 	free_percpu(disk->cpu);
 	if (disk->release_wq)
@@ -198,7 +232,6 @@ static int publish(struct ebb_disk *disk, struct ebb_group *group, const char **
 {
 	int err;
 
-	disk->group = group;
 	disk->id = next_disk_id++;
 	disk->cut_gen = group->gen - 1;
 	list_add_tail(&disk->list, &ebb_disks);
@@ -268,7 +301,8 @@ static int check(struct ebb_bdev *bdev, u32 group, const char **why)
 	return 0;
 }
 
-struct ebb_disk *ebb_disk_attach(u32 group, dev_t dev, const char *stable_id, const char **why)
+struct ebb_disk *ebb_disk_attach(u32 group, dev_t dev, const char *stable_id,
+				 const struct ebb_log_options *log, const char **why)
 {
 	struct ebb_group *g = NULL;
 	struct ebb_disk *disk = NULL;
@@ -290,11 +324,18 @@ struct ebb_disk *ebb_disk_attach(u32 group, dev_t dev, const char *stable_id, co
 	disk = new_disk(bdev, stable_id);
 	if (!disk)
 		goto put;
-	err = publish(disk, g, why);
+	disk->group = g;
+	err = log ? ebb_log_attach(disk, log, why) : 0;
 	if (err)
 		goto free;
+	err = publish(disk, g, why);
+	if (err)
+		goto free_log;
 	__module_get(THIS_MODULE);
 	return disk;
+free_log:
+	ebb_log_detach(disk);
+	ebb_log_free(disk);
 free:
 	free_disk(disk);
 put:
@@ -312,6 +353,7 @@ static void undo_detach(struct ebb_disk *disk)
 	hlist_add_head_rcu(&disk->node, ebb_disk_bucket(disk->gd));
 	let_older_writes_land(disk);
 	ebb_disk_flag(disk, EBB_RESYNC_UNTRACKED_WRITE);
+	ebb_log_resume(disk);
 }
 
 int ebb_disk_detach(struct ebb_disk *disk)
@@ -323,6 +365,7 @@ int ebb_disk_detach(struct ebb_disk *disk)
 	ebb_gate_break(group, EBB_VOID_DETACHED);
 	ebb_pass_void(group, 0, EBB_VOID_DETACHED);
 	ebb_pass_settle(group);
+	ebb_log_detach(disk);
 	WRITE_ONCE(disk->detaching, true);
 	unpublish(disk);
 	WRITE_ONCE(disk->draining, true);
@@ -342,6 +385,8 @@ int ebb_disk_detach(struct ebb_disk *disk)
 	synchronize_rcu();
 	ebb_preserve_disk_exit(disk);
 	cancel_work_sync(&disk->admit_work);
+	ebb_log_stop(disk);
+	ebb_log_free(disk);
 	mutex_lock(&ebb_mutex);
 	group->refs--;
 	ebb_group_put_empty(group);

@@ -27,6 +27,8 @@
 struct ebb_group;
 struct ebb_image;
 struct ebb_bdev;
+struct ebb_log;
+struct ebb_log_options;
 
 /* Bits of ->look: what a write need not look at unless they are set, and they seldom are. */
 enum ebb_look {
@@ -60,6 +62,8 @@ struct ebb_disk {
 	bool			probing;	/* attach waits for its probe to be seen */
 	bool			draining;	/* somebody waits for writes to land */
 	unsigned long		cut_gen;	/* the generation that the pass closed */
+	unsigned long		*hot;		/* regions to which a write may go; NULL: all */
+	unsigned int		region_shift;	/* blocks of a region */
 	struct ebb_map		map[2];		/* by generation: current and pass */
 
 	/* guarded by ebb_mutex */
@@ -67,6 +71,7 @@ struct ebb_disk {
 	struct list_head	member;		/* in the group; readers by RCU */
 	struct ebb_map		released;	/* of the pass, until its end */
 	struct ebb_map		unconfirmed;	/* of passes that ended */
+	struct ebb_map		*suspect;	/* NULL: no block is */
 	struct ebb_bdev		*bdev;
 	struct ebb_image	*image;
 	bool			detaching;
@@ -77,6 +82,8 @@ struct ebb_disk {
 	bool			virtio;
 	char			name[EBB_NAME_MAX];
 	char			stable_id[EBB_ID_MAX];
+
+	struct ebb_log		*log;		/* constant while the disk is known; NULL: none */
 
 	atomic_t		resync;		/* bits 1 << enum ebb_resync_reason */
 	atomic_t		probe_seen;
@@ -140,12 +147,14 @@ struct block_device *ebb_disk_bdev(const struct ebb_disk *disk);
 
 /* All under ebb_mutex, may sleep. */
 struct ebb_disk *ebb_disk_attach(u32 group, dev_t dev, const char *stable_id,
-				 const char **why);
+				 const struct ebb_log_options *log, const char **why);
 int ebb_disk_detach(struct ebb_disk *disk);	/* drops ebb_mutex while it waits */
 struct ebb_disk *ebb_disk_find(u32 id);
 /* Looks whether the disk has gone or changed its size; true if something was new. */
 bool ebb_disk_refresh(struct ebb_disk *disk);
-void ebb_disk_mark_all(struct ebb_disk *disk);
+void ebb_disk_mark_all(struct ebb_disk *disk, u32 flags);
+void ebb_disk_mark(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr,
+		   u32 flags);
 
 /* Flags the disk as to be sent whole. Any context; tells user space later. */
 void ebb_disk_flag(struct ebb_disk *disk, enum ebb_resync_reason reason);

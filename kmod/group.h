@@ -79,6 +79,8 @@ extern ulong ebb_pool_bytes;
 extern uint ebb_hold_deadline_ms;
 extern uint ebb_owner_timeout_ms;
 extern uint ebb_gate_deadline_max_ms;
+extern uint ebb_log_deadline_ms;
+extern uint ebb_log_cool_s;
 
 /* Under ebb_mutex. */
 struct ebb_group *ebb_group_find(u32 id);

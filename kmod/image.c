@@ -13,6 +13,7 @@
 #include "disk.h"
 #include "group.h"
 #include "image.h"
+#include "log_store.h"
 #include "pass.h"
 #include "preserve.h"
 
@@ -84,6 +85,7 @@ static void image_read_done(struct bio *bio)
 	origin->bi_status = bio->bi_status;
 	if (!origin->bi_status) {
 		substitute(disk, origin, false);
+		ebb_store_blank(disk->gd, origin);
 		/* The state last: it is void before anything is overwritten that was not kept. */
 		smp_rmb();
 		if (!is_readable(disk, r->pass))
@@ -108,6 +110,7 @@ static void image_read(struct ebb_disk *disk, struct bio *origin)
 	}
 	if (ebb_disk_looks(disk, EBB_LOOK_FROZEN) && substitute(disk, origin, true)) {
 		substitute(disk, origin, false);
+		ebb_store_blank(disk->gd, origin);
 		if (is_readable(disk, pass))
 			bio_endio(origin);
 		else

@@ -146,6 +146,11 @@ static unsigned long get_word(const struct ebb_map *map, unsigned long word)
 	return leaf ? READ_ONCE(leaf[word % EBB_LEAF_WORDS]) : 0;
 }
 
+unsigned long ebb_map_word(const struct ebb_map *map, unsigned long word)
+{
+	return get_word(map, word);
+}
+
 static unsigned long get_mask(const struct ebb_map *map, unsigned long word)
 {
 	unsigned long *leaf;
@@ -225,7 +230,7 @@ void ebb_map_clear_discarded(struct ebb_map *map, u64 first, u64 last)
 }
 
 /* The first word at or after @word that may have a bit set, whole empty leaves being skipped. */
-static unsigned long skip_empty(const struct ebb_map *map, unsigned long word)
+unsigned long ebb_map_skip_empty(const struct ebb_map *map, unsigned long word)
 {
 	const unsigned long chunks = EBB_LEAF_WORDS / EBB_CHUNK_WORDS;
 	unsigned long leaf, end;
@@ -247,7 +252,8 @@ u64 ebb_map_count(const struct ebb_map *map)
 	unsigned long word;
 	u64 nr = 0;
 
-	for (word = skip_empty(map, 0); word < map->words; word = skip_empty(map, word + 1))
+	for (word = ebb_map_skip_empty(map, 0); word < map->words;
+	     word = ebb_map_skip_empty(map, word + 1))
 		nr += hweight_long(get_word(map, word));
 	return nr;
 }
@@ -284,7 +290,7 @@ bool ebb_map_next(const struct ebb_map *map, u64 from, struct ebb_run *run)
 		if (set)
 			break;
 		bits = ~0UL;
-		word = skip_empty(map, word + 1);
+		word = ebb_map_skip_empty(map, word + 1);
 		if (word >= map->words)
 			return false;
 	}
@@ -341,11 +347,26 @@ int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, 
 	return 0;
 }
 
+void ebb_map_unset(struct ebb_map *map, u64 first, u64 last)
+{
+	unsigned long word, *p;
+
+	for (word = ebb_map_skip_empty(map, first / BITS_PER_LONG); word <= last / BITS_PER_LONG;
+	     word = ebb_map_skip_empty(map, word + 1)) {
+		if (is_coarse(map, word) && make_fine(map, word))
+			continue;
+		p = leaf_word(map, map->leaf, word, 0);
+		if (p)
+			clear_bits(p, bits_of(word, first, last));
+	}
+}
+
 void ebb_map_merge(struct ebb_map *to, struct ebb_map *from)
 {
 	unsigned long word, set, *dst;
 
-	for (word = skip_empty(from, 0); word < from->words; word = skip_empty(from, word + 1)) {
+	for (word = ebb_map_skip_empty(from, 0); word < from->words;
+	     word = ebb_map_skip_empty(from, word + 1)) {
 		set = get_word(from, word);
 		if (!set)
 			continue;

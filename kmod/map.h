@@ -70,6 +70,10 @@ static inline unsigned int ebb_map_set(struct ebb_map *map, u64 first, u64 last,
 	return 0;
 }
 
+/* Bits of a word of blocks, and the first word from @word on that may have any. */
+unsigned long ebb_map_word(const struct ebb_map *map, unsigned long word);
+unsigned long ebb_map_skip_empty(const struct ebb_map *map, unsigned long word);
+
 bool ebb_map_any(const struct ebb_map *map, u64 first, u64 last);
 /* The first block that is set; beyond @last: none is. */
 u64 ebb_map_first(const struct ebb_map *map, u64 first, u64 last);
@@ -80,6 +84,8 @@ bool ebb_map_next(const struct ebb_map *map, u64 from, struct ebb_run *run);
 
 /* Moves what is set in the range from one map to the other; -ENOMEM: moved in part or not. */
 int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, u64 *moved);
+/* Takes bits away; a chunk that is set whole is left if there is no memory to split it. */
+void ebb_map_unset(struct ebb_map *map, u64 first, u64 last);
 /* ORs all of a map into another and empties it. Forgets what had been discarded. */
 void ebb_map_merge(struct ebb_map *to, struct ebb_map *from);
 /* Empties the map. One that is current, or that a pass reads, must not be. */

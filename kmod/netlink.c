@@ -8,12 +8,22 @@
 #include "disk.h"
 #include "gate.h"
 #include "group.h"
+#include "log.h"
 #include "netlink.h"
 #include "pass.h"
 #include "preserve.h"
 #include "stats.h"
+#include "suspect.h"
 
 static struct genl_family family;
+
+static const struct nla_policy log_policy[EBB_LOG_A_MAX + 1] = {
+	[EBB_LOG_A_DEV]		= { .type = NLA_U64 },
+	[EBB_LOG_A_SECTOR]	= { .type = NLA_U64 },
+	[EBB_LOG_A_SECTORS]	= { .type = NLA_U64 },
+	[EBB_LOG_A_FLAGS]	= { .type = NLA_U32 },
+	[EBB_LOG_A_BOOT_ID]	= { .type = NLA_BINARY, .len = EBB_UUID_LEN },
+};
 
 static const struct nla_policy policy[EBB_A_MAX + 1] = {
 	[EBB_A_GROUP]		= { .type = NLA_U32 },
@@ -27,6 +37,9 @@ static const struct nla_policy policy[EBB_A_MAX + 1] = {
 	[EBB_A_EXTENTS]		= { .type = NLA_BINARY },
 	[EBB_A_GATE_ID]		= { .type = NLA_U64 },
 	[EBB_A_GATE_DEADLINE_MS] = { .type = NLA_U32 },
+	[EBB_A_LOG]		= { .type = NLA_NESTED },
+	[EBB_A_COOKIE]		= { .type = NLA_BINARY, .len = EBB_COOKIE_LEN },
+	[EBB_A_MARK_FLAGS]	= { .type = NLA_U32 },
 };
 
 static int refuse(struct genl_info *info, int err, const char *why)
@@ -180,11 +193,44 @@ static int do_info(struct genl_info *info)
 	return skb ? reply_send(info, skb, head, ebb_stats_put_module(skb)) : -ENOMEM;
 }
 
+static int get_dev(struct genl_info *info, u64 number, dev_t *dev)
+{
+	if (number >> 32 > EBB_MAJOR_MAX || (u32)number > MINORMASK)
+		return refuse(info, -ENODEV, "no device has such a number");
+	*dev = MKDEV(number >> 32, (u32)number);
+	return 0;
+}
+
+static int get_log(struct genl_info *info, struct ebb_log_options *log)
+{
+	struct nlattr *a[EBB_LOG_A_MAX + 1];
+	u32 flags;
+	int err;
+
+	err = nla_parse_nested_deprecated(a, EBB_LOG_A_MAX, info->attrs[EBB_A_LOG], log_policy,
+					  info->extack);
+	if (err)
+		return err;
+	if (!a[EBB_LOG_A_DEV] || !a[EBB_LOG_A_SECTOR] || !a[EBB_LOG_A_SECTORS] ||
+	    !a[EBB_LOG_A_BOOT_ID] || nla_len(a[EBB_LOG_A_BOOT_ID]) != EBB_UUID_LEN)
+		return refuse(info, -EINVAL, "LOG lacks DEV, SECTOR, SECTORS or BOOT_ID");
+	flags = a[EBB_LOG_A_FLAGS] ? nla_get_u32(a[EBB_LOG_A_FLAGS]) : 0;
+	if (flags & ~EBB_LOG_F_CREATE)
+		return refuse(info, -EINVAL, "no such flag of a log");
+	log->sector = nla_get_u64(a[EBB_LOG_A_SECTOR]);
+	log->sectors = nla_get_u64(a[EBB_LOG_A_SECTORS]);
+	log->create = flags & EBB_LOG_F_CREATE;
+	memcpy(log->boot_id, nla_data(a[EBB_LOG_A_BOOT_ID]), EBB_UUID_LEN);
+	return get_dev(info, nla_get_u64(a[EBB_LOG_A_DEV]), &log->dev);
+}
+
 static int do_attach(struct genl_info *info)
 {
+	struct ebb_log_options log;
 	const char *why = NULL;
 	struct ebb_disk *disk;
-	u64 dev;
+	dev_t dev;
+	int err;
 
 	if (!has(info, EBB_A_GROUP) || !has(info, EBB_A_DEV) || !has(info, EBB_A_STABLE_ID))
 		return refuse(info, -EINVAL, "GROUP, DEV or STABLE_ID is missing");
@@ -192,12 +238,14 @@ static int do_attach(struct genl_info *info)
 		return refuse(info, -EINVAL, "group 0 cannot be");
 	if (nla_len(info->attrs[EBB_A_STABLE_ID]) < 2)
 		return refuse(info, -EINVAL, "the stable id is empty");
-	dev = nla_get_u64(info->attrs[EBB_A_DEV]);
-	if (dev >> 32 > EBB_MAJOR_MAX || (u32)dev > MINORMASK)
-		return refuse(info, -ENODEV, "no device has such a number");
-	disk = ebb_disk_attach(nla_get_u32(info->attrs[EBB_A_GROUP]),
-			       MKDEV(dev >> 32, (u32)dev),
-			       nla_data(info->attrs[EBB_A_STABLE_ID]), &why);
+	err = get_dev(info, nla_get_u64(info->attrs[EBB_A_DEV]), &dev);
+	if (!err && has(info, EBB_A_LOG))
+		err = get_log(info, &log);
+	if (err)
+		return err;
+	disk = ebb_disk_attach(nla_get_u32(info->attrs[EBB_A_GROUP]), dev,
+			       nla_data(info->attrs[EBB_A_STABLE_ID]),
+			       has(info, EBB_A_LOG) ? &log : NULL, &why);
 	if (IS_ERR(disk))
 		return refuse(info, PTR_ERR(disk) == -ENXIO ? -ENODEV : PTR_ERR(disk), why);
 	return reply_disk(info, disk);
@@ -224,13 +272,23 @@ static int do_disk_get(struct genl_info *info)
 	return reply_disk(info, disk);
 }
 
+static int get_mark_flags(struct genl_info *info, u32 *flags)
+{
+	*flags = has(info, EBB_A_MARK_FLAGS) ? nla_get_u32(info->attrs[EBB_A_MARK_FLAGS]) : 0;
+	return *flags & ~EBB_MARK_F_COMPARE ? refuse(info, -EINVAL, "no such flag of a mark") : 0;
+}
+
 static int do_mark_all(struct genl_info *info)
 {
 	int err = 0;
 	struct ebb_disk *disk = get_disk(info, &err);
+	u32 flags;
 
-	if (disk)
-		ebb_disk_mark_all(disk);
+	if (!disk)
+		return err;
+	err = get_mark_flags(info, &flags);
+	if (!err)
+		ebb_disk_mark_all(disk, flags);
 	return err;
 }
 
@@ -239,7 +297,24 @@ static int do_mark(struct genl_info *info)
 	int err = 0;
 	struct ebb_disk *disk = get_disk(info, &err);
 	const struct ebb_extent *e;
-	struct ebb_map *map;
+	unsigned int nr;
+	u32 flags;
+
+	if (!disk)
+		return err;
+	err = get_extents(info, disk, false, &e, &nr);
+	if (!err)
+		err = get_mark_flags(info, &flags);
+	if (!err)
+		ebb_disk_mark(disk, e, nr, flags);
+	return err;
+}
+
+static int do_witness(struct genl_info *info)
+{
+	int err = 0;
+	struct ebb_disk *disk = get_disk(info, &err);
+	const struct ebb_extent *e;
 	unsigned int nr;
 
 	if (!disk)
@@ -247,11 +322,9 @@ static int do_mark(struct genl_info *info)
 	err = get_extents(info, disk, false, &e, &nr);
 	if (err)
 		return err;
-	map = &disk->map[disk->group->gen & 1];
-	for (; nr; nr--, e++)
-		ebb_map_set(map, e->sector >> EBB_BLOCK_SHIFT,
-			    (e->sector + e->nr_sectors - 1) >> EBB_BLOCK_SHIFT, GFP_KERNEL);
-	return 0;
+	err = ebb_log_witness(disk, e, nr);
+	return refuse(info, err, err == -EOPNOTSUPP ? "the disk has no log" :
+		      err == -E2BIG ? "too many blocks" : NULL);
 }
 
 static const char *why_no_pass(int err)
@@ -310,7 +383,8 @@ static u64 fill_extents(struct ebb_disk *disk, u64 block, struct ebb_extent *e, 
 {
 	const struct ebb_map *map = ebb_pass_map(disk);
 	struct ebb_run run;
-	u64 sector, left, end;
+	u64 sector, left, end, block_end;
+	bool suspect;
 
 	*nr = 0;
 	while (ebb_map_next(map, block, &run)) {
@@ -319,10 +393,15 @@ static u64 fill_extents(struct ebb_disk *disk, u64 block, struct ebb_extent *e, 
 		while (sector < end) {
 			if (*nr == EBB_EXTENTS_PER_REPLY)
 				return sector;
-			left = min_t(u64, end - sector, 1u << 31);
+			block_end = sector >> EBB_BLOCK_SHIFT;
+			block_end += ebb_disk_suspect_run(disk, block_end,
+							  run.block + run.nr - 1, &suspect);
+			left = min3(end - sector, 1ull << 31,
+				    (block_end << EBB_BLOCK_SHIFT) - sector);
 			e[*nr].sector = sector;
 			e[*nr].nr_sectors = left;
-			e[*nr].flags = run.discarded ? EBB_EXTENT_DISCARDED : 0;
+			e[*nr].flags = run.discarded ? EBB_EXTENT_DISCARDED :
+				       suspect ? EBB_EXTENT_COMPARE : 0;
 			++*nr;
 			sector += left;
 		}
@@ -463,10 +542,16 @@ static int do_confirm(struct genl_info *info)
 {
 	int err = 0;
 	struct ebb_group *group = get_group(info, &err);
+	const void *cookie = NULL;
 
 	if (!group)
 		return err;
-	err = ebb_pass_confirm(group);
+	if (has(info, EBB_A_COOKIE)) {
+		if (nla_len(info->attrs[EBB_A_COOKIE]) != EBB_COOKIE_LEN)
+			return refuse(info, -EINVAL, "the cookie has another length");
+		cookie = nla_data(info->attrs[EBB_A_COOKIE]);
+	}
+	err = ebb_pass_confirm(group, cookie);
 	return refuse(info, err, err ? "the group has a pass" : NULL);
 }
 
@@ -496,6 +581,7 @@ static int (*const commands[])(struct genl_info *info) = {
 	[EBB_CMD_EPOCH_ABANDON]		= do_abandon,
 	[EBB_CMD_GATE_CLOSE]		= do_gate_close,
 	[EBB_CMD_GATE_OPEN]		= do_gate_open,
+	[EBB_CMD_DISK_WITNESS]		= do_witness,
 };
 
 /* Not CAP_NET_ADMIN, which whoever configures networks has: a confirmation drops dirty bits. */
@@ -631,6 +717,7 @@ static const struct genl_ops ops[] = {
 	COMMAND(EBB_CMD_EPOCH_ABANDON),
 	COMMAND(EBB_CMD_GATE_CLOSE),
 	COMMAND(EBB_CMD_GATE_OPEN),
+	COMMAND(EBB_CMD_DISK_WITNESS),
 };
 
 static struct genl_family family __ro_after_init = {

@@ -4,9 +4,11 @@
 
 #include "compat/compat.h"
 #include "gate.h"
+#include "log.h"
 #include "netlink.h"
 #include "pass.h"
 #include "preserve.h"
+#include "suspect.h"
 #include "write.h"
 
 static u64 next_pass_id = 1;	/* under ebb_mutex */
@@ -243,6 +245,7 @@ int ebb_pass_release(struct ebb_disk *disk, const struct ebb_extent *extents, un
 		last = (extents[i].sector + extents[i].nr_sectors - 1) >> EBB_BLOCK_SHIFT;
 		err = ebb_map_move(&disk->released, ebb_pass_map(disk), first, last,
 				   &pass->released);
+		ebb_disk_unsuspect(disk, first, last);
 		ebb_preserve_forget(disk, first, last);
 	}
 	ebb_preserve_kick(disk);
@@ -285,15 +288,17 @@ int ebb_pass_end(struct ebb_group *group)
 	return 0;
 }
 
-int ebb_pass_confirm(struct ebb_group *group)
+int ebb_pass_confirm(struct ebb_group *group, const void *cookie)
 {
 	struct ebb_disk *disk;
 
 	lockdep_assert_held(&ebb_mutex);
 	if (ebb_pass_is_live(group))
 		return -EBUSY;
-	list_for_each_entry(disk, &group->disks, member)
+	list_for_each_entry(disk, &group->disks, member) {
+		ebb_log_confirm(disk, cookie);
 		ebb_map_clear(&disk->unconfirmed);
+	}
 	return 0;
 }
 

@@ -34,7 +34,8 @@ int ebb_pass_may_begin(struct ebb_group *group);
 int ebb_pass_begin(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 owner);
 int ebb_pass_release(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr);
 int ebb_pass_end(struct ebb_group *group);
-int ebb_pass_confirm(struct ebb_group *group);
+/* The cookie, if any, is durable with the disks' maps before anything is dropped. */
+int ebb_pass_confirm(struct ebb_group *group, const void *cookie);
 void ebb_pass_abandon(struct ebb_group *group);
 
 /* Puts back the map of a pass that is void, once. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Attributes of disks, passes and the module: see stats.h. */
+#include <linux/bitmap.h>
 #include <linux/module.h>
 #include <linux/uuid.h>
 #include <net/netlink.h>
@@ -7,6 +8,7 @@
 #include "disk.h"
 #include "group.h"
 #include "image.h"
+#include "log.h"
 #include "pass.h"
 #include "stats.h"
 #include "write.h"
@@ -26,7 +28,8 @@ static u64 dev_number(dev_t dev)
 int ebb_stats_put_module(struct sk_buff *skb)
 {
 	u64 features = EBB_FEATURE_SECOND_WITNESS | EBB_FEATURE_DISCARD_MASK |
-		       EBB_FEATURE_WHOLE_PASS | EBB_FEATURE_GATE;
+		       EBB_FEATURE_WHOLE_PASS | EBB_FEATURE_GATE | EBB_FEATURE_LOG |
+		       EBB_FEATURE_COMPARE;
 
 	return nla_put_string(skb, EBB_A_VERSION_STRING, THIS_MODULE->version) ||
 	       nla_put_u64_64bit(skb, EBB_A_FEATURES, features, EBB_A_PAD) ||
@@ -67,12 +70,43 @@ static int put_maps(struct sk_buff *skb, struct ebb_disk *disk)
 {
 	struct ebb_map *current_map = &disk->map[disk->group->gen & 1];
 	u64 bytes = ebb_map_bytes(&disk->map[0]) + ebb_map_bytes(&disk->map[1]) +
-		    ebb_map_bytes(&disk->released) + ebb_map_bytes(&disk->unconfirmed);
+		    ebb_map_bytes(&disk->released) + ebb_map_bytes(&disk->unconfirmed) +
+		    ebb_log_bytes(disk->log);
+	u64 suspect = 0;
+
+	if (disk->suspect) {
+		bytes += ebb_map_bytes(disk->suspect);
+		suspect = ebb_map_count(disk->suspect);
+	}
 
 	return put_disk_u64(skb, EBB_DISK_A_DIRTY_BLOCKS, ebb_map_count(current_map)) ||
 	       put_disk_u64(skb, EBB_DISK_A_UNCONFIRMED_BLOCKS,
 			    ebb_map_count(&disk->unconfirmed)) ||
-	       put_disk_u64(skb, EBB_DISK_A_MAP_BYTES, bytes);
+	       put_disk_u64(skb, EBB_DISK_A_MAP_BYTES, bytes) ||
+	       put_disk_u64(skb, EBB_DISK_A_SUSPECT_BLOCKS, suspect);
+}
+
+static int put_log(struct sk_buff *skb, struct ebb_disk *disk)
+{
+	struct ebb_log *log = disk->log;
+	const struct ebb_super *super;
+
+	if (!log)
+		return nla_put_u32(skb, EBB_DISK_A_LOG_STATE, EBB_LOG_NONE);
+	super = &log->super;
+	return nla_put_u32(skb, EBB_DISK_A_LOG_STATE, READ_ONCE(log->state)) ||
+	       nla_put(skb, EBB_DISK_A_MAP_UUID, EBB_UUID_LEN, super->uuid) ||
+	       nla_put_u32(skb, EBB_DISK_A_RECOVERY, log->recovery) ||
+	       put_disk_u64(skb, EBB_DISK_A_RECOVERED_BLOCKS, log->recovered) ||
+	       put_disk_u64(skb, EBB_DISK_A_HOT_REGIONS,
+			    bitmap_weight(log->hot, log->nr_regions)) ||
+	       nla_put_u32(skb, EBB_DISK_A_REGION_SECTORS, super->region_sectors) ||
+	       put_disk_u64(skb, EBB_DISK_A_LOG_WRITES, READ_ONCE(log->writes)) ||
+	       put_disk_u64(skb, EBB_DISK_A_LOG_HELD, READ_ONCE(log->nr_held)) ||
+	       put_disk_u64(skb, EBB_DISK_A_LOG_HELD_NS_MAX, READ_ONCE(log->held_ns_max)) ||
+	       nla_put(skb, EBB_DISK_A_COOKIE, EBB_COOKIE_LEN, super->cookie) ||
+	       nla_put(skb, EBB_DISK_A_BOOTS, super->nr_boots * EBB_UUID_LEN, super->boots) ||
+	       nla_put_u32(skb, EBB_DISK_A_WITNESSES, super->nr_witnesses);
 }
 
 static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
@@ -111,7 +145,8 @@ int ebb_stats_put_disk(struct sk_buff *skb, struct ebb_disk *disk)
 	lockdep_assert_held(&ebb_mutex);
 	if (!nest)
 		return -EMSGSIZE;
-	if (put_identity(skb, disk) || put_maps(skb, disk) || put_counters(skb, disk)) {
+	if (put_identity(skb, disk) || put_maps(skb, disk) || put_counters(skb, disk) ||
+	    put_log(skb, disk)) {
 		nla_nest_cancel(skb, nest);
 		return -EMSGSIZE;
 	}

@@ -8,6 +8,7 @@
 #include "compat/compat.h"
 #include "completion.h"
 #include "disk.h"
+#include "log_store.h"
 #include "witness.h"
 #include "write.h"
 
@@ -90,7 +91,7 @@ static bool came_through(const struct ebb_disk *disk, const struct bio *bio)
 
 	for (;;) {
 		w = ebb_write_of(bio);
-		if (w && w->disk == disk)
+		if ((w && w->disk == disk) || ebb_store_owns(bio))
 			return true;
 		if (!ebb_is_chained(bio))
 			return false;

@@ -24,6 +24,7 @@
 #include "compat/compat.h"
 #include "completion.h"
 #include "group.h"
+#include "log.h"
 #include "pass.h"
 #include "preserve.h"
 #include "write.h"
@@ -290,8 +291,7 @@ static noinline void cut_range(struct ebb_disk *disk, struct ebb_write *w, u64 e
 		ebb_disk_flag(disk, EBB_RESYNC_RESIZED);
 }
 
-/* The write is a member of its generation; true: it has to wait all the same. */
-static noinline bool look_closer(struct ebb_disk *disk, struct ebb_write *w)
+noinline bool ebb_write_look_closer(struct ebb_disk *disk, struct ebb_write *w)
 {
 	if (ebb_disk_looks(disk, EBB_LOOK_DISCARDS) && !w->discard)
 		clear_discarded(disk, w);
@@ -304,6 +304,7 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 	u64 sector = ebb_bio_sector(bio);
 	u32 nr = bio_sectors(bio);
 	struct ebb_disk_cpu __percpu *cpu = disk->cpu;
+	const unsigned long *hot = disk->hot;
 
 	w->bio = bio;
 	w->disk = disk;
@@ -321,7 +322,11 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 		set_discarded(disk, w, sector, nr);
 	bio->bi_end_io = ebb_write_done;
 	bio->bi_private = w;
-	if (unlikely(READ_ONCE(disk->look)) && look_closer(disk, w))
+	if (hot && unlikely(!ebb_log_is_hot(disk, hot, w->first, w->last))) {
+		ebb_log_hold(disk, w);
+		return EBB_TAKEN;
+	}
+	if (unlikely(READ_ONCE(disk->look)) && ebb_write_look_closer(disk, w))
 		return EBB_TAKEN;
 	return EBB_PASS_ON;
 }
@@ -421,6 +426,9 @@ enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
 
 	/* The rest of a split comes back; it is part of what was marked and counted. */
 	if (unlikely(w && w->disk == disk))
+		return EBB_PASS_ON;
+	/* The map's own blocks are not tracked. */
+	if (unlikely(ebb_store_owns(bio)))
 		return EBB_PASS_ON;
 	if (unlikely(!bio_sectors(bio))) {
 		if (READ_ONCE(disk->probing))

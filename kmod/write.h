@@ -33,6 +33,12 @@ enum ebb_verdict { EBB_PASS_ON, EBB_TAKEN };
 
 enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio);
 
+/*
+ * The write is a member of its generation, and its regions are hot; true: it has to wait all the
+ * same. Under rcu_read_lock().
+ */
+bool ebb_write_look_closer(struct ebb_disk *disk, struct ebb_write *w);
+
 /* The completion of every write on its way. */
 void ebb_write_done(struct bio *bio);
 

@@ -12,6 +12,9 @@
 #include <linux/blkdev.h>
 #include <linux/ftrace.h>
 #include <linux/highmem.h>
+#ifdef EBB_HAVE_PART_STAT
+#include <linux/part_stat.h>
+#endif
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 #include <scsi/scsi_cmnd.h>
@@ -112,6 +115,25 @@ static inline struct bio *ebb_bio_clone(struct block_device *bdev, struct bio *b
 }
 #endif
 
+/* One of ours, used again and again, whose only vector lies beside it. */
+#ifdef EBB_HAVE_BIO_INIT_BDEV
+#define EBB_OPF				blk_opf_t
+static inline void ebb_bio_init_own(struct bio *bio, struct block_device *bdev,
+				    struct bio_vec *vec, EBB_OPF opf)
+{
+	bio_init(bio, bdev, vec, 1, opf);
+}
+#else
+#define EBB_OPF				unsigned int
+static inline void ebb_bio_init_own(struct bio *bio, struct block_device *bdev,
+				    struct bio_vec *vec, EBB_OPF opf)
+{
+	bio_init(bio, vec, 1);
+	bio_set_dev(bio, bdev);
+	bio->bi_opf = opf;
+}
+#endif
+
 #ifdef EBB_HAVE_FLUSH_GFP
 #define ebb_issue_flush(bdev)		blkdev_issue_flush(bdev, GFP_KERNEL)
 #else
@@ -143,6 +165,18 @@ static inline void ebb_bdev_close(struct ebb_bdev *bdev)
 {
 	fput((struct file *)bdev);
 }
+
+/* For reading and writing, for us alone. */
+static inline struct ebb_bdev *ebb_bdev_open_owned(dev_t dev, void *owner)
+{
+	return (struct ebb_bdev *)bdev_file_open_by_dev(dev, BLK_OPEN_READ | BLK_OPEN_WRITE, owner,
+							NULL);
+}
+
+static inline void ebb_bdev_close_owned(struct ebb_bdev *bdev, void *owner)
+{
+	ebb_bdev_close(bdev);
+}
 #else
 static inline struct ebb_bdev *ebb_bdev_open(dev_t dev)
 {
@@ -158,11 +192,41 @@ static inline void ebb_bdev_close(struct ebb_bdev *bdev)
 {
 	blkdev_put((struct block_device *)bdev, FMODE_READ);
 }
+
+/* For reading and writing, for us alone. */
+static inline struct ebb_bdev *ebb_bdev_open_owned(dev_t dev, void *owner)
+{
+	return (struct ebb_bdev *)blkdev_get_by_dev(dev, FMODE_READ | FMODE_WRITE | FMODE_EXCL,
+						    owner);
+}
+
+static inline void ebb_bdev_close_owned(struct ebb_bdev *bdev, void *owner)
+{
+	blkdev_put((struct block_device *)bdev, FMODE_READ | FMODE_WRITE | FMODE_EXCL);
+}
 #endif
 
 #ifndef EBB_HAVE_BDEV_IS_PARTITION
 #define bdev_is_partition(bdev)		((bdev)->bd_partno != 0)
 #endif
+
+#ifdef EBB_HAVE_BDEV_NR_SECTORS
+#define ebb_bdev_sectors(bdev)		((u64)bdev_nr_sectors(bdev))
+#else
+#define ebb_bdev_sectors(bdev)		((u64)i_size_read((bdev)->bd_inode) >> SECTOR_SHIFT)
+#endif
+#define ebb_bdev_is_read_only(bdev)	bdev_read_only(bdev)
+
+/* Requests that have changed the disk since the system knows it, by its statistics. */
+static inline u64 ebb_disk_writes(struct gendisk *gd)
+{
+#ifdef EBB_HAVE_BI_BDEV
+	struct block_device *part0 = gd->part0;
+#else
+	struct hd_struct *part0 = &gd->part0;
+#endif
+	return part_stat_read(part0, ios[STAT_WRITE]) + part_stat_read(part0, ios[STAT_DISCARD]);
+}
 
 #ifdef EBB_HAVE_DISK_LIVE
 #define ebb_disk_is_live(gd)		disk_live(gd)

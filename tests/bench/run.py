@@ -23,7 +23,7 @@ NS_PER_INSTRUCTION = 2
 ROUNDS = 3
 DEPTHS = (1, 32)
 WRITES = "/ebb/build/tests/bench/writes"
-FIGURES = {"ebb untracked": ("F2", 120), "ebb tracked": ("F1", 350)}
+FIGURES = {"ebb untracked": ("F2", 120), "ebb tracked": ("F1", 350), "ebb with log": ("F1", 350)}
 
 # Metadata of peers is read back, which null_blk cannot do: it goes to a RAM disk.
 DEVICES = {
@@ -44,6 +44,9 @@ CANDIDATES = {
                       "{ebb} detach 1; rmmod ebb"),
     "ebb tracked": ("insmod {ko}; {ebb} attach {a} bench-a 1 >/dev/null", "{a}",
                     "{ebb} detach 1; rmmod ebb"),
+    # With a write-intent log, its regions hot.
+    "ebb with log": ("insmod {ko}; {ebb} attach {a} bench-a 1 {b} 0 8192 create >/dev/null; "
+                     "{ebb} mark-all 1", "{a}", "{ebb} detach 1; rmmod ebb"),
     "dm-linear": ("modprobe dm_mod; "
                   "echo 0 $(blockdev --getsz {a}) linear {a} 0 | dmsetup --noudevsync create t",
                   "/dev/dm-0", "dmsetup --noudevsync remove t"),

@@ -412,9 +412,9 @@ enum ebb_disk_attr {
 	EBB_DISK_A_LOG_WRITES,		/* u64, blocks of the log written */
 	EBB_DISK_A_LOG_HELD,		/* u64, writes that waited for the log */
 	EBB_DISK_A_LOG_HELD_NS_MAX,	/* u64 */
-	EBB_DISK_A_COOKIE,		/* EBB_COOKIE_LEN bytes, of the last confirmation; zeros: none */
-	EBB_DISK_A_BOOTS,		/* boot ids (EBB_UUID_LEN bytes each) of the map's last
-					 * sessions, this one last, at most EBB_BOOTS_MAX */
+	EBB_DISK_A_COOKIE,		/* EBB_COOKIE_LEN bytes, of the last confirmation */
+	/* ids (EBB_UUID_LEN bytes each) of the last boots that used the map, this one last */
+	EBB_DISK_A_BOOTS,
 	EBB_DISK_A_WITNESSES,		/* u32, number of witness blocks */
 	EBB_DISK_A_GATED,		/* u64, write bios ever held by a closed gate */
 
@@ -454,8 +454,8 @@ enum ebb_resync_reason {
 	EBB_RESYNC_GONE,		/* hot removed */
 	EBB_RESYNC_MAP_LOST,		/* no valid map in the area: lost or corrupted */
 	EBB_RESYNC_MAP_FOREIGN,		/* that of another disk: id or size differ */
-	EBB_RESYNC_MAP_STALE,		/* a witness differs: written without the module, or disk
-					 * or map are older than the other */
+	/* a witness differs: written without the module, or disk or map older than the other */
+	EBB_RESYNC_MAP_STALE,
 	EBB_RESYNC_MAP_FAILED,		/* the log could not be written */
 	EBB_RESYNC_DETACHED,		/* was detached, and attached again */
 	EBB_RESYNC_HIBERNATED,		/* the machine was hibernated: its image was not tracked */

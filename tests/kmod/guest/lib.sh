@@ -118,6 +118,13 @@ attach() { # attach DEV GROUP: prints the disk's number
     out=$(ebbtest attach "$1" "id-${1##*/}" "$2" 2>&1) || { echo "attach $1: $out" >&2; return 1; }
     echo "$out" | sed 's/.*"disk":{//' | field id
 }
+# attach_logged DEV GROUP MAPDEV SECTOR [create]: with a map area there
+attach_logged() {
+    local out
+    out=$(ebbtest attach "$1" "id-${1##*/}" "$2" "$3" "$4" "${AREA:-4096}" ${5:+"$5"} 2>&1) ||
+        { echo "attach $1: $out" >&2; return 1; }
+    echo "$out" | sed 's/.*"disk":{//' | field id
+}
 disk_get() { ebbtest get "$1" | sed 's/.*"disk":{//' | field "$2"; }
 image_of() { # path of the image device
     local dev

@@ -87,6 +87,19 @@ const std::map<int, Field>& disk_fields() {
         {EBB_DISK_A_WRITE_ERRORS, {"write_errors"}},
         {EBB_DISK_A_UNTRACKED_REQUESTS, {"untracked_requests"}},
         {EBB_DISK_A_GATED, {"gated"}},
+        {EBB_DISK_A_SUSPECT_BLOCKS, {"suspect_blocks"}},
+        {EBB_DISK_A_LOG_STATE, {"log_state"}},
+        {EBB_DISK_A_MAP_UUID, {"map_uuid", Shape::bytes}},
+        {EBB_DISK_A_RECOVERY, {"recovery"}},
+        {EBB_DISK_A_RECOVERED_BLOCKS, {"recovered_blocks"}},
+        {EBB_DISK_A_HOT_REGIONS, {"hot_regions"}},
+        {EBB_DISK_A_REGION_SECTORS, {"region_sectors"}},
+        {EBB_DISK_A_LOG_WRITES, {"log_writes"}},
+        {EBB_DISK_A_LOG_HELD, {"log_held"}},
+        {EBB_DISK_A_LOG_HELD_NS_MAX, {"log_held_ns_max"}},
+        {EBB_DISK_A_COOKIE, {"cookie", Shape::bytes}},
+        {EBB_DISK_A_BOOTS, {"boots", Shape::bytes}},
+        {EBB_DISK_A_WITNESSES, {"witnesses"}},
     };
     return fields;
 }
@@ -192,6 +205,17 @@ int on_ack(nl_msg*, void* argument) {
     return NL_STOP;
 }
 
+bool put_log(nl_msg* message, const LogArea& log) {
+    nlattr* nest = nla_nest_start(message, EBB_A_LOG);
+    return nest && nla_put_u64(message, EBB_LOG_A_DEV, log.dev) == 0 &&
+           nla_put_u64(message, EBB_LOG_A_SECTOR, log.sector) == 0 &&
+           nla_put_u64(message, EBB_LOG_A_SECTORS, log.sectors) == 0 &&
+           nla_put_u32(message, EBB_LOG_A_FLAGS, log.create ? EBB_LOG_F_CREATE : 0) == 0 &&
+           nla_put(message, EBB_LOG_A_BOOT_ID, static_cast<int>(log.boot_id.size()),
+                   log.boot_id.data()) == 0 &&
+           nla_nest_end(message, nest) == 0;
+}
+
 bool put(nl_msg* message, const Request& request) {
     bool ok = true;
     if (request.group) ok &= nla_put_u32(message, EBB_A_GROUP, request.group) == 0;
@@ -215,6 +239,12 @@ bool put(nl_msg* message, const Request& request) {
         ok &= nla_put(message, EBB_A_EXTENTS,
                       static_cast<int>(request.extents.size() * sizeof(ebb_extent)),
                       request.extents.data()) == 0;
+    if (request.log.dev) ok &= put_log(message, request.log);
+    if (!request.cookie.empty())
+        ok &= nla_put(message, EBB_A_COOKIE, static_cast<int>(request.cookie.size()),
+                      request.cookie.data()) == 0;
+    if (request.mark_flags)
+        ok &= nla_put_u32(message, EBB_A_MARK_FLAGS, request.mark_flags) == 0;
     return ok;
 }
 
@@ -376,6 +406,16 @@ const char* void_reason(std::uint64_t reason) {
 const char* pass_state(std::uint64_t state) {
     static const char* const names[] = {"draining", "ready", "void", "ended"};
     return state < std::size(names) ? names[state] : "unknown";
+}
+
+std::string boot_id() {
+    std::ifstream file("/proc/sys/kernel/random/boot_id");
+    std::string words, out;
+    std::getline(file, words);
+    std::erase(words, '-');
+    for (std::size_t i = 0; i + 1 < words.size(); i += 2)
+        out += static_cast<char>(std::stoi(words.substr(i, 2), nullptr, 16));
+    return out;
 }
 
 std::string device_path(std::uint64_t dev) {

@@ -39,6 +39,15 @@ struct Reply {
     std::uint8_t command = 0;
 };
 
+// Where a disk's map is; dev 0: none.
+struct LogArea {
+    std::uint64_t dev = 0;
+    std::uint64_t sector = 0;
+    std::uint64_t sectors = 0;
+    bool create = false;
+    std::string boot_id = {};
+};
+
 // What a command carries; zero and empty members are left out, but for those in `force`.
 struct Request {
     std::uint8_t command = 0;
@@ -54,6 +63,9 @@ struct Request {
     std::uint64_t gate = 0;
     std::int64_t deadline_ms = -1;
     std::vector<ebb_extent> extents = {};
+    LogArea log = {};
+    std::string cookie = {};
+    std::uint32_t mark_flags = 0;
 };
 
 class Client {
@@ -90,6 +102,8 @@ private:
 
 [[nodiscard]] const char* void_reason(std::uint64_t reason);
 [[nodiscard]] const char* pass_state(std::uint64_t state);
+// This boot's, 16 bytes.
+[[nodiscard]] std::string boot_id();
 // Path under /dev of a device number as EBB_A_DEV packs it; empty if it has none.
 [[nodiscard]] std::string device_path(std::uint64_t dev);
 // The same packing for a path; 0 if it is no block device.

@@ -2,9 +2,10 @@
 // ebbtest: the module's commands from a shell. Replies are JSON lines on standard output; a refusal
 // is "ERRNO-NAME: message" on standard error and exit status 1.
 //
-//   info | list | events MS | attach DEV ID GROUP | detach DISK | get DISK | mark-all DISK
-//   mark DISK SECTOR COUNT | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
-//   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP
+//   info | list | events MS | attach DEV ID GROUP [MAPDEV SECTOR SECTORS [create]] | detach DISK
+//   get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
+//   witness DISK [SECTOR COUNT]... | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
+//   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP [COOKIE]
 //   abandon GROUP | gate-close GROUP DEADLINE_MS | gate-open GROUP GATE
 //   script   reads such lines from standard input and runs them over one socket, so that a pass
 //            lives from one line to the next; "sleep MS" waits; after a failure it goes on and
@@ -43,6 +44,9 @@ bool disk_request(const std::vector<std::string>& w, Request& r) {
         r.dev = device_number(word(w, 1));
         r.stable_id = word(w, 2);
         r.group = small(w, 3);
+        if (w.size() > 4)
+            r.log = {device_number(w[4]), number(w, 5), number(w, 6), word(w, 7) == "create",
+                     boot_id()};
     } else if (name == "list") {
         r.command = EBB_CMD_DISK_GET;
         r.dump = true;
@@ -54,6 +58,12 @@ bool disk_request(const std::vector<std::string>& w, Request& r) {
         if (name == "mark") {
             r.command = EBB_CMD_DISK_MARK;
             r.extents = {{number(w, 2), small(w, 3), 0}};
+        }
+        if (name.starts_with("mark") && w.back() == "compare") r.mark_flags = EBB_MARK_F_COMPARE;
+        if (name == "witness") {
+            r.command = EBB_CMD_DISK_WITNESS;
+            for (std::size_t i = 2; i + 1 < w.size(); i += 2)
+                r.extents.push_back({number(w, i), small(w, i + 1), 0});
         }
     }
     return r.command != 0;
@@ -72,6 +82,10 @@ bool pass_request(const std::vector<std::string>& w, Request& r) {
                     : name == "confirm" ? EBB_CMD_EPOCH_CONFIRM
                                         : EBB_CMD_EPOCH_ABANDON;
         r.group = small(w, 1);
+        if (name == "confirm" && w.size() > 2) {
+            r.cookie = w[2];
+            r.cookie.resize(EBB_COOKIE_LEN);
+        }
     } else if (name == "map" || name == "release") {
         r.command = name == "map" ? EBB_CMD_PASS_MAP : EBB_CMD_PASS_RELEASE;
         r.pass = number(w, 1);

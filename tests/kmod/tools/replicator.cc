@@ -394,6 +394,8 @@ Outcome Replicator::cut() {
     }
     if (outcome != Outcome::closed) return outcome;
     apply(kept);
+    for (auto& disk : disks_)
+        if (fdatasync(disk->replica) != 0) return trouble("fdatasync", -errno);
     Request confirm{.command = EBB_CMD_EPOCH_CONFIRM, .group = group_};
     if (int error = client_.call(confirm)) return trouble("confirm", error);
     ++closed_;

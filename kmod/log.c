@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The write-intent log while the disk is tracked: see log.h. */
+#include <linux/bitmap.h>
+#include <linux/ktime.h>
+#include <linux/sched/mm.h>
+
+#include "compat/compat.h"
+#include "group.h"
+#include "log.h"
+
+struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, u32 index)
+{
+	struct ebb_format_id id = {
+		.kind = kind,
+		.index = index,
+		.uuid = kind == EBB_FORMAT_SUPER ? NULL : log->super.uuid,
+	};
+
+	return id;
+}
+
+/* ---- writing; under io ---- */
+
+void ebb_log_fail(struct ebb_log *log)
+{
+	if (ebb_log_failed(log))
+		return;
+	log->super.state = EBB_SUPER_FAILED;
+	WRITE_ONCE(log->state, EBB_LOG_FAILED);
+	/* Nothing is waited for any more. */
+	bitmap_fill(log->hot, log->nr_regions);
+	pr_warn("ebb: %s: the write-intent log could not be written\n", log->disk->name);
+	ebb_disk_flag(log->disk, EBB_RESYNC_MAP_FAILED);
+	queue_work(log->wq, &log->heat_work);
+}
+
+static int failed(struct ebb_log *log, int err)
+{
+	if (err)
+		ebb_log_fail(log);
+	return err;
+}
+
+int ebb_log_write_super(struct ebb_log *log)
+{
+	struct ebb_format_id id = ebb_log_id(log, EBB_FORMAT_SUPER, 0);
+	unsigned int slot = !log->super_newer;
+	int err;
+
+	lockdep_assert_held(&log->io);
+	if (ebb_store_is_stuck(&log->store))
+		return failed(log, -ETIMEDOUT);
+	log->super.reasons |= atomic_read(&log->disk->resync);
+	ebb_super_encode(&log->super, ebb_store_page(&log->store, 1));
+	ebb_format_encode(ebb_store_page(&log->store, 0), &id, ++log->seq,
+			  ebb_store_page(&log->store, 1));
+	ebb_store_write(&log->store, 0, slot, true);
+	err = ebb_store_wait(&log->store);
+	if (!err)
+		log->super_newer = slot;
+	return failed(log, err);
+}
+
+/* Starts writing a log block, by its payload in on_disk. */
+static void start_log_block(struct ebb_log *log, unsigned int io, u32 index)
+{
+	struct ebb_format_id id = ebb_log_id(log, EBB_FORMAT_LOG, index);
+	const char *payload = (const char *)log->on_disk + (size_t)index * EBB_FORMAT_PAYLOAD;
+
+	ebb_format_encode(ebb_store_page(&log->store, io), &id, ++log->seq, payload);
+	ebb_store_write(&log->store, io, ebb_log_block_of(index, !test_bit(index, log->newer)),
+			true);
+	log->writes++;
+}
+
+int ebb_log_write_due(struct ebb_log *log)
+{
+	u32 batch[EBB_STORE_IOS], index = 0;
+	unsigned int nr, i;
+	int err;
+
+	lockdep_assert_held(&log->io);
+	if (ebb_log_failed(log))
+		return -EIO;
+	for (;;) {
+		for (nr = 0; nr < EBB_STORE_IOS; nr++, index++) {
+			index = find_next_bit(log->due, log->super.log_blocks, index);
+			if (index >= log->super.log_blocks)
+				break;
+			batch[nr] = index;
+			start_log_block(log, nr, index);
+		}
+		if (!nr)
+			return 0;
+		err = ebb_store_wait(&log->store);
+		if (err)
+			return failed(log, err);
+		for (i = 0; i < nr; i++) {
+			change_bit(batch[i], log->newer);
+			clear_bit(batch[i], log->due);
+		}
+	}
+}
+
+void ebb_log_want(struct ebb_log *log, unsigned long first, unsigned long last)
+{
+	unsigned long r;
+
+	lockdep_assert_held(&log->io);
+	for (r = find_next_zero_bit(log->on_disk, last + 1, first); r <= last;
+	     r = find_next_zero_bit(log->on_disk, last + 1, r + 1)) {
+		__set_bit(r, log->on_disk);
+		__set_bit(r / EBB_FORMAT_REGIONS, log->due);
+	}
+}
+
+/* ---- holding ---- */
+
+bool ebb_log_all_hot(const struct ebb_log *log, u64 first, u64 last)
+{
+	unsigned long end = (last >> log->shift) + 1;
+
+	return find_next_zero_bit(log->hot, end, first >> log->shift) >= end;
+}
+
+void ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
+{
+	struct ebb_log *log = disk->log;
+	unsigned long flags;
+
+	w->held_at = ktime_get_ns();
+	spin_lock_irqsave(&log->lock, flags);
+	list_add_tail(&w->held, &log->waiting);
+	log->nr_held++;
+	spin_unlock_irqrestore(&log->lock, flags);
+	queue_work(log->wq, &log->heat_work);
+}
+
+static void set_hot(struct ebb_log *log, u64 first, u64 last)
+{
+	unsigned long r;
+
+	for (r = first >> log->shift; r <= last >> log->shift; r++)
+		if (!test_bit(r, log->hot))
+			set_bit(r, log->hot);
+}
+
+static void heat_all(struct ebb_log *log, struct list_head *writes)
+{
+	struct ebb_write *w;
+
+	mutex_lock(&log->io);
+	if (!ebb_log_failed(log)) {
+		list_for_each_entry(w, writes, held)
+			ebb_log_want(log, w->first >> log->shift, w->last >> log->shift);
+		if (!ebb_log_write_due(log))
+			list_for_each_entry(w, writes, held)
+				set_hot(log, w->first, w->last);
+	}
+	mutex_unlock(&log->io);
+}
+
+static void let_go(struct ebb_log *log, struct list_head *writes)
+{
+	struct ebb_disk *disk = log->disk;
+	struct ebb_write *w, *next;
+	u64 now = ktime_get_ns();
+	struct blk_plug plug;
+	bool held;
+
+	blk_start_plug(&plug);
+	list_for_each_entry_safe(w, next, writes, held) {
+		if (now - w->held_at > log->held_ns_max)
+			WRITE_ONCE(log->held_ns_max, now - w->held_at);
+		list_del(&w->held);
+		rcu_read_lock();
+		held = READ_ONCE(disk->look) && ebb_write_look_closer(disk, w);
+		rcu_read_unlock();
+		if (held)
+			continue;
+		/* Here it may wait; its sender was told long ago that it need not. */
+		w->bio->bi_opf &= ~REQ_NOWAIT;
+		submit_bio_noacct(w->bio);
+	}
+	blk_finish_plug(&plug);
+}
+
+static void heat_work(struct work_struct *work)
+{
+	struct ebb_log *log = container_of(work, struct ebb_log, heat_work);
+	unsigned int noio = memalloc_noio_save();
+	LIST_HEAD(go);
+
+	for (;;) {
+		spin_lock_irq(&log->lock);
+		list_splice_init(&log->waiting, &go);
+		spin_unlock_irq(&log->lock);
+		if (list_empty(&go))
+			break;
+		heat_all(log, &go);
+		let_go(log, &go);
+	}
+	memalloc_noio_restore(noio);
+}
+
+/* ---- the superblock, now and then ---- */
+
+static void note_work(struct work_struct *work)
+{
+	struct ebb_log *log = container_of(work, struct ebb_log, note_work);
+	unsigned int noio = memalloc_noio_save();
+
+	mutex_lock(&log->io);
+	if (!ebb_store_is_stuck(&log->store) && !READ_ONCE(log->closing))
+		ebb_log_write_super(log);
+	mutex_unlock(&log->io);
+	memalloc_noio_restore(noio);
+}
+
+void ebb_log_note_soon(struct ebb_log *log)
+{
+	queue_work(log->wq, &log->note_work);
+}
+
+/* I/O that took too long has come to its end: it may be possible to say that the log failed. */
+static void store_is_back(struct ebb_store *store)
+{
+	ebb_log_note_soon(container_of(store, struct ebb_log, store));
+}
+
+/* ---- commands; under ebb_mutex ---- */
+
+void ebb_log_heat(struct ebb_disk *disk, u64 first, u64 last)
+{
+	struct ebb_log *log = disk->log;
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!log)
+		return;
+	mutex_lock(&log->io);
+	if (!ebb_log_failed(log)) {
+		ebb_log_want(log, first >> log->shift, last >> log->shift);
+		if (!ebb_log_write_due(log))
+			set_hot(log, first, last);
+	}
+	mutex_unlock(&log->io);
+}
+
+void ebb_log_mark_all(struct ebb_disk *disk)
+{
+	struct ebb_log *log = disk->log;
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!log)
+		return;
+	mutex_lock(&log->io);
+	if (ebb_log_failed(log) && !ebb_store_is_stuck(&log->store)) {
+		WRITE_ONCE(log->state, EBB_LOG_ACTIVE);
+		log->sealed = false;
+		ebb_log_create(log, log->super.boots[log->super.nr_boots - 1]);
+	}
+	if (!ebb_log_failed(log)) {
+		/* Reasons go from the area after the log says the same. */
+		ebb_log_want(log, 0, log->nr_regions - 1);
+		if (!ebb_log_write_due(log)) {
+			bitmap_fill(log->hot, log->nr_regions);
+			atomic_andnot(1 << EBB_RESYNC_MAP_FAILED, &disk->resync);
+			log->super.reasons = 0;
+			ebb_log_write_super(log);
+		}
+	}
+	mutex_unlock(&log->io);
+}
+
+/* Drops the marks that regions had none since they were looked at: these blocks had. */
+static void forget_idle(struct ebb_log *log, const struct ebb_map *map)
+{
+	struct ebb_run run;
+	unsigned long r;
+	u64 block = 0;
+
+	while (ebb_map_next(map, block, &run)) {
+		block = run.block + run.nr;
+		for (r = run.block >> log->shift; r <= (block - 1) >> log->shift; r++)
+			__clear_bit(r, log->idle);
+		cond_resched();
+	}
+}
+
+void ebb_log_confirm(struct ebb_disk *disk, const void *cookie)
+{
+	struct ebb_log *log = disk->log;
+	unsigned long due;
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!log)
+		return;
+	if (cookie) {
+		mutex_lock(&log->io);
+		memcpy(log->super.cookie, cookie, EBB_COOKIE_LEN);
+		if (!ebb_store_is_stuck(&log->store))
+			ebb_log_write_super(log);
+		mutex_unlock(&log->io);
+	}
+	forget_idle(log, &disk->unconfirmed);
+	due = log->cooled_at + READ_ONCE(ebb_log_cool_s) * HZ;
+	if (time_after_eq(jiffies, due) && !log->closing && !ebb_log_failed(log) && !log->sealed) {
+		log->cooled_at = jiffies;
+		queue_work(system_unbound_wq, &log->cool_work);
+	}
+}
+
+/* ---- life ---- */
+
+u64 ebb_log_bytes(const struct ebb_log *log)
+{
+	if (!log)
+		return 0;
+	return sizeof(*log) + EBB_STORE_IOS * PAGE_SIZE +
+	       3 * (u64)log->super.log_blocks * EBB_FORMAT_PAYLOAD;
+}
+
+static int alloc_bitmaps(struct ebb_log *log)
+{
+	size_t regions = (size_t)log->super.log_blocks * EBB_FORMAT_PAYLOAD;
+	size_t blocks = BITS_TO_LONGS(log->super.log_blocks) * sizeof(long);
+
+	log->hot = kvzalloc(regions, GFP_KERNEL);
+	log->on_disk = kvzalloc(regions, GFP_KERNEL);
+	log->idle = kvzalloc(regions, GFP_KERNEL);
+	log->newer = kvzalloc(blocks, GFP_KERNEL);
+	log->due = kvzalloc(blocks, GFP_KERNEL);
+	return log->hot && log->on_disk && log->idle && log->newer && log->due ? 0 : -ENOMEM;
+}
+
+static int open_store(struct ebb_log *log, const struct ebb_log_options *options, const char **why)
+{
+	static char words[64];	/* under ebb_mutex; read when the answer is made */
+	struct ebb_format_geometry g;
+
+	ebb_format_geometry(log->disk->sectors, &g);
+	if (options->sectors < g.area_sectors) {
+		snprintf(words, sizeof(words), "the map area needs %llu sectors", g.area_sectors);
+		*why = words;
+		return -ENOSPC;
+	}
+	log->shift = ilog2(g.region_sectors / EBB_BLOCK_SECTORS);
+	log->nr_regions = g.regions;
+	log->super.disk_sectors = log->disk->sectors;
+	log->super.region_sectors = g.region_sectors;
+	log->super.log_blocks = g.log_blocks;
+	log->super.fine_blocks = g.fine_blocks;
+	return ebb_store_open(&log->store, options->dev, options->sector, g.area_sectors,
+			      log->disk->gd, store_is_back, why);
+}
+
+struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options *options,
+			    const char **why)
+{
+	struct ebb_log *log = kvzalloc(sizeof(*log), GFP_KERNEL);
+	int err;
+
+	if (!log)
+		return ERR_PTR(-ENOMEM);
+	log->disk = disk;
+	disk->log = log;
+	spin_lock_init(&log->lock);
+	INIT_LIST_HEAD(&log->waiting);
+	mutex_init(&log->io);
+	INIT_WORK(&log->heat_work, heat_work);
+	INIT_WORK(&log->note_work, note_work);
+	INIT_WORK(&log->cool_work, ebb_log_cool_work);
+	log->cooled_at = jiffies;
+	log->wq = alloc_workqueue("ebb_log/%s", EBB_WQ_FLAGS, 0, disk->name);
+	err = log->wq ? open_store(log, options, why) : -ENOMEM;
+	if (!err)
+		err = alloc_bitmaps(log);
+	if (!err)
+		return log;
+	ebb_log_free(disk);
+	return ERR_PTR(err);
+}
+
+void ebb_log_free(struct ebb_disk *disk)
+{
+	struct ebb_log *log = disk->log;
+
+	if (!log)
+		return;
+	flush_work(&log->heat_work);
+	ebb_store_settle(&log->store);
+	flush_work(&log->note_work);
+	ebb_store_close(&log->store);
+	if (log->wq)
+		destroy_workqueue(log->wq);
+	disk->log = NULL;
+	kvfree(log->hot);
+	kvfree(log->on_disk);
+	kvfree(log->idle);
+	kvfree(log->newer);
+	kvfree(log->due);
+	kvfree(log);
+}
+
+static void say_state(struct ebb_log *log, u32 state)
+{
+	mutex_lock(&log->io);
+	if (!ebb_log_failed(log) || state == EBB_SUPER_DETACHED)
+		log->super.state = state;
+	if (!ebb_store_is_stuck(&log->store))
+		ebb_log_write_super(log);
+	mutex_unlock(&log->io);
+}
+
+void ebb_log_detach(struct ebb_disk *disk)
+{
+	lockdep_assert_held(&ebb_mutex);
+	if (!disk->log)
+		return;
+	disk->log->closing = true;
+	say_state(disk->log, EBB_SUPER_DETACHED);
+}
+
+void ebb_log_resume(struct ebb_disk *disk)
+{
+	lockdep_assert_held(&ebb_mutex);
+	if (!disk->log)
+		return;
+	disk->log->closing = false;
+	say_state(disk->log, EBB_SUPER_ACTIVE);
+}
+
+void ebb_log_stop(struct ebb_disk *disk)
+{
+	struct ebb_log *log = disk->log;
+
+	if (!log)
+		return;
+	cancel_work_sync(&log->cool_work);
+	if (!ebb_log_failed(log))
+		return;
+	/* What was stuck is over some day; then the area can be told. */
+	ebb_store_settle(&log->store);
+	say_state(log, EBB_SUPER_DETACHED);
+}

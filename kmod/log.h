@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The write-intent log of a disk. Its regions are hot or cold: a write to a hot one passes; one
+ * to a cold one waits until a worker has durably noted the region as hot. A set bit in any map of
+ * the disk means that its region is hot, or that a write waits to make it so:
+ *
+ *	a write marks its blocks, fences, and looks whether the region is hot;
+ *	who makes a region cold clears the bit, fences, and looks for marks.
+ *
+ * One of them sees the other.
+ */
+#ifndef _EBB_LOG_H
+#define _EBB_LOG_H
+
+#include <linux/mutex.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+
+#include "disk.h"
+#include "log_format.h"
+#include "log_store.h"
+#include "write.h"
+
+struct ebb_log {
+	struct ebb_disk		*disk;
+	unsigned int		shift;		/* blocks of a region */
+	unsigned long		nr_regions;
+	unsigned long		*hot;
+	u32			state;		/* enum ebb_log_state */
+
+	/* writes that wait for their region to be hot; guarded by lock */
+	spinlock_t		lock;
+	struct list_head	waiting;	/* struct ebb_write */
+	u64			nr_held;
+	u64			held_ns_max;
+	struct workqueue_struct	*wq;
+	struct work_struct	heat_work;
+	struct work_struct	note_work;	/* the superblock is to be written */
+
+	/* what is in the area; guarded by io */
+	struct mutex		io;
+	struct ebb_store	store;
+	struct ebb_super	super;
+	u64			seq;
+	unsigned long		*on_disk;	/* regions; hot ones and some that no longer are */
+	unsigned long		*newer;		/* by log block: the slot that is the newer one */
+	unsigned long		*due;		/* log blocks that are to be written */
+	unsigned int		super_newer;
+	bool			sealed;
+	u64			writes;
+
+	/* guarded by ebb_mutex */
+	unsigned long		*idle;		/* regions without a mark when last looked at */
+	unsigned long		cooled_at;	/* jiffies */
+	bool			closing;
+	struct work_struct	cool_work;
+	u32			recovery;	/* enum ebb_recovery */
+	u64			recovered;
+};
+
+/* What attach is told of the area. */
+struct ebb_log_options {
+	dev_t	dev;
+	u64	sector;
+	u64	sectors;
+	bool	create;
+	u8	boot_id[EBB_UUID_LEN];
+};
+
+/* ---- writes: any context ---- */
+
+bool ebb_log_all_hot(const struct ebb_log *log, u64 first, u64 last);
+
+static __always_inline bool ebb_log_is_hot(const struct ebb_disk *disk, const unsigned long *hot,
+					   u64 first, u64 last)
+{
+	unsigned long region = first >> disk->region_shift;
+
+	if (unlikely(region != last >> disk->region_shift))
+		return ebb_log_all_hot(disk->log, first, last);
+	return test_bit(region, hot);
+}
+
+/* Takes the write until its regions are hot. */
+void ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w);
+
+/* The superblock is to be written soon: a reason, or the state, has changed. */
+void ebb_log_note_soon(struct ebb_log *log);
+
+/* ---- the rest: under ebb_mutex, may sleep; no log is fine ---- */
+
+/* Before the disk is published: finds out what is known of it, and sets its maps and reasons. */
+int ebb_log_attach(struct ebb_disk *disk, const struct ebb_log_options *options, const char **why);
+/* Tracking is about to end. */
+void ebb_log_detach(struct ebb_disk *disk);
+/* ... or goes on after all. */
+void ebb_log_resume(struct ebb_disk *disk);
+/* No write of the disk is under way any more; not under ebb_mutex. */
+void ebb_log_stop(struct ebb_disk *disk);
+void ebb_log_free(struct ebb_disk *disk);
+
+/* Blocks are about to be marked by other means than a write. */
+void ebb_log_heat(struct ebb_disk *disk, u64 first, u64 last);
+/* All blocks are marked and reasons dropped: the area is made anew if it had failed. */
+void ebb_log_mark_all(struct ebb_disk *disk);
+/* The epoch is closed; before the unconfirmed map is dropped. */
+void ebb_log_confirm(struct ebb_disk *disk, const void *cookie);
+int ebb_log_witness(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr);
+
+u64 ebb_log_bytes(const struct ebb_log *log);
+
+int ebb_log_init(void);
+void ebb_log_exit(void);
+
+/* ---- between the files of the log ---- */
+
+struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, u32 index);
+/* Under io. Each gives the log up if it fails. */
+int ebb_log_write_super(struct ebb_log *log);
+int ebb_log_write_due(struct ebb_log *log);
+void ebb_log_fail(struct ebb_log *log);
+/* Notes regions as to be on disk. */
+void ebb_log_want(struct ebb_log *log, unsigned long first, unsigned long last);
+
+static inline u64 ebb_log_block_of(u32 log_block, unsigned int slot)
+{
+	return 2 + 2 * (u64)log_block + slot;
+}
+
+static inline bool ebb_log_failed(const struct ebb_log *log)
+{
+	return READ_ONCE(log->state) == EBB_LOG_FAILED;
+}
+
+struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options *options,
+			    const char **why);
+/* Writes an empty map with a new UUID; under io. */
+int ebb_log_create(struct ebb_log *log, const u8 *boot_id);
+
+bool ebb_log_region_is_marked(struct ebb_log *log, unsigned long region);
+void ebb_log_cool_work(struct work_struct *work);
+
+/* The checksum of a block of the tracked disk. */
+int ebb_log_block_crc(struct ebb_disk *disk, u64 block, u32 *crc);
+
+#endif
