@@ -33,11 +33,17 @@ class PowerCutDisk:
         PowerCutDisk._number += 1
         name = os.path.join(folder, f"cut{PowerCutDisk._number}")
         self.image, self.socket, self._control = image, name + ".nbd", name + ".ctl"
+        self._plugin = plugin
+        self.open()
+
+    def open(self):
+        """Serves the image (again, after close())."""
         for path in (self.socket, self._control):
             if os.path.exists(path):
                 os.unlink(path)
         self._server = subprocess.Popen(
-            ["nbdkit", "-f", "-U", self.socket, plugin, f"file={image}", f"control={self._control}"],
+            ["nbdkit", "-f", "-U", self.socket, self._plugin, f"file={self.image}",
+             f"control={self._control}"],
             stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
         end = time.monotonic() + 30
         while not (os.path.exists(self.socket) and os.path.exists(self._control)):

@@ -1,0 +1,389 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the durable map over several boots of a machine whose disks lose what was not flushed.
+
+    tests/kmod/restarts.py [--kernel 6.1] [--only NAME]... [--check] [--ko PATH] [--tag TAG]
+
+Each story boots the machine, attaches disks with map areas, lets something happen to it (an
+orderly reboot, a power cut at chance or at a chosen write), and demands of the next attach what
+include/uapi/linux/ebb.h and docs/map-format.md say: the replica, brought up to date by what was
+recovered alone, must equal the disk byte by byte; or the gap must have its name.
+"""
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
+sys.path.insert(0, os.path.join(TOP, "tests/vm/lib"))
+from powercut import PowerCutDisk  # noqa: E402
+from vm import GuestError, Lab, LabError, tool  # noqa: E402
+
+REASONS = {"NEW": 0, "UNTRACKED_WRITE": 1, "RESIZED": 6, "MAP_LOST": 8, "MAP_FOREIGN": 9,
+           "MAP_STALE": 10, "MAP_FAILED": 11, "DETACHED": 12, "HIBERNATED": 13}
+CLEAN, CRASH = 1, 2
+MIB = 1 << 20
+REGION = 256  # blocks
+
+
+class Failure(Exception):
+    """What a story found wrong."""
+
+
+class Machine:
+    """A machine with two disks to track, one for maps, and a folder of the host for replicas."""
+
+    def __init__(self, lab, options):
+        self.options = options
+        slow = options.kernel == "debug"
+        self.out = os.path.join(lab.folder, "out")
+        os.makedirs(self.out)
+        self.vm = lab.vm("m", kernel=options.kernel, mem=3072 if slow else 768, smp=2, out=self.out,
+                         append="pci=noacpi" if slow else "", timeout=3000)
+        self.prefix = (f"export KO=/ebb/{options.ko} SLOW={int(slow)}; "
+                       ". /ebb/tests/kmod/guest/restart.sh; ")
+        self.disks, self.images = {}, {}
+        for name, size in (("data0", 64), ("data1", 64), ("map0", 16)):
+            self.images[name] = lab.image(name + ".raw", f"{size}M")
+            self.disks[name] = PowerCutDisk(self.images[name], lab.sockets)
+            self.vm.disk("nbd:" + self.disks[name].socket, "virtio", serial=name)
+        self.seed = options.seed
+        self.vm.start()
+
+    def run(self, command, timeout=240):
+        """A command in the guest, with the words of guest/restart.sh; what it prints."""
+        try:
+            return self.vm.run(f"exec bash -c '{self.prefix}{command}'", timeout).output
+        except GuestError as error:
+            raise Failure(f"{command}\n{error}") from None
+
+    def lose(self, how="tear"):
+        """What the disks' caches held is lost, in part."""
+        for disk in self.disks.values():
+            self.seed += 1
+            disk.cut(how, self.seed)
+
+    def power_cut(self, how="tear"):
+        self.vm.power_cut()
+        self.lose(how)
+        self.vm.start()
+
+    def reboot(self):
+        """An orderly one; what is still in the caches after it is lost all the same."""
+        self.vm.guest.spawn("sync; busybox poweroff -f")
+        self.vm.wait(120)
+        self.lose()
+        self.vm.start()
+
+    def disk(self, number=1):
+        """What the module says of a disk."""
+        return json.loads(self.run(f"ebbtest get {number}"))["disk"]
+
+    def demand(self, number=1, **wanted):
+        disk = self.disk(number)
+        for key, want in wanted.items():
+            if isinstance(want, list):
+                want = sum(1 << REASONS[name] for name in want)
+            if disk[key] != want:
+                raise Failure(f"disk {number}: {key} is {disk[key]}, should be {want}: {disk}")
+        return disk
+
+    def edit(self, name, offset, data):
+        """Changes a disk's image behind everybody's back; the machine must be off."""
+        with open(self.images[name], "r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    def replicate_first(self, more=""):
+        """Brings everything over, until all is confirmed and cold."""
+        self.run(f"ebbtest mark-all 1; replicate --initial --cuts 1 {more}")
+        self.run('wait_for 20 all_cold || fail "regions do not go cold"')
+
+    def catch_up(self):
+        """The replica gets what was recovered, and equals the disk then."""
+        return json.loads(self.run("replicate --cuts 1 --compare").splitlines()[-1])["blocks"]
+
+
+# ---- the stories ----
+
+def crash(m):
+    """Power fails at chance under writers and a replicator: hot regions travel, nothing is lost."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    rng = random.Random(m.seed)
+    for turn in range(4):
+        first = rng.randrange(0, 12000)
+        m.run(f'writing data0 {first}+1500; replicating --interval 200; wait_for 60 closed {turn + 1}')
+        time.sleep(rng.random())
+        m.power_cut()
+        m.run("load; attach data0 d0 map0 0")
+        disk = m.demand(recovery=CRASH, resync_reasons=[], log_state=1)
+        if disk["recovered_blocks"] != disk["hot_regions"] * REGION:
+            raise Failure(f"not whole regions: {disk}")
+        # The writer's regions, and those of the turn before that had not gone cold.
+        if not 1 <= disk["hot_regions"] <= 20:
+            raise Failure(f"{disk['hot_regions']} regions were hot")
+        if disk["suspect_blocks"] != disk["recovered_blocks"]:
+            raise Failure(f"recovered, and not suspect: {disk}")
+        m.catch_up()
+        m.run('wait_for 20 all_cold || fail "regions do not go cold"')
+
+
+def crash_armed(m):
+    """Power fails at chosen writes and flushes of the map device and of the disk."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    for turn, (disk, kind, count) in enumerate([("map0", "write", 1), ("map0", "write", 2),
+                                                ("data0", "write", 1), ("data0", "write", 9),
+                                                ("map0", "write", 5), ("data0", "flush", 1)]):
+        m.disks[disk].arm(kind, count, m.vm.process.pid)
+        try:
+            m.run(f"replicating --interval 300; for i in $(seq 0 40); do write $(dev data0) "
+                  f"$(((i * 7 + {turn}) % 60 * 256)) 3; sync -d $(dev data0); sleep 0.1; done")
+        except Failure:
+            pass
+        m.vm.process.wait(120)
+        m.vm.power_cut()
+        m.lose()
+        m.vm.start()
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(recovery=CRASH, resync_reasons=[])
+        m.catch_up()
+        m.run('wait_for 20 all_cold || fail "regions do not go cold"')
+
+
+def clean(m):
+    """An orderly reboot: exactly the dirty blocks; cookie, boots and witnesses stay."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    m.run("write $(dev data0) 1000 7; write $(dev data0) 9000 300; sync; "
+          "ebbtest confirm 1 cookie-of-7; ebbtest witness 1 0 64 80000 8")
+    before = m.demand(dirty_blocks=307, witnesses=9)
+    m.reboot()
+    m.run("load; attach data0 d0 map0 0")
+    after = m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=307, recovered_blocks=307,
+                     suspect_blocks=0, witnesses=9, map_uuid=before["map_uuid"],
+                     cookie=before["cookie"])
+    if not after["boots"].startswith(before["boots"]) or len(after["boots"]) != 64:
+        raise Failure(f"boots: {before['boots']}, {after['boots']}")
+    if m.catch_up() != 307:
+        raise Failure("more than what was dirty has travelled")
+    # Twice: a seal follows a seal, with nothing dirty.
+    m.run("ebbtest confirm 1")
+    m.reboot()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=0)
+    m.run("write $(dev data0) 5000 2")
+    # A power cut after a seal that was used: all of the region, and not what the seal said.
+    m.power_cut("drop")
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=CRASH, resync_reasons=[], recovered_blocks=REGION, hot_regions=1)
+    m.catch_up()
+
+
+def writes_after_seal(m):
+    """Writers go on while the machine goes down, after the map was sealed."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    logged = 0
+    for turn in range(3):
+        m.run(f"writing data0 {1000 + turn * 3000}+2500")
+        time.sleep(1)
+        m.reboot()
+        m.run("load; attach data0 d0 map0 0")
+        disk = m.demand(recovery=CLEAN, resync_reasons=[])
+        logged += disk["suspect_blocks"]
+        m.catch_up()
+    print(f"    {logged} blocks by writes after the seal")
+    if not logged:
+        raise Failure("no write came after the seal")
+
+
+def corrupt(m):
+    """A map lost, or corrupted in any part, is never taken for one."""
+    # Zeros everywhere; a bit of a superblock, of a log block's newer slot, of the fine map.
+    places = [("all", 0, b"\0" * 65536), ("superblock", 900, b"\xff"), ("other superblock", 5000, b"\xff"),
+              ("log block", 8192 + 700, b"\xff"), ("its other slot", 12288 + 3000, b"\xff"),
+              ("fine map", 16384 + 600, b"\xff"), ("magic", 0, b"x")]
+    m.run("load; attach data0 d0 map0 0 create")
+    for what, offset, data in places:
+        m.replicate_first()
+        m.run("write $(dev data0) 4711 100; sync")
+        m.vm.guest.spawn("sync; busybox poweroff -f")
+        m.vm.wait(120)
+        m.lose()
+        m.disks["map0"].close()
+        m.edit("map0", offset, data)
+        m.disks["map0"].open()
+        m.vm.start()
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(recovery=0, resync_reasons=["MAP_LOST"])
+        print(f"    {what}: lost")
+
+
+def foreign(m):
+    """The map of another disk, or of this one when it had another size."""
+    m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1")
+    m.reboot()
+    m.run("load; attach data1 d1 map0 0")
+    m.demand(recovery=0, resync_reasons=["MAP_FOREIGN"])
+    m.run("ebbtest mark-all 1; write $(dev data1) 77 1")
+    m.power_cut()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=0, resync_reasons=["MAP_FOREIGN"])
+
+
+def stale(m):
+    """A disk that was written without the module, or is an older copy, after a clean stop and a crash."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    for turn, stop in enumerate((m.reboot, m.power_cut, m.power_cut)):
+        # Witnesses are known at once in cold regions, and by cooling in others.
+        m.run("ebbtest witness 1 0 8 65536 16; write $(dev data0) 8192 1; sync; "
+              "replicate --cuts 1 >/dev/null; wait_for 20 all_cold || fail cold; "
+              "[ $(get 1 resync_reasons) = 0 ] || fail reasons")
+        if turn == 2:
+            stop()
+            m.run("load; attach data0 d0 map0 0")
+            m.demand(recovery=CRASH, resync_reasons=[])
+            continue
+        # Behind the module's back: by a kernel without it.
+        stop()
+        m.run("write $(dev data0) 8193 1; sync")
+        m.vm.power_off()
+        m.vm.start()
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(recovery=0, resync_reasons=["MAP_STALE"])
+        m.replicate_first()
+
+
+def late(m):
+    """The disk was written to in this boot before it was attached."""
+    m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1")
+    m.reboot()
+    m.run("write $(dev data0) 100 1; load; attach data0 d0 map0 0")
+    m.demand(recovery=0, resync_reasons=["UNTRACKED_WRITE"])
+    # Reading alone does no harm.
+    m.run("ebbtest mark-all 1")
+    m.reboot()
+    m.run("dd if=$(dev data0) of=/dev/null bs=1M count=8 2>/dev/null; load; attach data0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[])
+
+
+def reasons_stay(m):
+    """A reason that was there before a restart is there after it, until everything is marked."""
+    m.run("load; attach data0 d0 map0 0 create")
+    for stop in (m.power_cut, m.reboot):
+        stop()
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(resync_reasons=["NEW"])
+    m.run("ebbtest mark-all 1 compare")
+    m.demand(resync_reasons=[], suspect_blocks=16384)
+    m.power_cut()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(resync_reasons=[], dirty_blocks=16384, suspect_blocks=16384, recovery=CRASH)
+    m.reboot()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(resync_reasons=[], dirty_blocks=16384, suspect_blocks=16384, recovery=CLEAN)
+
+
+def detached(m):
+    """Detaching and unloading are declared gaps, in the same boot and in the next."""
+    m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1; ebbtest detach 1; rmmod ebb; "
+          "load; attach data0 d0 map0 0")
+    m.demand(resync_reasons=["DETACHED"])
+    m.run("ebbtest mark-all 1; ebbtest detach 1; write $(dev data0) 3 1")
+    m.power_cut()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(resync_reasons=["DETACHED"])
+
+
+def same_disk(m):
+    """The map on a partition of the tracked disk: not tracked, zeros in the replica."""
+    m.run("printf \"2048,100000\\n102048,16384\\n\" | sfdisk -q $(dev data0); blockdev --rereadpt "
+          "$(dev data0); wait_for 9 test -b $(dev data0-2)")
+    m.vm.power_off()
+    m.vm.start()
+    m.run("load; attach data0 d0 data0-2 0 create")
+    m.replicate_first()
+    m.run("write $(dev data0-1) 6000 5; sync")
+    for turn in range(2):
+        m.run(f"writing data0-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2")
+        m.power_cut()
+        m.run("load; attach data0 d0 data0-2 0")
+        disk = m.demand(recovery=CRASH, resync_reasons=[], untracked_requests=0)
+        if not 1 <= disk["hot_regions"] <= 20:
+            raise Failure(f"{disk['hot_regions']} regions were hot")
+        m.run("replicate --cuts 1; cmp -n $((102048 * 512)) /out/replica1.img $(dev data0) || fail differs; "
+              "cmp -n $((4096 * 512)) -i $((102048 * 512)):0 /out/replica1.img /dev/zero || fail \"not void\"; "
+              "wait_for 20 all_cold || fail cold")
+    m.reboot()
+    m.run("load; attach data0 d0 data0-2 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=0)
+
+
+def two_disks(m):
+    """Two disks with their maps on one device, in one group."""
+    m.run("load; attach data0 d0 map0 0 create; attach data1 d1 map0 8192 create; "
+          "! ebbtest attach $(dev data1) d1 1 $(dev map0) 2048 4096 create 2>/dev/null")
+    m.run("ebbtest mark-all 1; ebbtest mark-all 2; IDS=\"1 2\" replicate --initial --cuts 1; "
+          "cold() { all_cold 1 && all_cold 2; }; wait_for 20 cold || fail cold")
+    m.run("IDS=\"1 2\" replicating --interval 200; writing data0 100+800; writing data1 9000+900; "
+          "wait_for 60 closed 3")
+    m.power_cut()
+    m.run("load; attach data1 d1 map0 8192; attach data0 d0 map0 0")
+    m.demand(1, stable_id="d1", recovery=CRASH, resync_reasons=[])
+    m.demand(2, stable_id="d0", recovery=CRASH, resync_reasons=[])
+    os.rename(f"{m.out}/replica1.img", f"{m.out}/swap")
+    os.rename(f"{m.out}/replica2.img", f"{m.out}/replica1.img")
+    os.rename(f"{m.out}/swap", f"{m.out}/replica2.img")
+    m.run("IDS=\"1 2\" replicate --cuts 1 --compare")
+
+
+STORIES = [crash, crash_armed, clean, writes_after_seal, corrupt, foreign, stale, late, reasons_stay,
+           detached, same_disk, two_disks]
+CHECK = [crash, clean, stale, same_disk]
+
+
+def tell(story, options):
+    """True if it went as it should."""
+    begun = time.monotonic()
+    words = ""
+    try:
+        with Lab(f"restarts-{options.kernel}-{options.tag}{story.__name__}") as lab:
+            story(Machine(lab, options))
+    except (Failure, LabError, GuestError, OSError, subprocess.TimeoutExpired) as error:
+        words = str(error)
+    print(f"{options.kernel} {story.__name__:20} {'failed' if words else 'passed'} "
+          f"{time.monotonic() - begun:6.1f} s", flush=True)
+    if words:
+        print("    " + "\n    ".join(words.splitlines()[-40:]), flush=True)
+    return not words
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--kernel", default="6.1")
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--check", action="store_true", help="the share of make check alone")
+    parser.add_argument("--ko", help="a module built already (path in the tree)")
+    parser.add_argument("--tag", default="", help="keeps folders of runs apart")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    if not options.ko:
+        out = f"build/kmod/{options.kernel}"
+        tool("kmod.sh", options.kernel, os.path.join(TOP, "kmod"), os.path.join(TOP, out))
+        options.ko = out + "/ebb.ko"
+    stories = [s for s in (CHECK if options.check else STORIES)
+               if not options.only or s.__name__ in options.only]
+    passed = sum(tell(story, options) for story in stories)
+    print(f"{passed} passed, {len(stories) - passed} failed")
+    return 0 if passed == len(stories) and passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
