@@ -21,6 +21,7 @@ using Stream = asio::ssl::stream<tcp::socket>;
 namespace {
 
 constexpr auto handshake_limit = std::chrono::seconds(15);
+constexpr auto accept_pause = std::chrono::milliseconds(100);
 // For what is queued when a connection is closed to go out, and for the peer to take it.
 constexpr auto linger_limit = std::chrono::seconds(3);
 constexpr std::size_t read_bytes = 256 << 10;
@@ -393,13 +394,21 @@ void TlsAcceptor::drop() {
     }
 }
 
+// Out of descriptors, most likely: the one that waits would be found again at once, and again.
+void TlsAcceptor::accept_later() {
+    auto timer = std::make_shared<asio::steady_timer>(loop_.context(), accept_pause);
+    timer->async_wait([this, timer, handler = handler_](const auto& code) {
+        if (!code && *handler) accept();
+    });
+}
+
 void TlsAcceptor::accept() {
     auto connection = std::make_shared<TlsConnection>(loop_, context_);
     acceptor_.async_accept(connection->socket(), [this, connection, &loop = loop_,
                                                   handler = handler_](const auto& code) {
         if (!*handler || code == asio::error::operation_aborted) return;
+        if (code) return accept_later();
         accept();
-        if (code) return;
         auto timer = guard(loop, connection);
         connection->stream().async_handshake(
             asio::ssl::stream_base::server, [this, connection, timer, handler](const auto& failed) {

@@ -91,6 +91,7 @@ public:
 private:
     TlsAcceptor(EventLoop& loop, TlsContext context, Handler handler);
     void accept();
+    void accept_later();
 
     EventLoop& loop_;
     TlsContext context_;

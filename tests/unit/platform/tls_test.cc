@@ -2,7 +2,12 @@
 // Connections over real sockets on the loopback interface.
 #include "platform/tls.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -113,6 +118,47 @@ TEST_F(Tls, AFrameHandlerMayClose) {
     for (std::uint64_t i = 0; i < 3; ++i) client_->send(frame(i, 100));
     ASSERT_TRUE(loop_.run_until([&] { return closed; }, patience));
     EXPECT_EQ(frames, 1);
+}
+
+// No descriptor can be had while it lives, but those that were left.
+class NoDescriptors {
+public:
+    NoDescriptors() {
+        (void)::getrlimit(RLIMIT_NOFILE, &before_);
+        const int next = ::dup(STDERR_FILENO);
+        (void)::close(next);
+        auto limit = before_;
+        limit.rlim_cur = static_cast<rlim_t>(next);
+        (void)::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    ~NoDescriptors() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
+    NoDescriptors(const NoDescriptors&) = delete;
+    NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+private:
+    rlimit before_{};
+};
+
+TEST_F(Tls, OutOfDescriptorsItWaitsAndDoesNotSpin) {
+    ASSERT_TRUE(client_ && server_);
+    const int waiting = ::socket(AF_INET, SOCK_STREAM, 0);
+    ASSERT_GE(waiting, 0);
+    sockaddr_in place{};
+    place.sin_family = AF_INET;
+    place.sin_port = htons(acceptor_->port());
+    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    {
+        const NoDescriptors none;
+        ASSERT_EQ(::connect(waiting, reinterpret_cast<sockaddr*>(&place), sizeof(place)), 0);
+        // What is ready runs out at some time.
+        int ran = 0;
+        while (ran < 1000 && loop_.context().poll_one() != 0) ++ran;
+        EXPECT_LT(ran, 1000);
+    }
+    (void)::close(waiting);
+    server_.reset();
+    connector_->connect([](const auto&) {});
+    EXPECT_TRUE(loop_.run_until([&] { return server_ != nullptr; }, patience));
 }
 
 }  // namespace
