@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <system_error>
 
 namespace ebb::service {
 
@@ -107,15 +108,27 @@ Result<api::Json> ControllerJobs::begin(const Order& order, Steps steps) {
         return std::unexpected(ok.error());
     ++next_id_;
     prune();
-    auto& job = add(document);
-    job.thread_ = std::thread([this, &job, steps = std::move(steps)] { run(job, steps); });
+    if (auto ok = start(add(document), std::move(steps)); !ok) return std::unexpected(ok.error());
     return document;
 }
 
 void ControllerJobs::resume(const api::Json& document, Steps steps) {
     const std::lock_guard lock(mutex_);
-    auto& job = add(document);
-    job.thread_ = std::thread([this, &job, steps = std::move(steps)] { run(job, steps); });
+    (void)start(add(document), std::move(steps));  // the job says why, where it did not
+}
+
+// With the mutex.
+Status ControllerJobs::start(Job& job, Steps steps) {
+    try {
+        job.thread_ = std::thread([this, &job, steps = std::move(steps)] { run(job, steps); });
+        return {};
+    } catch (const std::system_error& error) {
+        const Status status =
+            fail(ErrorCode::no_memory, "no thread for the job: " + error.code().message(),
+                 "See the limits of ebbd (systemctl show -p TasksMax), and try again");
+        end(job, status);
+        return status;
+    }
 }
 
 ControllerJobs::Job& ControllerJobs::add(const api::Json& document) {
@@ -127,10 +140,16 @@ ControllerJobs::Job& ControllerJobs::add(const api::Json& document) {
 
 void ControllerJobs::run(Job& job, const Steps& steps) {
     const Status status = steps(job);
-    const std::lock_guard end(mutex_);
-    job.ended_ = true;
+    const std::lock_guard lock(mutex_);
     // Stopped by the controller's own end: it stays "running", and the next start decides.
-    if (!status && stopping_ && !job.cancelled_) return;
+    if (!status && stopping_ && !job.cancelled_)
+        job.ended_ = true;
+    else
+        end(job, status);
+}
+
+void ControllerJobs::end(Job& job, const Status& status) {
+    job.ended_ = true;
     auto& document = job.document_;
     document["state"] = status ? "done" : "failed";
     if (!status && status.error().code == ErrorCode::cancelled) document["state"] = "cancelled";
@@ -171,7 +190,7 @@ void ControllerJobs::reap() {
             ++it;
             continue;
         }
-        it->thread_.join();
+        if (it->thread_.joinable()) it->thread_.join();
         it = jobs_.erase(it);
     }
 }

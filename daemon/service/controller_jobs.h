@@ -82,7 +82,10 @@ public:
 
 private:
     Job& add(const api::Json& document);
+    // Where it fails, the job has ended by that error.
+    Status start(Job& job, Steps steps);
     void run(Job& job, const Steps& steps);
+    void end(Job& job, const Status& status);
     void reap();
     void prune();
     Status idle_locked(const std::string& machine);
