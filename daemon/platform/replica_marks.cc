@@ -78,8 +78,9 @@ template <class Unwanted>
 Status ReplicaMarks::remove_if(const Unwanted& unwanted) const {
     std::error_code error;
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(folder_, error)) {
-        if (unwanted(protection_of(entry.path()))) names.push_back(entry.path());
+    auto entry = std::filesystem::directory_iterator(folder_, error);
+    for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        if (unwanted(protection_of(entry->path()))) names.push_back(entry->path());
     }
     Status status;
     for (const auto& name : names) {
