@@ -210,6 +210,13 @@ class Pair:
         self.target.run(MOUNT % self.values)
         return lost
 
+    def replicating(self):
+        """Waits for it; account() of that moment."""
+        self.until("a source that replicates",
+                   lambda: self.source_status()["state"] == "replicating" and
+                   self.source_status()["closed_epoch"])
+        return self.account()
+
     # -- what is seen --------------------------------------------------------------------------
     def source_status(self):
         return self.control.machine("source")["status"]["source"]["protections"][0]
@@ -310,6 +317,16 @@ class Pair:
         tally.check(f"{what}: no new reason for a full resync",
                     status["resync_required"] in ([], self.first_reasons), status["resync_required"])
         return job["value"]["epoch"]
+
+    def check_found(self, tally, what, before, lost=""):
+        """What a target whose daemon is dead was left with, and that all goes on from it."""
+        point = self.check_point(tally, what, self.source_status()["closed_epoch"])
+        self.taken_back += point["rolled_back_bytes"]
+        self.start_daemon(self.target)
+        epoch = self.check_goes_on(tally, what, before)
+        tally.check(f"{what}: epochs go on", epoch > point["epoch"], f"{epoch}, {point}")
+        tally.say(f"{what}: {lost}{point['rolled_back_bytes']} bytes taken back to epoch "
+                  f"{point['epoch']}; epoch {epoch} has followed")
 
     def check_equal(self, tally):
         """At the end: the load stops, a last cut, and all disks are the same, byte by byte."""

@@ -5,7 +5,7 @@ and again, with extents on the way and in the middle of closes; the network is g
 import sys
 
 from replication import PORT, test
-from replication_kill_test import REPLICA0, replicating, when_written
+from replication_kill_test import REPLICA0, when_written
 
 # As soon as that much has been sent, each time anew.
 AGAIN_AND_AGAIN = """
@@ -45,14 +45,14 @@ def cut_in_the_initial_sync(pair, tally):
 
 
 def by_the_source(pair, tally):
-    before = replicating(pair)
+    before = pair.replicating()
     pair.source.run(AGAIN_AND_AGAIN % PORT, 300)
     goes_on("connection cut by the source, six times, extents on the way", pair, tally, before)
 
 
 def by_the_target(pair, tally):
     """While it closes."""
-    before = replicating(pair)
+    before = pair.replicating()
     name = pair.target.run(f"basename $(realpath /dev/disk/by-id/wwn-0x{pair.target_id(REPLICA0)[4:]})")
     pair.target.run("number() { read -r a b c d e f n rest </sys/block/%s/stat; }; number; first=$n; "
                     "while [ $((n - first)) -lt 64 ]; do number; done; "
@@ -63,7 +63,7 @@ def by_the_target(pair, tally):
 def without_network(pair, tally):
     """Nothing gets through, the target's daemon dies in the middle of what it can still do."""
     what = "network gone"
-    before = replicating(pair)
+    before = pair.replicating()
     known = pair.source_status()["closed_epoch"]
     pair.source.run("ip link set eth0 down; "
                     f"ss -K -t state established '( sport = :{PORT} or dport = :{PORT} )'")
@@ -78,7 +78,7 @@ def without_network(pair, tally):
 def with_a_kill(pair, tally):
     """Cut, and the target dies as it takes up the close again."""
     what = "connection cut, then the target killed in a close"
-    before = replicating(pair)
+    before = pair.replicating()
     known = pair.source_status()["closed_epoch"]
     cut(pair.source)
     when_written(pair, REPLICA0, 128)

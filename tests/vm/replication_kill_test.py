@@ -33,56 +33,38 @@ def when_sent(pair, size):
     pair.source.poll("! pidof ebbd")
 
 
-def at_once(vm):
-    vm.run("kill -9 $(pidof ebbd)")
-    vm.poll("! pidof ebbd")
-
-
 def in_the_initial_sync(pair, tally):
     """Neither side begins again where nothing was lost, and it ends."""
     pair.load()
     pair.begin_protect()
     pair.until("a third of the initial sync", lambda: pair.source_status()["bytes_done"] > 40 << 20)
-    at_once(pair.target)
+    pair.kill_daemon(pair.target)
     tally.say("initial sync: the target's daemon was killed")
     pair.start_daemon(pair.target)
     pair.until("more of the initial sync", lambda: pair.source_status()["state"] == "initial-sync" and
                pair.source_status()["bytes_done"] > 60 << 20)
-    at_once(pair.source)
+    pair.kill_daemon(pair.source)
     tally.say("initial sync: the source's daemon was killed")
     pair.start_daemon(pair.source)
     pair.until_protected()
     tally.say("protected; initial sync is done")
 
 
-def replicating(pair):
-    pair.until("a source that replicates",
-               lambda: pair.source_status()["state"] == "replicating" and
-               pair.source_status()["closed_epoch"])
-    return pair.account()
-
-
 def kill_target(what, disk, sectors, pair, tally):
-    before = replicating(pair)
+    before = pair.replicating()
     if sectors:
         when_written(pair, disk, sectors)
     else:
-        at_once(pair.target)
-    point = pair.check_point(tally, what, pair.source_status()["closed_epoch"])
-    pair.taken_back += point["rolled_back_bytes"]
-    pair.start_daemon(pair.target)
-    epoch = pair.check_goes_on(tally, what, before)
-    tally.check(f"{what}: epochs go on", epoch > point["epoch"], f"{epoch}, {point}")
-    tally.say(f"{what}: {point['rolled_back_bytes']} bytes taken back to epoch {point['epoch']}; epoch "
-              f"{epoch} has followed")
+        pair.kill_daemon(pair.target)
+    pair.check_found(tally, what, before)
 
 
 def kill_source(what, size, pair, tally):
-    before = replicating(pair)
+    before = pair.replicating()
     if size:
         when_sent(pair, size)
     else:
-        at_once(pair.source)
+        pair.kill_daemon(pair.source)
     pair.start_daemon(pair.source)
     epoch = pair.check_goes_on(tally, what, before)
     tally.say(f"{what}: epoch {epoch} has followed")
@@ -91,10 +73,10 @@ def kill_source(what, size, pair, tally):
 def kill_both(pair, tally):
     """The source's while the target closes, and then the target's."""
     what = "both daemons killed"
-    before = replicating(pair)
+    before = pair.replicating()
     known = pair.source_status()["closed_epoch"]
     when_sent(pair, 100_000)
-    at_once(pair.target)
+    pair.kill_daemon(pair.target)
     point = pair.check_point(tally, what, known)
     pair.start_daemon(pair.source)
     pair.start_daemon(pair.target)

@@ -23,19 +23,11 @@ MOMENTS = [
 
 def fail_power(moment, pair, tally):
     what, disk, kind, count, how = moment
-    pair.until("a source that replicates",
-               lambda: pair.source_status()["state"] == "replicating")
-    before = pair.account()
+    before = pair.replicating()
     pair.disks[disk].arm(kind, count, pair.target.process.pid)
     pair.target.process.wait(300)
     lost = pair.power_cut(seed=MOMENTS.index(moment) + 1, how=how)
-    point = pair.check_point(tally, what, pair.source_status()["closed_epoch"])
-    pair.taken_back += point["rolled_back_bytes"]
-    pair.start_daemon(pair.target)
-    epoch = pair.check_goes_on(tally, what, before)
-    tally.check(f"{what}: epochs go on", epoch > point["epoch"], f"{epoch}, {point}")
-    tally.say(f"{what}: {lost} sectors lost, {point['rolled_back_bytes']} bytes taken back to epoch "
-              f"{point['epoch']}; epoch {epoch} has followed")
+    pair.check_found(tally, what, before, f"{lost} sectors lost, ")
 
 
 def in_the_initial_sync(pair, tally):

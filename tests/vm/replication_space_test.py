@@ -5,7 +5,6 @@ replication is paused and says so; the newest point stays, and with space again 
 import sys
 
 from replication import test
-from replication_kill_test import replicating
 
 LEFT = 20 << 20  # far below the daemon's reserve
 
@@ -20,7 +19,7 @@ def error_of(status):
 
 def full(pair, tally):
     what = "retention volume full"
-    replicating(pair)
+    pair.replicating()
     pair.until("several points", lambda: len(points(pair)) >= 3)
     before = pair.account()
     pair.target.run("a=$(df --output=avail -B1 /mnt/retention | tail -1); "
