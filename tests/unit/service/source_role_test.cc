@@ -2,26 +2,15 @@
 // The source's role on a machine made of files, with a module that comes and goes.
 #include "service/source_role.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <thread>
 
-#include "unit/platform/machine_of_files.h"
-#include "unit/service/identities.h"
+#include "unit/service/role_test.h"
 
 namespace ebb::service {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr Duration patience = std::chrono::seconds(60);
-constexpr Duration soon = std::chrono::milliseconds(20);
-constexpr Duration never = std::chrono::hours(24);
-constexpr const char* id = "00000000-0000-4000-8000-000000000001";
-constexpr const char* other = "00000000-0000-4000-8000-000000000002";
-constexpr std::uint64_t size = 4 << 20;
 
 // Attached disks of which nothing can be had.
 class IdleTracker final : public platform::DiskTracker {
@@ -72,12 +61,9 @@ private:
     platform::EventLoop& loop_;
 };
 
-class SourceRoleTest : public testing::Test, protected platform::MachineOfFiles {
+class SourceRoleTest : public RoleTest<SourceRole, &api::ExchangeRequest::source> {
 protected:
-    SourceRoleTest() : identities_(top_ / "tls") {
-        config_.name = "source";
-        config_.folder = identities_.folder("source");
-        config_.state = top_ / "state";
+    SourceRoleTest() : RoleTest("source") {
         disk("sda", "8:0", "naa.s", lsi, size);
         surroundings_.paths = host_.paths;
         surroundings_.attach = [this, test = std::this_thread::get_id()](
@@ -98,18 +84,8 @@ protected:
     ~SourceRoleTest() override { role_.reset(); }
 
     void start(Duration retry = never) {
-        role_.reset();
         surroundings_.retry = retry;
-        auto role = SourceRole::start(loop_, config_, nullptr, surroundings_);
-        ASSERT_TRUE(role) << role.error().message;
-        role_ = std::move(*role);
-    }
-    Result<api::Json> run(const std::string& kind, const api::Json& args) {
-        std::optional<Result<api::Json>> answer;
-        role_->run({1, kind, args}, [&](Result<api::Json> value) { answer = std::move(value); });
-        if (!loop_.run_until([&] { return answer.has_value(); }, patience))
-            return fail(ErrorCode::timeout, "no answer to " + kind);
-        return std::move(*answer);
+        start_with(surroundings_);
     }
     Result<api::Json> protect(std::uint64_t session = 1, const char* protection = id) {
         const api::SourceProtectArgs args{
@@ -118,26 +94,6 @@ protected:
     }
     Result<api::Json> fence(std::uint64_t session, const char* protection = id) {
         return run(api::command::source_fence, api::encode(api::FenceArgs{protection, session}));
-    }
-    std::optional<api::SourceProtection> status(const char* protection = id) {
-        api::ExchangeRequest request;
-        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
-        for (const auto& p : request.source->protections) {
-            if (p.id == protection) return p;
-        }
-        return {};
-    }
-    // Empty: it is not listed, or never in error.
-    std::string error() {
-        std::string code;
-        (void)loop_.run_until(
-            [&] {
-                const auto p = status();
-                code = p && p->error ? p->error->code : "";
-                return !p || p->state == api::SourceState::error;
-            },
-            patience);
-        return code;
     }
     std::string kept() {
         auto text = platform::read_file(config_.state + "/source.json");
@@ -151,15 +107,11 @@ protected:
         attached_ = 0;
     }
 
-    platform::EventLoop loop_;
-    Config config_;
-    Identities identities_;
     SourceSurroundings surroundings_;
     std::atomic<bool> loaded_ = true;
     std::atomic<std::size_t> attached_ = 0;
     std::atomic<unsigned> attached_on_the_loop_ = 0;
     std::atomic<unsigned> groups_detached_ = 0;
-    std::unique_ptr<SourceRole> role_;
 };
 
 TEST_F(SourceRoleTest, AModuleThatIsLoadedLateIsTakenUpByItself) {

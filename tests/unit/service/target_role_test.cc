@@ -2,16 +2,9 @@
 // The target's role on a machine made of files, with sources on the loopback interface.
 #include "service/target_role.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <atomic>
-#include <thread>
-
 #include "format/message.h"
 #include "service/uuid_text.h"
-#include "unit/platform/machine_of_files.h"
-#include "unit/service/identities.h"
+#include "unit/service/role_test.h"
 
 namespace ebb::service {
 namespace {
@@ -19,18 +12,9 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-constexpr Duration patience = std::chrono::seconds(60);
-constexpr Duration soon = std::chrono::milliseconds(20);
-constexpr Duration never = std::chrono::hours(24);
-constexpr const char* id = "00000000-0000-4000-8000-000000000001";
-constexpr std::uint64_t size = 4 << 20;
-
-class TargetRoleTest : public testing::Test, protected platform::MachineOfFiles {
+class TargetRoleTest : public RoleTest<TargetRole, &api::ExchangeRequest::target> {
 protected:
-    TargetRoleTest() : identities_(top_ / "tls") {
-        config_.name = "target";
-        config_.folder = identities_.folder("target");
-        config_.state = top_ / "state";
+    TargetRoleTest() : RoleTest("target") {
         config_.target.retention = retention();
         config_.target.address = "127.0.0.1";
         config_.target.port = 0;
@@ -38,10 +22,6 @@ protected:
         disk("sdb", "8:16", "naa.b");
         disk("sdc", "8:32", "naa.c", lsi, size);
         mount_retention();
-    }
-    ~TargetRoleTest() override {
-        connections_.clear();
-        role_.reset();
     }
 
     std::string retention() const { return top_ / "retention"; }
@@ -62,20 +42,7 @@ protected:
         return {host_, platform::ReplicaMarks(marks(), host_.paths), retry};
     }
     std::string marks() const { return top_ / "marks"; }
-    void start(Duration retry = never) {
-        role_.reset();
-        auto role = TargetRole::start(loop_, config_, nullptr, surroundings(retry));
-        ASSERT_TRUE(role) << role.error().message;
-        role_ = std::move(*role);
-    }
-
-    Result<api::Json> run(const std::string& kind, const api::Json& args) {
-        std::optional<Result<api::Json>> answer;
-        role_->run({1, kind, args}, [&](Result<api::Json> value) { answer = std::move(value); });
-        if (!loop_.run_until([&] { return answer.has_value(); }, patience))
-            return fail(ErrorCode::timeout, "no answer to " + kind);
-        return std::move(*answer);
-    }
+    void start(Duration retry = never) { start_with(surroundings(retry)); }
     static api::TargetPrepareArgs args() {
         return {id, "shop", 1, "source", {}, false, {{0, "naa.s", "naa.c", size}}};
     }
@@ -89,25 +56,6 @@ protected:
                    api::encode(api::TargetFailoverArgs{id, 2, "latest"}));
     }
 
-    std::optional<api::TargetProtection> status() {
-        api::ExchangeRequest request;
-        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
-        for (const auto& p : request.target->protections) {
-            if (p.id == id) return p;
-        }
-        return {};
-    }
-    std::string error() {
-        std::string code;
-        (void)loop_.run_until(
-            [&] {
-                const auto p = status();
-                code = p && p->error ? p->error->code : "";
-                return !p || p->state == api::TargetState::error;
-            },
-            patience);
-        return code;
-    }
     bool becomes(api::TargetState state) {
         return loop_.run_until(
             [&] {
@@ -124,12 +72,12 @@ protected:
     }
 
     std::shared_ptr<env::Connection> connect(const std::string& name = "source") {
-        api::ExchangeRequest request;
-        if (!loop_.run_until([&] { return role_->fill(request); }, patience)) return {};
+        const auto part = told();
+        if (!part) return {};
         auto tls = platform::make_tls_context(Identities::of(identities_.folder(name)),
                                               platform::TlsSide::client);
-        platform::TlsConnector connector(loop_, *tls, "127.0.0.1",
-                                         request.target->data_address.port, "target");
+        platform::TlsConnector connector(loop_, *tls, "127.0.0.1", part->data_address.port,
+                                         "target");
         std::shared_ptr<env::Connection> made;
         connector.connect([&](auto result) {
             if (result) made = std::move(*result);
@@ -174,10 +122,6 @@ protected:
         ASSERT_TRUE(format::decode_epoch_closed(frames_.back()));
     }
 
-    platform::EventLoop loop_;
-    Config config_;
-    Identities identities_;
-    std::unique_ptr<TargetRole> role_;
     std::vector<std::shared_ptr<env::Connection>> connections_;
     std::vector<env::Frame> frames_;
     std::string words_;
