@@ -10,13 +10,10 @@ namespace ebb::ctl {
 namespace {
 
 using api::Json;
+using api::text;
 
 // What in_use_by holds where a protection has the disk.
 constexpr std::size_t uuid_size = 36;
-
-std::string text(const Json& object, const char* key) {
-    return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
-}
 
 std::uint64_t number(const Json& object, const char* key) {
     return object.contains(key) && object[key].is_number() ? object[key].get<std::uint64_t>() : 0;

@@ -108,4 +108,9 @@ void Decoder::read(const Json& json, const std::string& where, Json& value) {
     value = json;
 }
 
+std::string text(const Json& object, const char* key) {
+    const auto found = object.find(key);
+    return found != object.end() && found->is_string() ? found->get<std::string>() : std::string{};
+}
+
 }  // namespace ebb::api

@@ -36,6 +36,8 @@ inline constexpr std::size_t max_items = 16 * 1024;
 [[nodiscard]] Result<Json> parse(std::string_view text);
 // Never fails: bytes that are not UTF-8 are replaced.
 [[nodiscard]] std::string dump(const Json& value);
+// The text of that key; empty where there is none.
+[[nodiscard]] std::string text(const Json& object, const char* key);
 
 template <class E>
 struct EnumNames;  // static constexpr std::pair<E, std::string_view> names[]

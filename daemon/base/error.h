@@ -65,4 +65,10 @@ using Status = Result<void>;
         Error{code, std::move(message), std::move(remedy), std::move(detail_code)});
 }
 
+// A precondition that is not met: one of several reasons, that are told all at once.
+[[nodiscard]] inline Error refusal(std::string detail_code, std::string message,
+                                   std::string remedy) {
+    return Error{ErrorCode::refused, std::move(message), std::move(remedy), std::move(detail_code)};
+}
+
 }  // namespace ebb

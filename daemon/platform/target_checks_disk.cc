@@ -12,10 +12,6 @@ constexpr std::uint32_t vendor_lsi = 0x1000;
 constexpr std::uint32_t vendor_vmware = 0x15ad;
 constexpr std::uint32_t device_pvscsi = 0x07c0;
 
-Error reason(const char* code, std::string sentence, std::string remedy) {
-    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
-}
-
 std::string hex4(std::uint32_t number) {
     static const char* digits = "0123456789abcdef";
     std::string text;
@@ -73,20 +69,20 @@ private:
         disk.stable_id = normal_id(device.wwid);
         if (disk.stable_id.empty()) {
             disk.reasons.push_back(
-                reason("E_DISK_NO_ID", device.name + " reports no stable id",
-                       "Set disk.EnableUUID=TRUE in the master target's configuration (a wwn, "
-                       "under QEMU), and restart it"));
+                refusal("E_DISK_NO_ID", device.name + " reports no stable id",
+                        "Set disk.EnableUUID=TRUE in the master target's configuration (a wwn, "
+                        "under QEMU), and restart it"));
         }
         check_controller(device, disk);
         check_use(device, disk);
         if (device.size == 0) {
-            disk.reasons.push_back(reason("E_DISK_ZERO_CAPACITY",
-                                          device.name + " has a capacity of zero",
-                                          "Attach a disk of the source disk's size"));
+            disk.reasons.push_back(refusal("E_DISK_ZERO_CAPACITY",
+                                           device.name + " has a capacity of zero",
+                                           "Attach a disk of the source disk's size"));
         }
         if (device.read_only) {
-            disk.reasons.push_back(reason("E_DISK_READ_ONLY", device.name + " is read-only",
-                                          "Attach it with write access"));
+            disk.reasons.push_back(refusal("E_DISK_READ_ONLY", device.name + " is read-only",
+                                           "Attach it with write access"));
         }
         return disk;
     }
@@ -96,8 +92,8 @@ private:
             "Attach the disk to an LSI Logic controller (parallel or SAS) of the master target";
         const auto pci = table_.pci_of(device);
         if (!pci) {
-            disk.reasons.push_back(reason("E_DISK_NO_CONTROLLER",
-                                          device.name + " hangs off no PCI controller", remedy));
+            disk.reasons.push_back(refusal("E_DISK_NO_CONTROLLER",
+                                           device.name + " hangs off no PCI controller", remedy));
             return;
         }
         disk.pci = hex4(pci->vendor) + ":" + hex4(pci->device);
@@ -105,15 +101,15 @@ private:
         if (is_lsi(*pci)) return;
         if (pci->vendor == vendor_vmware && pci->device == device_pvscsi) {
             disk.reasons.push_back(
-                reason("E_DISK_PVSCSI",
-                       device.name + " hangs off a paravirtual SCSI controller (" + disk.pci + ")",
-                       remedy));
+                refusal("E_DISK_PVSCSI",
+                        device.name + " hangs off a paravirtual SCSI controller (" + disk.pci + ")",
+                        remedy));
         } else {
-            disk.reasons.push_back(reason("E_DISK_CONTROLLER",
-                                          device.name +
-                                              " hangs off a controller that is not LSI Logic's (" +
-                                              disk.pci + ", " + disk.controller + ")",
-                                          remedy));
+            disk.reasons.push_back(refusal("E_DISK_CONTROLLER",
+                                           device.name +
+                                               " hangs off a controller that is not LSI Logic's (" +
+                                               disk.pci + ", " + disk.controller + ")",
+                                           remedy));
         }
     }
 
@@ -126,14 +122,14 @@ private:
                                 : nullptr;
         if (under != nullptr && table_.disks_under(under->name).contains(device.name)) {
             disk.reasons.push_back(
-                reason("E_DISK_HOLDS_RETENTION",
-                       device.name + " holds the retention volume " + rules_.retention_path,
-                       "Choose a disk of its own for the replica"));
+                refusal("E_DISK_HOLDS_RETENTION",
+                        device.name + " holds the retention volume " + rules_.retention_path,
+                        "Choose a disk of its own for the replica"));
             return;
         }
-        disk.reasons.push_back(reason("E_DISK_IN_USE",
-                                      device.name + " is in use: " + disk.in_use_by,
-                                      "Unmount or dissolve what is on it, or choose another disk"));
+        disk.reasons.push_back(
+            refusal("E_DISK_IN_USE", device.name + " is in use: " + disk.in_use_by,
+                    "Unmount or dissolve what is on it, or choose another disk"));
     }
 
     std::string use_of(const BlockDevice& disk) const {
@@ -160,10 +156,10 @@ private:
             for (const auto& other : disks) {
                 if (&other == &disk || disk.stable_id.empty() || other.stable_id != disk.stable_id)
                     continue;
-                disk.reasons.push_back(
-                    reason("E_DISK_DUPLICATE_ID",
-                           disk.name + " and " + other.name + " have the same id " + disk.stable_id,
-                           "Give each disk an id of its own, or detach the copy"));
+                disk.reasons.push_back(refusal(
+                    "E_DISK_DUPLICATE_ID",
+                    disk.name + " and " + other.name + " have the same id " + disk.stable_id,
+                    "Give each disk an id of its own, or detach the copy"));
                 break;
             }
         }
@@ -179,11 +175,11 @@ private:
                     --room;
                     continue;
                 }
-                disk.reasons.push_back(reason("E_DISK_TOO_MANY",
-                                              disk.name + " is beyond the " +
-                                                  std::to_string(max_target_disks) +
-                                                  " disks of a master target",
-                                              "Use a further master target"));
+                disk.reasons.push_back(refusal("E_DISK_TOO_MANY",
+                                               disk.name + " is beyond the " +
+                                                   std::to_string(max_target_disks) +
+                                                   " disks of a master target",
+                                               "Use a further master target"));
             }
         }
     }
@@ -198,9 +194,9 @@ void check_content(const DiskDemand& demand, DiskVerdict& verdict) {
     auto content = device_content(verdict.disk.node);
     if (!content) {
         verdict.reasons.push_back(
-            reason("E_DISK_UNREADABLE", content.error().message, "Repair or replace the disk"));
+            refusal("E_DISK_UNREADABLE", content.error().message, "Repair or replace the disk"));
     } else if (!content->empty()) {
-        verdict.reasons.push_back(reason(
+        verdict.reasons.push_back(refusal(
             "E_DISK_HOLDS_DATA", verdict.disk.name + " holds data that is not Ebb's: " + *content,
             "Choose an empty disk, or allow it to be overwritten (--overwrite)"));
     }
@@ -232,10 +228,10 @@ Result<DiskVerdict> check_target_disk(const TargetHost& host, const DiskRules& r
     DiskVerdict verdict{.disk = *found, .reasons = found->reasons};
     if (found->size < demand.size) {
         verdict.reasons.push_back(
-            reason("E_DISK_TOO_SMALL",
-                   found->name + " has " + std::to_string(found->size) +
-                       " bytes, the source's disk " + std::to_string(demand.size),
-                   "Enlarge it, or choose a disk at least as large as the source's"));
+            refusal("E_DISK_TOO_SMALL",
+                    found->name + " has " + std::to_string(found->size) +
+                        " bytes, the source's disk " + std::to_string(demand.size),
+                    "Enlarge it, or choose a disk at least as large as the source's"));
     }
     if (!lister.owned(*found) && found->in_use_by.empty()) check_content(demand, verdict);
     return verdict;

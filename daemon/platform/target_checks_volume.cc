@@ -37,10 +37,6 @@ bool is_member(const std::string& type) {
            type == "mpath_member" || type == "bcache" || type == "drbd" || type == "zfs_member";
 }
 
-Error reason(const char* code, std::string sentence, std::string remedy) {
-    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
-}
-
 std::string use_code(ReservedPath::Use use) {
     switch (use) {
         case ReservedPath::Use::install: return "E_RETENTION_INSTALL_VOLUME";
@@ -83,9 +79,9 @@ public:
 
     static RetentionVolume missing(const std::string& path) {
         RetentionVolume volume{.path = path, .device = {}, .fs = {}, .reasons = {}};
-        volume.reasons.push_back(reason("E_RETENTION_NOT_MOUNTED",
-                                        path + " is not a mounted volume",
-                                        "Mount a volume of its own there, with xfs or ext4 on it"));
+        volume.reasons.push_back(
+            refusal("E_RETENTION_NOT_MOUNTED", path + " is not a mounted volume",
+                    "Mount a volume of its own there, with xfs or ext4 on it"));
         return volume;
     }
 
@@ -111,18 +107,18 @@ private:
     static void check_kind(const Mount& mount, const BlockDevice* device, RetentionVolume& volume) {
         auto& reasons = volume.reasons;
         if (is_fat(mount.type)) {
-            reasons.push_back(reason("E_RETENTION_FAT",
-                                     mount.point + " is a FAT volume (" + mount.type + ")",
-                                     "Format a volume with xfs or ext4 for retention"));
+            reasons.push_back(refusal("E_RETENTION_FAT",
+                                      mount.point + " is a FAT volume (" + mount.type + ")",
+                                      "Format a volume with xfs or ext4 for retention"));
         } else if (is_network(mount.type)) {
             reasons.push_back(
-                reason("E_RETENTION_NETWORK",
-                       mount.point + " is on a network or shared by the host (" + mount.type + ")",
-                       "Use a volume on a disk of this machine"));
+                refusal("E_RETENTION_NETWORK",
+                        mount.point + " is on a network or shared by the host (" + mount.type + ")",
+                        "Use a volume on a disk of this machine"));
         } else if (device == nullptr) {
-            reasons.push_back(reason("E_RETENTION_NO_DISK",
-                                     mount.point + " is on no disk (" + mount.type + ")",
-                                     "Mount a volume on a disk of this machine there"));
+            reasons.push_back(refusal("E_RETENTION_NO_DISK",
+                                      mount.point + " is on no disk (" + mount.type + ")",
+                                      "Mount a volume on a disk of this machine there"));
         }
     }
 
@@ -130,26 +126,26 @@ private:
         auto& reasons = volume.reasons;
         const bool read_only = mount.read_only || (device != nullptr && device->read_only);
         if (read_only) {
-            reasons.push_back(reason("E_RETENTION_READ_ONLY", mount.point + " is read-only",
-                                     "Mount it read-write, or choose another volume"));
+            reasons.push_back(refusal("E_RETENTION_READ_ONLY", mount.point + " is read-only",
+                                      "Mount it read-write, or choose another volume"));
         }
         auto usage = host_.usage(mount.point);
         if (!usage) {
-            reasons.push_back(reason("E_RETENTION_UNREADABLE", usage.error().message,
-                                     "Repair the volume, or choose another one"));
+            reasons.push_back(refusal("E_RETENTION_UNREADABLE", usage.error().message,
+                                      "Repair the volume, or choose another one"));
             return;
         }
         volume.size = usage->size;
         volume.available = usage->available;
         if (usage->size == 0) {
-            reasons.push_back(reason("E_RETENTION_ZERO_CAPACITY",
-                                     mount.point + " has a capacity of zero",
-                                     "Choose a volume with room for the recovery points"));
+            reasons.push_back(refusal("E_RETENTION_ZERO_CAPACITY",
+                                      mount.point + " has a capacity of zero",
+                                      "Choose a volume with room for the recovery points"));
         }
         if (!usage->writable && !read_only) {
-            reasons.push_back(reason("E_RETENTION_NOT_WRITABLE",
-                                     mount.point + " cannot be written to by this service",
-                                     "Give the service's user write permission to it"));
+            reasons.push_back(refusal("E_RETENTION_NOT_WRITABLE",
+                                      mount.point + " cannot be written to by this service",
+                                      "Give the service's user write permission to it"));
         }
     }
 
@@ -163,17 +159,17 @@ private:
         const std::string remedy = "Use a volume that serves nothing else";
         if (same_volume(mount, "/")) {
             reasons.push_back(
-                reason("E_RETENTION_ROOT", mount.point + " is the root file system", remedy));
+                refusal("E_RETENTION_ROOT", mount.point + " is the root file system", remedy));
         }
         for (const char* boot : {"/boot", "/boot/efi", "/efi"}) {
             const auto* other = table_.mount_of(boot);
             if (other == nullptr || other->point != boot || other->number != mount.number) continue;
-            reasons.push_back(reason("E_RETENTION_BOOT",
-                                     mount.point + " is the boot volume (" + boot + ")", remedy));
+            reasons.push_back(refusal("E_RETENTION_BOOT",
+                                      mount.point + " is the boot volume (" + boot + ")", remedy));
         }
         for (const auto& reserved : rules_.reserved) {
             if (!same_volume(mount, reserved.path)) continue;
-            reasons.push_back(reason(
+            reasons.push_back(refusal(
                 use_code(reserved.use).c_str(),
                 mount.point + " " + use_word(reserved.use) + " (" + reserved.path + ")", remedy));
         }
@@ -186,9 +182,9 @@ private:
             const auto* disk = table_.find(name);
             if (disk->wwid.empty() || !targets.contains(normal_id(disk->wwid))) continue;
             volume.reasons.push_back(
-                reason("E_RETENTION_TARGET_DISK",
-                       volume.path + " is on the target disk " + name + " (" + disk->wwid + ")",
-                       "Use a volume on a disk that is no replication target"));
+                refusal("E_RETENTION_TARGET_DISK",
+                        volume.path + " is on the target disk " + name + " (" + disk->wwid + ")",
+                        "Use a volume on a disk that is no replication target"));
         }
     }
 
@@ -218,8 +214,8 @@ private:
         volume.size = device.size;
         refuse_unmounted(type, swap, volume);
         if (device.read_only) {
-            volume.reasons.push_back(reason("E_RETENTION_READ_ONLY", volume.path + " is read-only",
-                                            "Choose another volume"));
+            volume.reasons.push_back(refusal("E_RETENTION_READ_ONLY", volume.path + " is read-only",
+                                             "Choose another volume"));
         }
         check_disks(device, volume);
         return volume;
@@ -228,22 +224,22 @@ private:
     static void refuse_unmounted(const std::string& type, bool active, RetentionVolume& volume) {
         auto& reasons = volume.reasons;
         if (type == "swap") {
-            reasons.push_back(reason("E_RETENTION_SWAP",
-                                     volume.path + (active ? " is swap in use" : " is swap space"),
-                                     "Use a volume that serves nothing else"));
+            reasons.push_back(refusal("E_RETENTION_SWAP",
+                                      volume.path + (active ? " is swap in use" : " is swap space"),
+                                      "Use a volume that serves nothing else"));
         } else if (is_locked(type)) {
-            reasons.push_back(reason("E_RETENTION_LOCKED",
-                                     volume.path + " is locked (" + type + ")",
-                                     "Unlock and mount it, or choose another volume"));
+            reasons.push_back(refusal("E_RETENTION_LOCKED",
+                                      volume.path + " is locked (" + type + ")",
+                                      "Unlock and mount it, or choose another volume"));
         } else {
             if (is_fat(type)) {
-                reasons.push_back(reason("E_RETENTION_FAT",
-                                         volume.path + " is a FAT volume (" + type + ")",
-                                         "Format a volume with xfs or ext4 for retention"));
+                reasons.push_back(refusal("E_RETENTION_FAT",
+                                          volume.path + " is a FAT volume (" + type + ")",
+                                          "Format a volume with xfs or ext4 for retention"));
             }
-            reasons.push_back(reason("E_RETENTION_NOT_MOUNTED",
-                                     volume.path + " (" + type + ") is not mounted",
-                                     "Mount it, at best at /mnt/retention"));
+            reasons.push_back(refusal("E_RETENTION_NOT_MOUNTED",
+                                      volume.path + " (" + type + ") is not mounted",
+                                      "Mount it, at best at /mnt/retention"));
         }
     }
 

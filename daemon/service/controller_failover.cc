@@ -12,6 +12,7 @@ namespace ebb::service {
 
 namespace {
 
+using api::text;
 using provider::PowerState;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
@@ -22,17 +23,9 @@ constexpr milliseconds shutdown_patience{20'000};
 constexpr milliseconds off_patience{60'000};
 constexpr milliseconds look_again{200};
 
-Error reason(const char* code, std::string sentence, std::string remedy) {
-    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
-}
-
-std::string text(const api::Json& object, const char* key) {
-    return object.value(key, std::string{});
-}
-
 Error no_provider() {
-    return reason("E_NO_PROVIDER", "the controller has no hypervisor to ask",
-                  "Name the machines in its configuration (serve.qemu), and restart it");
+    return refusal("E_NO_PROVIDER", "the controller has no hypervisor to ask",
+                   "Name the machines in its configuration (serve.qemu), and restart it");
 }
 
 // What the target's last word on its part says against a failover: nothing may be learned only when
@@ -43,27 +36,27 @@ void check_replica(const api::Json& protection, const AgentView& there,
     const auto target = text(protection, "target");
     const auto* part = target_part(there, text(protection, "id"));
     if (part == nullptr) {
-        reasons.push_back(reason("E_NOT_REPLICATING",
-                                 target + " knows nothing of the protection of " + machine,
-                                 "If its state is lost, protect the machine anew"));
+        reasons.push_back(refusal("E_NOT_REPLICATING",
+                                  target + " knows nothing of the protection of " + machine,
+                                  "If its state is lost, protect the machine anew"));
         return;
     }
     if (part->state == api::TargetState::error) {
         reasons.push_back(part->error ? api::from_info(*part->error)
-                                      : reason("E_STATE", target + " reports an error",
-                                               "See the log of ebbd on " + target));
+                                      : refusal("E_STATE", target + " reports an error",
+                                                "See the log of ebbd on " + target));
     }
     if (!part->newest_point) {
-        reasons.push_back(reason("E_NO_POINT", machine + " has no recovery point yet",
-                                 "Wait for the end of the initial sync: ebbctl jobs"));
+        reasons.push_back(refusal("E_NO_POINT", machine + " has no recovery point yet",
+                                  "Wait for the end of the initial sync: ebbctl jobs"));
     }
     for (const auto& disk : protection["disks"]) {
         const auto id = platform::normal_id(text(disk, "target_id"));
         const auto is_it = [&](const auto& d) { return platform::normal_id(d.stable_id) == id; };
         if (std::ranges::any_of(there.last.target->disks, is_it)) continue;
-        reasons.push_back(reason("E_DISK_NOT_FOUND",
-                                 "the replica " + id + " is not attached to " + target,
-                                 "Attach it there; ebbctl disks lists what is"));
+        reasons.push_back(refusal("E_DISK_NOT_FOUND",
+                                  "the replica " + id + " is not attached to " + target,
+                                  "Attach it there; ebbctl disks lists what is"));
     }
 }
 
@@ -82,8 +75,8 @@ std::vector<Error> ControllerProtections::against_failover(const api::Json& prot
     const auto state = text(protection, "state");
     const bool again = state == "failing-over";
     if (state != "protected" && state != "initial-sync" && !again) {
-        reasons.push_back(reason("E_STATE", machine + " is in the state " + state,
-                                 "A failover needs the state protected; see ebbctl"));
+        reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
+                                  "A failover needs the state protected; see ebbctl"));
     }
     const auto there = agents_.find(target);
     check_joined(target, there, reasons);
@@ -98,7 +91,7 @@ std::vector<Error> ControllerProtections::against_failover(const api::Json& prot
         reasons.push_back(power.error());
     } else if (*power != PowerState::off && !was_starting(protection)) {
         reasons.push_back(
-            reason("E_HOME_RUNS", home + " is not off: it would share its disks", "Power it off"));
+            refusal("E_HOME_RUNS", home + " is not off: it would share its disks", "Power it off"));
     }
     if (auto power = provider_->power_state(text(protection, "target_vm")); !power)
         reasons.push_back(power.error());
@@ -244,8 +237,8 @@ Outcome ControllerProtections::commit(const api::MachineCall& call) {
     const auto state = text(*protection, "state");
     if (state != "commit-pending") {
         outcome.reasons.push_back(
-            reason("E_STATE", call.machine + " is in the state " + state,
-                   "A commit needs the state commit-pending, which a failover leads to"));
+            refusal("E_STATE", call.machine + " is in the state " + state,
+                    "A commit needs the state commit-pending, which a failover leads to"));
     }
     check_joined(text(*protection, "target"), agents_.find(text(*protection, "target")),
                  outcome.reasons);
@@ -256,8 +249,8 @@ Outcome ControllerProtections::commit(const api::MachineCall& call) {
     } else if (auto power = provider_->power_state(home); !power) {
         outcome.reasons.push_back(power.error());
     } else if (*power != PowerState::running && state == "commit-pending") {
-        outcome.reasons.push_back(reason("E_HOME_NOT_RUNNING", home + " does not run",
-                                         "Its delta is merged while it runs: power it on"));
+        outcome.reasons.push_back(refusal("E_HOME_NOT_RUNNING", home + " does not run",
+                                          "Its delta is merged while it runs: power it on"));
     }
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
     return begin({"commit", call.machine, false, api::Json::object()}, *protection,

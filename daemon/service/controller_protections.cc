@@ -14,6 +14,7 @@ namespace ebb::service {
 
 namespace {
 
+using api::text;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
@@ -22,14 +23,6 @@ constexpr milliseconds checkpoint_patience{600'000};
 constexpr milliseconds stop_patience{20'000};
 constexpr milliseconds registration_patience{300'000};
 constexpr milliseconds look_again{1'000};
-
-Error reason(const char* code, std::string sentence, std::string remedy) {
-    return Error{ErrorCode::refused, std::move(sentence), std::move(remedy), code};
-}
-
-std::string text(const api::Json& object, const char* key) {
-    return object.value(key, std::string{});
-}
 
 api::Json named(const api::Json& protection) {
     return {{"protection", text(protection, "id")}};
@@ -63,8 +56,8 @@ void check_words(const api::ProtectCall& call, const api::SourceStatus& source,
     const auto check = [&](const std::string& word) {
         if (std::ranges::any_of(source.disks, [&](const auto& d) { return is_disk(d, word); }))
             return;
-        reasons.push_back(reason("E_DISK_NOT_FOUND", call.machine + " has no disk " + word,
-                                 "ebbctl disks lists them"));
+        reasons.push_back(refusal("E_DISK_NOT_FOUND", call.machine + " has no disk " + word,
+                                  "ebbctl disks lists them"));
     };
     for (const auto& pair : call.disks) check(pair.source_id);
     for (const auto& word : call.exclude) check(word);
@@ -159,9 +152,9 @@ void ControllerProtections::check_joined(const std::string& machine,
                                          std::vector<Error>& reasons) {
     const auto joined = store_.find("machine", machine);
     if (joined && !*joined) {
-        reasons.push_back(
-            reason("E_MACHINE_NOT_FOUND", "no machine " + machine + " has joined",
-                   "Join it: ebbctl token create --machine " + machine + ", then ebbd join on it"));
+        reasons.push_back(refusal(
+            "E_MACHINE_NOT_FOUND", "no machine " + machine + " has joined",
+            "Join it: ebbctl token create --machine " + machine + ", then ebbd join on it"));
     } else if (auto problem = agent_problem(machine, view)) {
         reasons.push_back(std::move(*problem));
     }
@@ -184,12 +177,12 @@ void ControllerProtections::plan_disks(const api::ProtectCall& call,
         }
         if (id.empty()) {
             plan.reasons.push_back(
-                reason("E_DISK_NO_TARGET",
-                       call.target + " has no usable disk for " + disk.name + " (" +
-                           std::to_string(disk.size) + " bytes)",
-                       "Attach one behind an LSI Logic controller (ebbctl disks says why others "
-                       "are refused), or leave this one out (--exclude " +
-                           disk.name + ")"));
+                refusal("E_DISK_NO_TARGET",
+                        call.target + " has no usable disk for " + disk.name + " (" +
+                            std::to_string(disk.size) + " bytes)",
+                        "Attach one behind an LSI Logic controller (ebbctl disks says why others "
+                        "are refused), or leave this one out (--exclude " +
+                            disk.name + ")"));
             continue;
         }
         taken.insert(id);
@@ -199,8 +192,8 @@ void ControllerProtections::plan_disks(const api::ProtectCall& call,
                          {"size", disk.size}});
     }
     if (disks.empty() && plan.reasons.empty()) {
-        plan.reasons.push_back(reason("E_NO_DISKS", call.machine + " has no disk to protect",
-                                      "See ebbctl disks, and what --exclude leaves out"));
+        plan.reasons.push_back(refusal("E_NO_DISKS", call.machine + " has no disk to protect",
+                                       "See ebbctl disks, and what --exclude leaves out"));
     }
 }
 
@@ -244,18 +237,18 @@ ControllerProtections::Plan ControllerProtections::plan(const api::ProtectCall& 
     check_joined(call.machine, source, plan.reasons);
     check_joined(call.target, target, plan.reasons);
     if (source && !source->last.source) {
-        plan.reasons.push_back(reason("E_NOT_A_SOURCE", call.machine + " does not run as a source",
-                                      "Give its ebbd the role source"));
+        plan.reasons.push_back(refusal("E_NOT_A_SOURCE", call.machine + " does not run as a source",
+                                       "Give its ebbd the role source"));
     } else if (source && !source->last.source->module.loaded) {
         plan.reasons.push_back(source->last.source->module.error
                                    ? api::from_info(*source->last.source->module.error)
-                                   : reason("E_MODULE_NOT_LOADED",
-                                            "the module is not loaded on " + call.machine,
-                                            "Load it there: modprobe ebb"));
+                                   : refusal("E_MODULE_NOT_LOADED",
+                                             "the module is not loaded on " + call.machine,
+                                             "Load it there: modprobe ebb"));
     }
     if (target && !target->last.target) {
-        plan.reasons.push_back(reason("E_NOT_A_TARGET", call.target + " is not a master target",
-                                      "ebbctl targets lists them"));
+        plan.reasons.push_back(refusal("E_NOT_A_TARGET", call.target + " is not a master target",
+                                       "ebbctl targets lists them"));
     }
     if (!source || !target || !source->last.source || !target->last.target) return plan;
     if (call.retention.empty() && !target->last.target->volumes.empty())
@@ -271,7 +264,7 @@ Outcome ControllerProtections::protect(const api::ProtectCall& call, bool again)
     Outcome refused;
     if (existing && !(again && text(*existing, "state") == "failed-back")) {
         const bool back = text(*existing, "state") == "failed-back";
-        refused.reasons.push_back(reason(
+        refused.reasons.push_back(refusal(
             back ? "E_STATE" : "E_PROTECTED",
             call.machine + (back ? " was failed back" : " is protected already"),
             back ? "Replicate it again: ebbctl reprotect " + call.machine
@@ -431,8 +424,8 @@ Outcome ControllerProtections::checkpoint(const api::CheckpointCall& call) {
     Outcome outcome;
     if (text(*protection, "state") != "protected") {
         outcome.reasons.push_back(
-            reason("E_STATE", call.machine + " is in the state " + text(*protection, "state"),
-                   "A checkpoint needs the state protected; see ebbctl"));
+            refusal("E_STATE", call.machine + " is in the state " + text(*protection, "state"),
+                    "A checkpoint needs the state protected; see ebbctl"));
     }
     check_joined(call.machine, agents_.find(call.machine), outcome.reasons);
     if (auto ok = jobs_.idle(call.machine); !ok) outcome.reasons.push_back(ok.error());
@@ -476,8 +469,8 @@ Outcome ControllerProtections::resync(const api::MachineCall& call) {
     Outcome outcome;
     const auto state = text(*protection, "state");
     if (state != "protected" && state != "initial-sync") {
-        outcome.reasons.push_back(reason("E_STATE", call.machine + " is in the state " + state,
-                                         "A resync needs the state protected; see ebbctl"));
+        outcome.reasons.push_back(refusal("E_STATE", call.machine + " is in the state " + state,
+                                          "A resync needs the state protected; see ebbctl"));
     }
     check_joined(call.machine, agents_.find(call.machine), outcome.reasons);
     check_joined(text(*protection, "target"), agents_.find(text(*protection, "target")),
