@@ -35,7 +35,6 @@ Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& c
       tracker_(tracker),
       connector_(connector),
       clock_(clock),
-      random_(random),
       run_(random.uuid()),
       full_(config_.full) {}
 

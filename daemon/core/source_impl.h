@@ -138,7 +138,6 @@ private:
     env::Tracker& tracker_;
     env::Connector& connector_;
     env::Clock& clock_;
-    env::Random& random_;
     Uuid run_;
     Signal wake_;
     Task<void> loop_;

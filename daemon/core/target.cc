@@ -134,7 +134,6 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
                    env::Clock& clock)
     : config_(std::move(config)),
       disks_(std::move(disks)),
-      volume_(volume),
       clock_(clock),
       journal_(volume),
       applier_(disks_, volume, journal_,

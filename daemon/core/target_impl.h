@@ -84,7 +84,6 @@ private:
 
     TargetConfig config_;
     std::vector<env::Disk*> disks_;
-    env::Volume& volume_;
     env::Clock& clock_;
     Journal journal_;
     Applier applier_;

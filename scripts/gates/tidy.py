@@ -4,8 +4,8 @@
 a project header it includes, the checks or the compile flags change.
 
 Most of the time goes into the headers of libraries, so files with the same flags are looked at
-several at a time, as one translation unit. Where that fails, for whatever reason, each of them is
-looked at alone, and only that is reported."""
+many at a time, as one translation unit, those apart that define the same names for themselves. Where
+that fails, for whatever reason, each half is tried; what is reported is what a file alone shows."""
 import concurrent.futures
 import hashlib
 import json
@@ -20,7 +20,11 @@ import gate
 
 TIDY = "clang-tidy-19"
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^">]+)[">]', re.M)
-BATCH = 8
+# Names that a file gives to what it defines outside of classes and functions, roughly.
+DEFINED = re.compile(r"^(?!namespace|using|TEST|BENCH)(?:[a-zA-Z_][\w:<>,&*\[\]. ]*[ &*])?([a-zA-Z_]\w*)(?:\(|\{| \{| = |;)", re.M)
+# Each program has one, and no header: they are given names of their own.
+ONE_EACH = ("main", "LLVMFuzzerTestOneInput")
+BATCH = 24
 ROOTS = ("daemon", "include/uapi", "tests", "tests/kmod", ".")
 
 
@@ -89,36 +93,46 @@ class Tidy:
         with tempfile.TemporaryDirectory() as folder:
             unit = os.path.join(folder, "unit.cc")
             with open(unit, "w", encoding="utf-8") as file:
-                file.writelines(f'#include "{os.path.join(self.top, name)}"\n' for name in names)
+                for number, name in enumerate(names):
+                    file.writelines(f"#define {one} {one}_{number}\n" for one in ONE_EACH)
+                    file.write(f'#include "{os.path.join(self.top, name)}"\n')
+                    file.writelines(f"#undef {one}\n" for one in ONE_EACH)
             with open(os.path.join(folder, "compile_commands.json"), "w", encoding="utf-8") as file:
                 json.dump([{"directory": self.build, "file": unit,
                             "arguments": [*arguments, unit]}], file)
             config = os.path.join(self.top, ".clang-tidy")
             return self.run([unit], "-p", folder, f"--config-file={config}",
+                            "--checks=-bugprone-suspicious-include",  # of sources, in the unit
                             r"--header-filter=.*/(daemon|ctl|tests)/.*\.(h|cc)$")[0] == 0
 
     def batch(self, batch):
         """(name, report) of each file; an empty report is a clean file."""
         began = time.monotonic()
         names = [name for name, _ in batch]
-        if len(names) > 1 and self.together(names, batch[0][1]):
-            reports = [""] * len(names)
+        if len(names) == 1:
+            result = [(names[0], self.alone(names[0]))]
+        elif self.together(names, batch[0][1]):
+            result = [(name, "") for name in names]
         else:
-            reports = [self.alone(name) for name in names]
+            middle = len(batch) // 2
+            return self.batch(batch[:middle]) + self.batch(batch[middle:])
         print(f"{time.monotonic() - began:6.1f} s  {' '.join(names)}", flush=True)
-        return list(zip(names, reports))
+        return result
 
 
-def batches(work):
-    """Files of one directory with the same flags, at most BATCH at a time."""
-    groups = {}
-    for name, arguments in sorted(work):
-        groups.setdefault((os.path.dirname(name), tuple(arguments)), []).append((name, arguments))
+def batches(top, work):
+    """Files with the same flags, at most BATCH at a time, that do not define the same names."""
     result = []
-    for group in groups.values():
-        count = -(-len(group) // BATCH)
-        result += [group[start::count] for start in range(count)]
-    return sorted(result, key=len, reverse=True)
+    for name, arguments in sorted(work):
+        names = set(DEFINED.findall(gate.read(top, name))) - set(ONE_EACH)
+        for batch, flags, taken in result:
+            if flags == arguments and len(batch) < BATCH and not names & taken:
+                batch.append((name, arguments))
+                taken |= names
+                break
+        else:
+            result.append(([(name, arguments)], arguments, names))
+    return sorted((batch for batch, _, _ in result), key=len, reverse=True)
 
 
 def main():
@@ -149,7 +163,7 @@ def main():
     tidy = Tidy(top, build)
     jobs = int(os.environ.get("EBB_JOBS", "0")) or len(os.sched_getaffinity(0))
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for reports in pool.map(tidy.batch, batches(work)):
+        for reports in pool.map(tidy.batch, batches(top, work)):
             for name, text in reports:
                 if text:
                     violations.append(text)
