@@ -3,7 +3,7 @@
 #include "compat.h"
 
 #ifdef EBB_HAVE_ALLOC_DISK_LIMITS
-struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit)
+struct gendisk *ebb_alloc_disk(struct block_device *like)
 {
 	struct queue_limits lim = {
 		.logical_block_size	= bdev_logical_block_size(like),
@@ -13,41 +13,24 @@ struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit
 	return blk_alloc_disk(&lim, NUMA_NO_NODE);
 }
 #else
-#ifdef EBB_HAVE_ALLOC_DISK_NODE
-static struct gendisk *alloc_with_queue(EBB_SUBMIT_TYPE submit)
+struct gendisk *ebb_alloc_disk(struct block_device *like)
 {
-	return blk_alloc_disk(NUMA_NO_NODE);
-}
-#else
-static struct request_queue *alloc_queue(EBB_SUBMIT_TYPE submit)
-{
-#ifdef EBB_HAVE_ALLOC_DISK_QUEUE_RH
-	return blk_alloc_queue_rh(submit, NUMA_NO_NODE);
-#else
-	return blk_alloc_queue(NUMA_NO_NODE);
-#endif
-}
+	struct gendisk *gd;
 
-static struct gendisk *alloc_with_queue(EBB_SUBMIT_TYPE submit)
-{
-	struct gendisk *gd = alloc_disk(1);
-
+#ifdef EBB_HAVE_ALLOC_DISK
+	gd = blk_alloc_disk(NUMA_NO_NODE);
 	if (!gd)
 		return NULL;
-	gd->queue = alloc_queue(submit);
-	if (gd->queue)
-		return gd;
-	put_disk(gd);
-	return NULL;
-}
-#endif
-
-struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit)
-{
-	struct gendisk *gd = alloc_with_queue(submit);
-
+#else
+	gd = alloc_disk(1);
 	if (!gd)
 		return NULL;
+	gd->queue = blk_alloc_queue(NUMA_NO_NODE);
+	if (!gd->queue) {
+		put_disk(gd);
+		return NULL;
+	}
+#endif
 	blk_queue_logical_block_size(gd->queue, bdev_logical_block_size(like));
 	blk_queue_physical_block_size(gd->queue, bdev_physical_block_size(like));
 	return gd;
@@ -56,14 +39,10 @@ struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit
 
 void ebb_put_disk(struct gendisk *gd)
 {
-#if defined(EBB_HAVE_CLEANUP_DISK)
-	blk_cleanup_disk(gd);
-#elif defined(EBB_HAVE_CLEANUP_QUEUE)
+#ifndef EBB_HAVE_ALLOC_DISK
 	blk_cleanup_queue(gd->queue);
-	put_disk(gd);
-#else
-	put_disk(gd);
 #endif
+	put_disk(gd);
 }
 
 int ebb_add_disk(struct gendisk *gd)

@@ -32,6 +32,10 @@ class Command:
     def running(self):
         return not self._done.is_set()
 
+    def ended(self, timeout):
+        """Waits at most so long; whether it has ended."""
+        return self._done.wait(timeout)
+
     def wait(self, timeout=300, check=True):
         """Waits for the end; returns self. GuestError if the guest dies, the status is not 0 (and
         check is true) or time is up (the command is killed then)."""

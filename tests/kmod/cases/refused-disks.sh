@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# not on debug: built without zoned disks and pmem
+# kernels: 6.1 6.12 sid
+# short: yes
 # What bypasses bios or cannot be cut is refused: zoned disks, and memory that is mapped (DAX).
 load
 z=$(nullb zn 64 zoned=1 zone_size=16) || fail "zoned null_blk"

@@ -72,7 +72,7 @@ disk() {
 }
 # nullb NAME MIB [ATTRIBUTE=VALUE]...: a memory backed null_blk disk
 nullb() {
-    local dir=/sys/kernel/config/nullb/$1 name=$1 size=$2 a
+    local dir=/sys/kernel/config/nullb/$1 size=$2 a
     modprobe configfs 2>/dev/null
     modprobe null_blk nr_devices=0 || return 1
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
@@ -82,8 +82,7 @@ nullb() {
         echo "${a#*=}" >"$dir/${a%%=*}" || return 1
     done
     echo 1 >"$dir/power" || return 1
-    # Older kernels number them and know no names.
-    if [ -b "/dev/$name" ]; then echo "/dev/$name"; else echo "/dev/nullb$(cat "$dir/index")"; fi
+    echo "/dev/$(basename "$dir")"
 }
 nullb_gone() { echo 0 >"/sys/kernel/config/nullb/$1/power" && rmdir "/sys/kernel/config/nullb/$1"; }
 # delay NAME BACKING READ_MS WRITE_MS: a dm-delay disk
@@ -238,12 +237,9 @@ mix() {
 }
 # cuts NAME COUNT [WHAT]: whether a replicator has had so many cuts that closed, or were void so
 cuts() { [ "$(grep -c "^${3:-closed}$" "$W/$1.out")" -ge "$2" ]; }
-# hung PID WHAT: it does not end; says what the kernel and the module know of it, and fails
+# hung PID WHAT: it does not end; says what the kernel and the module know of that, and fails
 hung() {
-    local t
-    for t in /proc/"$1"/task/*; do echo "$t: $(cat "$t/wchan")"; cat "$t/stack"; done
-    for t in 1 2 3; do ebbtest pass-get 1; sleep 0.3; done
-    grep . /sys/block/*/inflight
+    bash /ebb/tests/kmod/guest/hung.sh "$1"
     fail "$2 does not end"
 }
 # judge NAME: every closed cut of the replicator's log against the writers' logs
@@ -265,7 +261,7 @@ detach_quietly() {
 # However the case ended: nothing of it goes on, and the module is gone.
 cleanup() {
     local p
-    for p in "${background[@]}"; do kill -KILL "$p"; done
+    for p in "${background[@]}" ${EBB_PID:-}; do kill -KILL "$p"; done
     wait
     detach_quietly
     type finish >/dev/null && finish

@@ -243,8 +243,7 @@ bool put(nl_msg* message, const Request& request) {
     if (!request.cookie.empty())
         ok &= nla_put(message, EBB_A_COOKIE, static_cast<int>(request.cookie.size()),
                       request.cookie.data()) == 0;
-    if (request.mark_flags)
-        ok &= nla_put_u32(message, EBB_A_MARK_FLAGS, request.mark_flags) == 0;
+    if (request.mark_flags) ok &= nla_put_u32(message, EBB_A_MARK_FLAGS, request.mark_flags) == 0;
     return ok;
 }
 

@@ -11,7 +11,8 @@
 //   --tickets F    the shared counter
 //   --seconds S    or until SIGTERM; --rate N writes a second at most, all writers together
 //
-// Prints writes done when it ends.
+// Prints writes done when it ends, and how long the longest step took, from issue to
+// acknowledgement.
 #include <fcntl.h>
 #include <liburing.h>
 #include <signal.h>
@@ -37,6 +38,7 @@ namespace {
 std::atomic<bool> stop_asked{false};
 std::atomic<bool> failed{false};
 std::atomic<std::uint64_t> written{0};
+std::atomic<double> longest{0};  // seconds
 
 struct Region {
     std::string path;
@@ -114,7 +116,12 @@ private:
         bool batch = engine == "aio" || engine == "uring";
         std::vector<Write> writes = choose(disk, batch ? depth_ : 1 + random_() % 4);
         for (auto& w : writes) log_.add(w.record);
-        if (!issue(engine, writes)) {
+        const double begun = now();
+        const bool good = issue(engine, writes);
+        const double took = now() - begun;
+        for (double most = longest; took > most && !longest.compare_exchange_weak(most, took);) {
+        }
+        if (!good) {
             fprintf(stderr, "stamper: writing %s: %s\n", regions_[disk].path.c_str(),
                     strerror(errno));
             failed = true;
@@ -257,8 +264,8 @@ int main(int argc, char** argv) {
         threads.emplace_back(
             [&, i] { Writer(i, writers, regions, options, tickets).run(rate, until); });
     threads.clear();
-    printf("{\"written\":%llu,\"seconds\":%.2f}\n", static_cast<unsigned long long>(written.load()),
-           now() - begun);
+    printf("{\"written\":%llu,\"seconds\":%.2f,\"longest_ms\":%.1f}\n",
+           static_cast<unsigned long long>(written.load()), now() - begun, longest.load() * 1000);
     return failed ? 1 : 0;
 }
 
