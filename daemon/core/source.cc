@@ -238,8 +238,6 @@ Task<Status> Source::Impl::look_at_tracker() {
     tracker_.incarnation(asked.callback());
     auto incarnation = co_await asked;
     if (!incarnation) co_return std::unexpected(incarnation.error());
-    if (*incarnation != incarnation_) fresh_ = true;
-    incarnation_ = *incarnation;
     Op<std::vector<env::TrackedDisk>> listed;
     tracker_.disks(listed.callback());
     auto disks = co_await listed;
@@ -258,6 +256,11 @@ Task<Status> Source::Impl::look_at_tracker() {
         }
     }
     tracked_ = std::move(*disks);
+    if (*incarnation != loaded_) {
+        fresh_ = true;
+        loaded_ = *incarnation;
+        incarnation_ = lasting_incarnation(loaded_);
+    }
     co_return Status{};
 }
 
@@ -418,7 +421,7 @@ Task<Status> Source::Impl::reconcile() {
 }
 
 // Marks what cannot be trusted, before anything is sent. Empty `reason`: none beyond the disks'.
-Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason) {
+Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason, bool compare) {
     std::vector<std::string> reasons;
     if (everything) reasons.push_back(std::move(reason));
     for (DiskIndex i = 0; i < tracked_.size(); ++i) {
@@ -427,7 +430,7 @@ Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason) {
         }
         if (!everything && tracked_[i].resync_reasons.empty()) continue;
         Op<void> marked;
-        tracker_.mark_all(i, marked.callback());
+        tracker_.mark_all(i, compare, marked.callback());
         auto status = co_await marked;
         if (!status) co_return status;
         tracked_[i].resync_reasons.clear();
@@ -450,6 +453,9 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     if (reason.empty() && base != incarnation_) reason = "tracking was interrupted";
     if (reason.empty() && confirmed_ > welcome_->closed_epoch) reason = "the target lost points";
     const bool gap = !reason.empty();
+    // What is sent for the first time, or because nothing is believed, need not be compared.
+    const bool compare = !nothing && !full_;
+    if (!gap) find_stale_maps();
     const bool resumes = has_open && open.resumable && may_resume && !gap;
     put_back_requests();
     pass_.reset();
@@ -459,7 +465,7 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
         auto status = co_await abandoned;
         if (!status) co_return status;
     }
-    auto status = co_await mark_gaps(gap, reason);
+    auto status = co_await mark_gaps(gap, reason, compare);
     if (!status) co_return status;
     epoch_ = has_open ? open.epoch : 0;
     last_pass_ = has_open ? open.pass : 0;

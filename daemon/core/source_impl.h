@@ -11,6 +11,7 @@
 #include "core/ranges.h"
 #include "core/source.h"
 #include "core/task.h"
+#include "format/map_cookie.h"
 #include "format/message.h"
 
 namespace ebb::core {
@@ -91,7 +92,13 @@ private:
     // `may_resume`: what the target has of the open epoch can be relied on.
     [[nodiscard]] Task<Status> reconcile_fresh(bool may_resume);
     [[nodiscard]] Task<Status> reconcile_pass();
-    [[nodiscard]] Task<Status> mark_gaps(bool everything, std::string reason);
+    [[nodiscard]] Task<Status> mark_gaps(bool everything, std::string reason, bool compare);
+    // source_restart.cc: maps that survive restarts.
+    [[nodiscard]] Uuid lasting_incarnation(const Uuid& loaded) const;
+    void find_stale_maps();
+    [[nodiscard]] bool in_step(const format::MapCookie& cookie) const;
+    [[nodiscard]] env::Cookie cookie(std::uint64_t closed) const;
+    [[nodiscard]] Task<Status> keep_cookie();
     [[nodiscard]] Task<Status> replicate();
     [[nodiscard]] Task<Status> begin_pass();
     [[nodiscard]] Task<Status> run_pass();
@@ -156,7 +163,8 @@ private:
 
     bool fresh_ = true;  // nothing that this run knows of the tracker counts
     bool full_ = false;  // everything is to be marked
-    Uuid incarnation_;
+    Uuid loaded_;        // of the module's load
+    Uuid incarnation_;   // by which the target knows us
     std::vector<env::TrackedDisk> tracked_;
     std::uint64_t epoch_ = 0;  // open; 0: none
     std::uint64_t confirmed_ = 0;

@@ -82,7 +82,7 @@ Task<Status> Source::Impl::begin_pass() {
     auto status = co_await look_at_tracker();
     if (!status) co_return status;
     if (fresh_) co_return fail(ErrorCode::resync_required, "the tracking module was loaded anew");
-    status = co_await mark_gaps(false, {});
+    status = co_await mark_gaps(false, {}, true);
     if (!status) co_return status;
     std::uint64_t dirty = 0;
     for (const auto& disk : tracked_) dirty += disk.dirty_blocks * block_bytes;
@@ -116,7 +116,8 @@ Task<Status> Source::Impl::begin_pass() {
         ++status_.cuts_begun;
         next_cut_ = clock_.now() + config_.interval;
     }
-    co_return Status{};
+    status = co_await keep_cookie();
+    co_return status;
 }
 
 void Source::Impl::announce_pass() {
@@ -465,7 +466,7 @@ Task<Status> Source::Impl::await_closed() {
 
 Task<Status> Source::Impl::closed() {
     Op<void> confirmed;
-    tracker_.confirm(confirmed.callback());
+    tracker_.confirm(cookie(epoch_), confirmed.callback());
     auto status = co_await confirmed;
     if (!status) co_return status;
     ++status_.cuts_closed;

@@ -3,8 +3,11 @@
 // those of include/uapi/linux/ebb.h, in bytes; E_STALE stands for a void pass.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,12 +36,17 @@ struct PassInfo {
     Duration held_max{0};
 };
 
+// Kept with a disk's map, and durable with it; means nothing to the tracker.
+using Cookie = std::array<std::byte, 64>;
+
 struct TrackedDisk {
     std::string stable_id;
     std::uint64_t size = 0;
     std::uint64_t dirty_blocks = 0;
     bool gone = false;
     std::vector<std::string> resync_reasons;  // empty: the map can be trusted
+    // Of a map that survives restarts; zeroes: none was kept yet.
+    std::optional<Cookie> cookie;
 };
 
 struct PassMap {
@@ -50,12 +58,14 @@ struct PassMap {
 class Tracker {
 public:
     virtual ~Tracker() = default;
-    // Identity of the module's load: a change is a gap.
+    // Identity of the module's load. A change is a gap of all disks whose maps are in memory alone;
+    // each of them has a reason for a resync then.
     virtual void incarnation(Callback<Uuid> done) = 0;
     // In DiskIndex order.
     virtual void disks(Callback<std::vector<TrackedDisk>> done) = 0;
-    // Also clears the disk's resync-required state.
-    virtual void mark_all(DiskIndex disk, StatusCallback done) = 0;
+    // Also clears the disk's resync-required state. `compare`: much of it may well be equal on the
+    // target.
+    virtual void mark_all(DiskIndex disk, bool compare, StatusCallback done) = 0;
     virtual void mark(DiskIndex disk, std::span<const Extent> extents, StatusCallback done) = 0;
     // `whole`: every block is preserved until end_pass, dirty or not, so that the image can be
     // copied as of the cut (EBB_PASS_F_WHOLE); frozen passes only.
@@ -71,7 +81,10 @@ public:
                          StatusCallback done) = 0;
     // E_BUSY while ranges are left to release.
     virtual void end_pass(PassId pass, StatusCallback done) = 0;
-    virtual void confirm(StatusCallback done) = 0;
+    // Durable with the map of each disk that has one, when it answers. During a pass, too.
+    virtual void keep(const Cookie& cookie, StatusCallback done) = 0;
+    // The cookie is durable before anything is dropped.
+    virtual void confirm(const Cookie& cookie, StatusCallback done) = 0;
     virtual void abandon(StatusCallback done) = 0;
     // Replaces the handler; may run spuriously. A pass became ready or void, or a disk changed its
     // state: ask again.

@@ -27,10 +27,11 @@ std::uint64_t divide_up(std::uint64_t value, std::uint64_t by) {
     return value / by + (value % by != 0 ? 1 : 0);
 }
 
+// Over the copy, with zeroes for the checksum itself.
 std::uint32_t checksum(std::span<const std::byte> copy) {
-    constexpr std::array<std::byte, 4> zero{};
-    const auto head = crc32c(zero, crc32c(copy.first(crc_offset)));
-    return crc32c(copy.subspan(crc_offset + zero.size()), head);
+    std::vector<std::byte> plain(copy.begin(), copy.end());
+    std::fill_n(plain.begin() + crc_offset, 4, std::byte{0});
+    return crc32c(plain);
 }
 
 void pad(std::vector<std::byte>& out, std::size_t to) {

@@ -29,7 +29,7 @@ public:
     void detach(env::StatusCallback done) override;
     void incarnation(env::Callback<Uuid> done) override;
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
-    void mark_all(DiskIndex disk, env::StatusCallback done) override;
+    void mark_all(DiskIndex disk, bool compare, env::StatusCallback done) override;
     void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
     void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
     void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
@@ -40,7 +40,8 @@ public:
     void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
-    void confirm(env::StatusCallback done) override;
+    void keep(const env::Cookie& cookie, env::StatusCallback done) override;
+    void confirm(const env::Cookie& cookie, env::StatusCallback done) override;
     void abandon(env::StatusCallback done) override;
     void on_event(std::move_only_function<void()> event) override { event_ = std::move(event); }
 

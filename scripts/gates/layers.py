@@ -10,7 +10,7 @@ import gate
 # None: any)
 LAYERS = {
     "daemon/base": ((), ()),
-    "daemon/format": (("base",), ("xxhash.h", "zstd.h", "openssl/")),
+    "daemon/format": (("base",), ("xxhash.h", "zstd.h", "openssl/", "boost/crc.hpp")),
     "daemon/env": (("base",), ()),
     "daemon/core": (("base", "format", "env"), ()),
     "daemon/api": (("base",), ("nlohmann/",)),

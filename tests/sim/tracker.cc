@@ -77,7 +77,7 @@ void SourceMachine::submit(DiskIndex index, Block first, Block count,
     Disk& disk = disks_[index];
     for (Block i = 0; i < count; ++i) {
         const Block block = first + i;
-        disk.dirty.insert(block);
+        mark_block(disk, block);
         if (discard) {
             disk.discarded.insert(block);
             disk.loose.insert(block);
@@ -184,30 +184,6 @@ void SourceMachine::owner_died() {
     if (death_puts_back_unconfirmed) put_back(true);
 }
 
-void SourceMachine::reboot() {
-    life_->end();
-    life_ = std::make_shared<Life>(executor_);
-    event_ = {};
-    pass_.reset();
-    in_flight_.clear();
-    for (Disk& disk : disks_) {
-        // What had not landed is lost: the application sees that after the boot.
-        disk.submitted = disk.current;
-        disk.dirty.clear();
-        disk.discarded.clear();
-        disk.unconfirmed.clear();
-        disk.lands.clear();
-        disk.taken.clear();
-        disk.left.clear();
-        disk.taken_discarded.clear();
-        disk.preserved.clear();
-        if (!fixed_incarnation) disk.reasons = {"new"};
-    }
-    generation_ += 10;
-    if (fixed_incarnation) return;
-    for (auto& byte : incarnation_.bytes) byte = static_cast<std::byte>(executor_.rng.next());
-}
-
 Status SimTracker::check(env::PassId pass, bool ready) const {
     if (!m_.pass_ || m_.pass_->info.id != pass) return fail(ErrorCode::not_found, "no such pass");
     if (m_.pass_->info.state == env::PassState::voided) {
@@ -234,16 +210,17 @@ void SimTracker::disks(env::Callback<std::vector<env::TrackedDisk>> done) {
             tracked.dirty_blocks = disk.dirty.size();
             tracked.resync_reasons.assign(disk.reasons.begin(), disk.reasons.end());
             if (m_.hide_reasons) std::erase(tracked.resync_reasons, "untracked write");
+            if (disk.kept) tracked.cookie = disk.cookie;
             list.push_back(std::move(tracked));
         }
         done(std::move(list));
     });
 }
 
-void SimTracker::mark_all(DiskIndex index, env::StatusCallback done) {
+void SimTracker::mark_all(DiskIndex index, bool /*compare*/, env::StatusCallback done) {
     life_.io([this, index, done = std::move(done)]() mutable {
         auto& disk = m_.disks_[index];
-        for (Block block = 0; block < m_.blocks(disk); ++block) disk.dirty.insert(block);
+        for (Block block = 0; block < m_.blocks(disk); ++block) m_.mark_block(disk, block);
         disk.reasons.clear();
         done(Status{});
     });
@@ -255,7 +232,7 @@ void SimTracker::mark(DiskIndex index, std::span<const Extent> extents, env::Sta
         auto& disk = m_.disks_[index];
         for (const Extent& extent : copy) {
             for (Block b = extent.offset / block_bytes; b * block_bytes < extent.end(); ++b) {
-                if (!m_.ignore_mark) disk.dirty.insert(b);
+                if (!m_.ignore_mark) m_.mark_block(disk, b);
             }
         }
         done(Status{});
@@ -391,12 +368,23 @@ void SimTracker::end_pass(env::PassId id, env::StatusCallback done) {
     });
 }
 
-void SimTracker::confirm(env::StatusCallback done) {
-    life_.io([this, done = std::move(done)]() mutable {
+void SimTracker::keep(const env::Cookie& cookie, env::StatusCallback done) {
+    life_.io([this, cookie, done = std::move(done)]() mutable {
+        for (auto& disk : m_.disks_) disk.cookie = cookie;
+        done(Status{});
+    });
+}
+
+void SimTracker::confirm(const env::Cookie& cookie, env::StatusCallback done) {
+    life_.io([this, cookie, done = std::move(done)]() mutable {
         if (m_.pass_ && m_.pass_->info.state != env::PassState::voided) {
             return done(fail(ErrorCode::busy, "there is a pass"));
         }
-        for (auto& disk : m_.disks_) disk.unconfirmed.clear();
+        for (auto& disk : m_.disks_) {
+            disk.cookie = cookie;
+            disk.unconfirmed.clear();
+        }
+        m_.cool();
         done(Status{});
     });
 }

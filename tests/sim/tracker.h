@@ -33,8 +33,18 @@ public:
     void app_write(Rng& rng);
     // Changes a block behind the tracker's back, which notices.
     void untracked_write(Rng& rng);
-    // Power lost and back: another incarnation, and the map is gone.
-    void reboot();
+    // Another incarnation. Maps in memory alone are gone; those that are kept come back exact after
+    // a clean one, and as whole regions when the power was lost.
+    void reboot(bool clean);
+    // This disk's map is kept over restarts, with a log of the regions that may be written to.
+    void keep_map(DiskIndex disk);
+    // The whole machine, disks and maps, as it would be after a crash now.
+    void take_snapshot();
+    [[nodiscard]] bool has_snapshot() const { return !snapshot_.empty(); }
+    // Cookies as they were, or are.
+    [[nodiscard]] std::optional<env::Cookie> cookie(bool of_snapshot) const;
+    // It boots from that.
+    void restore_snapshot();
     void void_pass(std::string reason);
     void owner_died();
 
@@ -54,6 +64,10 @@ public:
     bool hide_reasons = false;
     bool fixed_incarnation = false;
     bool confirm_always = false;
+    bool lose_region = false;
+    bool lose_unconfirmed = false;
+    bool forge_cookie = false;
+    bool cool_early = false;
 
 private:
     friend class SimTracker;
@@ -63,6 +77,9 @@ private:
         std::set<Block> dirty, discarded, unconfirmed, loose;
         std::map<Block, std::int64_t> lands;  // last landing time of a block
         std::set<std::string> reasons;
+        bool kept = false;  // the map is; below: what is durable of it
+        std::set<Block> hot;
+        env::Cookie cookie{};
         // Of the pass:
         std::set<Block> taken, left, taken_discarded;
         std::map<Block, Bytes> preserved;
@@ -82,11 +99,18 @@ private:
     }
     void put_back(bool unconfirmed);
     void drained();
+    void mark_block(Disk& disk, Block block);
+    // All blocks that any map of the disk has.
+    [[nodiscard]] static std::set<Block> all_maps(const Disk& disk);
+    [[nodiscard]] std::set<Block> recovered(const Disk& disk, bool clean) const;
+    void cool();
+    void forget();
 
     Executor& executor_;
     Faults& faults_;
     std::shared_ptr<Life> life_;
     std::vector<Disk> disks_;
+    std::vector<Disk> snapshot_;
     Uuid incarnation_;
     std::uint64_t generation_ = 1;
     std::map<std::uint64_t, std::uint64_t> in_flight_;  // generation -> writes
@@ -103,7 +127,7 @@ public:
     ~SimTracker() override { m_.event_ = {}; }
     void incarnation(env::Callback<Uuid> done) override;
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
-    void mark_all(DiskIndex disk, env::StatusCallback done) override;
+    void mark_all(DiskIndex disk, bool compare, env::StatusCallback done) override;
     void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
     void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
     void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
@@ -114,7 +138,8 @@ public:
     void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
-    void confirm(env::StatusCallback done) override;
+    void keep(const env::Cookie& cookie, env::StatusCallback done) override;
+    void confirm(const env::Cookie& cookie, env::StatusCallback done) override;
     void abandon(env::StatusCallback done) override;
     void on_event(std::move_only_function<void()> event) override;
 

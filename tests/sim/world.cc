@@ -23,8 +23,9 @@ Uuid protection_id() {
 
 const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
-        "tracker:stale-release-hidden", "tracker:mark-ignored", "tracker:abandon-ignored",
-        "tracker:reasons-hidden", "tracker:reboot-unseen"};
+        "tracker:stale-release-hidden", "tracker:mark-ignored",  "tracker:abandon-ignored",
+        "tracker:reasons-hidden",       "tracker:reboot-unseen", "tracker:region-lost",
+        "tracker:unconfirmed-lost",     "tracker:cooled-early",  "tracker:cookie-forged"};
     return names;
 }
 
@@ -49,6 +50,13 @@ World::World(Options options)
     source_->ignore_abandon = options_.mutation == "tracker:abandon-ignored";
     source_->hide_reasons = options_.mutation == "tracker:reasons-hidden";
     source_->fixed_incarnation = options_.mutation == "tracker:reboot-unseen";
+    source_->lose_region = options_.mutation == "tracker:region-lost";
+    source_->lose_unconfirmed = options_.mutation == "tracker:unconfirmed-lost";
+    source_->cool_early = options_.mutation == "tracker:cooled-early";
+    source_->forge_cookie = options_.mutation == "tracker:cookie-forged";
+    for (DiskIndex i = 0; i < source_->disk_count(); ++i) {
+        if (rng.chance(60)) source_->keep_map(i);
+    }
     extent_ = (1 + rng.below(8)) * block_bytes;
     batch_ = (1 + rng.below(24)) * block_bytes;
     budget_ = (rng.chance(30) ? 400 : 2 + rng.below(60)) * block_bytes;
@@ -190,6 +198,8 @@ void World::observe() {
     if (!source_run_ || disabling_) return;
     const auto status = source_run_->source->status();
     acknowledged_ = std::max(acknowledged_, status.closed_epoch);
+    const auto stale = [](const std::string& why) { return why.ends_with("map-out-of-step"); };
+    if (std::ranges::any_of(status.resync_reasons, stale)) ++faults_.hits["map-out-of-step"];
     if (status.live_acks_lost > 0) problem("acknowledged extents of a live pass were lost");
 }
 

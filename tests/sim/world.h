@@ -70,6 +70,8 @@ private:
     void storage_fault();
     void small_fault();
     void machine_fault();
+    void restart_source();
+    [[nodiscard]] bool undecidable() const;
     void heal();
     void watch();
     void watch_for_names();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes wrong, and when.
+#include "format/map_cookie.h"
 #include "world.h"
 
 namespace ebb::sim {
@@ -18,6 +19,10 @@ void World::something_happens() {
 
 void World::fault() {
     Rng& rng = executor_.rng;
+    if (rng.chance(20)) {
+        hit("snapshot");
+        source_->take_snapshot();
+    }
     switch (rng.below(25)) {
         case 0:
         case 1:
@@ -129,15 +134,40 @@ void World::machine_fault() {
     }
     if (source && !disabling_) {
         stop_source();
-        if (rng.chance(15)) {
-            hit("source-power");
-            source_->reboot();
+        if (rng.chance(50)) {
+            restart_source();
         } else {
             hit("source-killed");
         }
         full_next_ = rng.chance(20);
         later(pause(), [this] { start_source(); });
     }
+}
+
+void World::restart_source() {
+    Rng& rng = executor_.rng;
+    if (source_->has_snapshot() && rng.chance(50) && !undecidable()) {
+        hit("snapshot-restored");
+        source_->restore_snapshot();
+        return;
+    }
+    const bool clean = rng.chance(40);
+    hit(clean ? "source-reboot" : "source-power");
+    source_->reboot(clean);
+}
+
+// The one thing that the cookies do not tell (docs/map-format.md): the target's newest epoch, or
+// one that may be about to close, was under way when the snapshot was taken, and has had other cuts
+// since.
+bool World::undecidable() const {
+    const auto then = source_->cookie(true);
+    if (!then || then == source_->cookie(false)) return false;
+    const auto cookie = format::decode_map_cookie(*then);
+    if (!cookie || cookie->begun == 0) return false;
+    if (!target_run_ || !target_run_->open) return true;
+    const auto points = target_run_->target->points();
+    const std::uint64_t closed = points.empty() ? 0 : points.back().epoch;
+    return cookie->begun == closed || cookie->begun == closed + 1;
 }
 
 // After every event: moments that mere chance would not find.

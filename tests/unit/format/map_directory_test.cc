@@ -27,8 +27,6 @@ TEST(Crc32c, KnownValues) {
     EXPECT_EQ(crc32c(std::as_bytes(std::span(text, 9))), 0xe3069283U);
     const std::vector<std::byte> zeroes(32);
     EXPECT_EQ(crc32c(zeroes), 0x8a9136aaU);
-    EXPECT_EQ(crc32c(std::span(zeroes).subspan(5), crc32c(std::span(zeroes).first(5))),
-              0x8a9136aaU);
 }
 
 TEST(MapDirectory, ComesBack) {

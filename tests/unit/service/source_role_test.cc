@@ -21,7 +21,7 @@ public:
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override {
         refuse(std::move(done));
     }
-    void mark_all(DiskIndex, env::StatusCallback done) override { refuse(std::move(done)); }
+    void mark_all(DiskIndex, bool, env::StatusCallback done) override { refuse(std::move(done)); }
     void mark(DiskIndex, std::span<const Extent>, env::StatusCallback done) override {
         refuse(std::move(done));
     }
@@ -44,7 +44,10 @@ public:
         refuse(std::move(done));
     }
     void end_pass(env::PassId, env::StatusCallback done) override { refuse(std::move(done)); }
-    void confirm(env::StatusCallback done) override { refuse(std::move(done)); }
+    void keep(const env::Cookie&, env::StatusCallback done) override { refuse(std::move(done)); }
+    void confirm(const env::Cookie&, env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
     void abandon(env::StatusCallback done) override { answer(std::move(done)); }
     void on_event(std::move_only_function<void()>) override {}
 
