@@ -287,6 +287,20 @@ static void forget_idle(struct ebb_log *log, const struct ebb_map *map)
 	}
 }
 
+void ebb_log_cookie(struct ebb_disk *disk, const void *cookie)
+{
+	struct ebb_log *log = disk->log;
+
+	lockdep_assert_held(&ebb_mutex);
+	if (!log)
+		return;
+	mutex_lock(&log->io);
+	memcpy(log->super.cookie, cookie, EBB_COOKIE_LEN);
+	if (!ebb_store_is_stuck(&log->store))
+		ebb_log_write_super(log);
+	mutex_unlock(&log->io);
+}
+
 void ebb_log_confirm(struct ebb_disk *disk, const void *cookie)
 {
 	struct ebb_log *log = disk->log;
@@ -295,13 +309,8 @@ void ebb_log_confirm(struct ebb_disk *disk, const void *cookie)
 	lockdep_assert_held(&ebb_mutex);
 	if (!log)
 		return;
-	if (cookie) {
-		mutex_lock(&log->io);
-		memcpy(log->super.cookie, cookie, EBB_COOKIE_LEN);
-		if (!ebb_store_is_stuck(&log->store))
-			ebb_log_write_super(log);
-		mutex_unlock(&log->io);
-	}
+	if (cookie)
+		ebb_log_cookie(disk, cookie);
 	forget_idle(log, &disk->unconfirmed);
 	due = log->cooled_at + READ_ONCE(ebb_log_cool_s) * HZ;
 	if (time_after_eq(jiffies, due) && !log->closing && !ebb_log_failed(log) && !log->sealed) {

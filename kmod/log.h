@@ -104,6 +104,7 @@ void ebb_log_heat(struct ebb_disk *disk, u64 first, u64 last);
 /* All blocks are marked and reasons dropped: the area is made anew if it had failed. */
 void ebb_log_mark_all(struct ebb_disk *disk);
 /* The epoch is closed; before the unconfirmed map is dropped. */
+void ebb_log_cookie(struct ebb_disk *disk, const void *cookie);
 void ebb_log_confirm(struct ebb_disk *disk, const void *cookie);
 int ebb_log_witness(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr);
 

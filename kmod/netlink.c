@@ -538,21 +538,42 @@ static int do_gate_open(struct genl_info *info)
 	return reply_gate(info, group, true);
 }
 
+static const void *get_cookie(struct genl_info *info, int *err)
+{
+	if (!has(info, EBB_A_COOKIE))
+		return NULL;
+	if (nla_len(info->attrs[EBB_A_COOKIE]) == EBB_COOKIE_LEN)
+		return nla_data(info->attrs[EBB_A_COOKIE]);
+	*err = refuse(info, -EINVAL, "the cookie has another length");
+	return NULL;
+}
+
 static int do_confirm(struct genl_info *info)
 {
 	int err = 0;
 	struct ebb_group *group = get_group(info, &err);
-	const void *cookie = NULL;
+	const void *cookie = group ? get_cookie(info, &err) : NULL;
 
-	if (!group)
+	if (err)
 		return err;
-	if (has(info, EBB_A_COOKIE)) {
-		if (nla_len(info->attrs[EBB_A_COOKIE]) != EBB_COOKIE_LEN)
-			return refuse(info, -EINVAL, "the cookie has another length");
-		cookie = nla_data(info->attrs[EBB_A_COOKIE]);
-	}
 	err = ebb_pass_confirm(group, cookie);
 	return refuse(info, err, err ? "the group has a pass" : NULL);
+}
+
+static int do_cookie(struct genl_info *info)
+{
+	int err = 0;
+	struct ebb_group *group = get_group(info, &err);
+	const void *cookie = group ? get_cookie(info, &err) : NULL;
+	struct ebb_disk *disk;
+
+	if (err)
+		return err;
+	if (!cookie)
+		return refuse(info, -EINVAL, "COOKIE is missing");
+	list_for_each_entry(disk, &group->disks, member)
+		ebb_log_cookie(disk, cookie);
+	return 0;
 }
 
 static int do_abandon(struct genl_info *info)
@@ -582,6 +603,7 @@ static int (*const commands[])(struct genl_info *info) = {
 	[EBB_CMD_GATE_CLOSE]		= do_gate_close,
 	[EBB_CMD_GATE_OPEN]		= do_gate_open,
 	[EBB_CMD_DISK_WITNESS]		= do_witness,
+	[EBB_CMD_COOKIE_SET]		= do_cookie,
 };
 
 /* Not CAP_NET_ADMIN, which whoever configures networks has: a confirmation drops dirty bits. */
@@ -718,6 +740,7 @@ static const struct genl_ops ops[] = {
 	COMMAND(EBB_CMD_GATE_CLOSE),
 	COMMAND(EBB_CMD_GATE_OPEN),
 	COMMAND(EBB_CMD_DISK_WITNESS),
+	COMMAND(EBB_CMD_COOKIE_SET),
 };
 
 static struct genl_family family __ro_after_init = {

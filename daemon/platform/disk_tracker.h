@@ -5,11 +5,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "env/tracker.h"
 #include "platform/event_loop.h"
+#include "platform/netlink.h"
+#include "platform/restart_record.h"
 
 namespace ebb::platform {
 
@@ -17,6 +20,10 @@ struct TrackDisk {
     std::string stable_id;
     std::string node;
     std::uint64_t size = 0;  // bytes
+    // Where its map is kept over restarts; none: in memory alone (mode checksum).
+    std::optional<MapArea> area;
+    // Blocks whose content shows whether somebody wrote without the module.
+    std::vector<Extent> witnesses;
 };
 
 class DiskTracker : public env::Tracker {
@@ -28,6 +35,7 @@ public:
 // Attaches the disks to the group, in DiskIndex order. Blocks; any thread. On an error nothing
 // stays attached that was not before.
 using AttachDisks = std::function<Result<std::unique_ptr<DiskTracker>>(
-    EventLoop& loop, std::uint32_t group, const std::vector<TrackDisk>& disks)>;
+    EventLoop& loop, std::uint32_t group, const std::vector<TrackDisk>& disks,
+    const std::shared_ptr<RestartRecord>& restarts)>;
 
 }  // namespace ebb::platform

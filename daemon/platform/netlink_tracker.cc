@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 
 #include "base/buffer.h"
 #include "platform/system_error.h"
@@ -109,13 +110,40 @@ Status read_image(int fd, std::uint64_t offset, std::span<std::byte> into) {
     return {};
 }
 
+Uuid map_of(const NetlinkNest& nest) {
+    Uuid map;
+    const auto bytes = nest.text(EBB_DISK_A_MAP_UUID);
+    if (bytes.size() == map.bytes.size()) std::memcpy(map.bytes.data(), bytes.data(), bytes.size());
+    return map;
+}
+
+std::vector<Uuid> sessions_of(const NetlinkNest& nest) {
+    const auto bytes = nest.text(EBB_DISK_A_BOOTS);
+    std::vector<Uuid> sessions(bytes.size() / EBB_UUID_LEN);
+    for (std::size_t i = 0; i < sessions.size(); ++i)
+        std::memcpy(sessions[i].bytes.data(), bytes.data() + i * EBB_UUID_LEN, EBB_UUID_LEN);
+    return sessions;
+}
+
+// Without them only the cookies tell: no reason not to track.
+void set_witnesses(NetlinkClient& commands, std::uint32_t id, const TrackDisk& disk) {
+    if (!disk.area || disk.witnesses.empty()) return;
+    auto set = commands.call({.command = EBB_CMD_DISK_WITNESS,
+                              .u32 = {{EBB_A_DISK_ID, id}},
+                              .extents = to_kernel(disk.witnesses)});
+    if (!set)
+        std::cerr << "ebbd: witness blocks of " << disk.stable_id << ": " << set.error().message
+                  << "\n";
+}
+
 }  // namespace
 
 NetlinkTracker::NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
-                               NetlinkClient events)
+                               NetlinkClient events, std::shared_ptr<RestartRecord> restarts)
     : group_(group),
       commands_(std::move(commands)),
       events_(std::move(events)),
+      restarts_(std::move(restarts)),
       event_wait_(loop.context(), events_.fd()) {}
 
 NetlinkTracker::~NetlinkTracker() {
@@ -124,15 +152,16 @@ NetlinkTracker::~NetlinkTracker() {
     reader_.reset();
 }
 
-Result<std::unique_ptr<NetlinkTracker>> NetlinkTracker::open(EventLoop& loop, std::uint32_t group,
-                                                             const std::vector<TrackDisk>& disks) {
+Result<std::unique_ptr<NetlinkTracker>> NetlinkTracker::open(
+    EventLoop& loop, std::uint32_t group, const std::vector<TrackDisk>& disks,
+    std::shared_ptr<RestartRecord> restarts) {
     auto commands = NetlinkClient::open();
     if (!commands) return std::unexpected(commands.error());
     auto events = NetlinkClient::open();
     if (!events) return std::unexpected(events.error());
     if (auto ok = events->subscribe(); !ok) return std::unexpected(ok.error());
-    std::unique_ptr<NetlinkTracker> tracker(
-        new NetlinkTracker(loop, group, std::move(*commands), std::move(*events)));
+    std::unique_ptr<NetlinkTracker> tracker(new NetlinkTracker(
+        loop, group, std::move(*commands), std::move(*events), std::move(restarts)));
     if (auto ok = tracker->attach_all(disks); !ok) return std::unexpected(ok.error());
     tracker->command_ = std::make_unique<Worker>(loop, 1, "ebb-netlink");
     tracker->reader_ = std::make_unique<Worker>(loop, reader_threads, "ebb-image");
@@ -173,28 +202,50 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
             return fail(ErrorCode::busy, disk.stable_id + " is tracked for somebody else");
         nest = other.disk;
     }
+    const bool has_map = nest.number(EBB_DISK_A_LOG_STATE) != EBB_LOG_NONE;
+    if (!nest.numbers.empty() && has_map != disk.area.has_value()) {
+        // The mode was changed: what is known of the disk does not go over.
+        const auto id = static_cast<std::uint32_t>(nest.number(EBB_DISK_A_ID));
+        auto gone = commands_.call({.command = EBB_CMD_DISK_DETACH, .u32 = {{EBB_A_DISK_ID, id}}});
+        if (!gone) return std::unexpected(gone.error());
+        nest = {};
+    }
     if (nest.numbers.empty()) {
-        const auto device = device_of(disk.node);
-        if (!device) return std::unexpected(device.error());
-        auto reply = commands_.call_one({.command = EBB_CMD_DISK_ATTACH,
-                                         .u32 = {{EBB_A_GROUP, group_}},
-                                         .u64 = {{EBB_A_DEV, *device}},
-                                         .stable_id = disk.stable_id});
-        if (!reply) return std::unexpected(reply.error());
-        nest = reply->disk;
+        auto made = attach_new(disk);
+        if (!made) return std::unexpected(made.error());
+        nest = *made;
         attached.ours = true;
     }
+    attached.map = map_of(nest);
     attached.id = static_cast<std::uint32_t>(nest.number(EBB_DISK_A_ID));
     attached.size = nest.number(EBB_DISK_A_SECTORS) * sector_bytes;
     const auto image = node_of(nest.number(EBB_DISK_A_IMAGE_DEV));
     attached.image = FileDescriptor(::open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-    if (attached.image.valid()) return attached;
+    if (attached.image.valid()) {
+        set_witnesses(commands_, attached.id, disk);
+        return attached;
+    }
     const int number = errno;
     if (attached.ours) {
         (void)commands_.call(
             {.command = EBB_CMD_DISK_DETACH, .u32 = {{EBB_A_DISK_ID, attached.id}}});
     }
     return system_fail(number, "opening the image " + image);
+}
+
+// With a new map: what was written before is not known.
+Result<NetlinkNest> NetlinkTracker::attach_new(const TrackDisk& disk) {
+    const auto device = device_of(disk.node);
+    if (!device) return std::unexpected(device.error());
+    auto area = disk.area;
+    if (area) area->create = true;
+    auto reply = commands_.call_one({.command = EBB_CMD_DISK_ATTACH,
+                                     .u32 = {{EBB_A_GROUP, group_}},
+                                     .u64 = {{EBB_A_DEV, *device}},
+                                     .stable_id = disk.stable_id,
+                                     .log = area});
+    if (!reply) return std::unexpected(reply.error());
+    return std::move(reply->disk);
 }
 
 void NetlinkTracker::wait_for_events() {
@@ -273,26 +324,59 @@ void NetlinkTracker::disks(env::Callback<std::vector<env::TrackedDisk>> done) {
         [this]() -> Result<std::vector<env::TrackedDisk>> {
             std::vector<env::TrackedDisk> list;
             for (const auto& disk : disks_) {
-                auto reply = commands_.call_one(
-                    {.command = EBB_CMD_DISK_GET, .u32 = {{EBB_A_DISK_ID, disk.id}}});
-                if (!reply) return std::unexpected(reply.error());
-                env::TrackedDisk tracked;
-                tracked.stable_id = disk.stable_id;
-                tracked.size = reply->disk.number(EBB_DISK_A_SECTORS) * sector_bytes;
-                tracked.dirty_blocks = reply->disk.number(EBB_DISK_A_DIRTY_BLOCKS);
-                tracked.gone = reply->disk.number(EBB_DISK_A_STATE) == EBB_DISK_GONE;
-                tracked.resync_reasons =
-                    resync_reasons(reply->disk.number(EBB_DISK_A_RESYNC_REASONS));
-                list.push_back(std::move(tracked));
+                auto tracked = look(disk);
+                if (!tracked) return std::unexpected(tracked.error());
+                list.push_back(std::move(*tracked));
             }
             return list;
         },
         std::move(done));
 }
 
-void NetlinkTracker::mark_all(DiskIndex disk, env::StatusCallback done) {
-    simple({.command = EBB_CMD_DISK_MARK_ALL, .u32 = {{EBB_A_DISK_ID, disks_.at(disk).id}}},
-           std::move(done));
+Result<env::TrackedDisk> NetlinkTracker::look(const Attached& disk) {
+    auto reply =
+        commands_.call_one({.command = EBB_CMD_DISK_GET, .u32 = {{EBB_A_DISK_ID, disk.id}}});
+    if (!reply) return std::unexpected(reply.error());
+    const auto& nest = reply->disk;
+    env::TrackedDisk tracked;
+    tracked.stable_id = disk.stable_id;
+    tracked.size = nest.number(EBB_DISK_A_SECTORS) * sector_bytes;
+    tracked.dirty_blocks = nest.number(EBB_DISK_A_DIRTY_BLOCKS);
+    tracked.gone = nest.number(EBB_DISK_A_STATE) == EBB_DISK_GONE;
+    tracked.resync_reasons = resync_reasons(nest.number(EBB_DISK_A_RESYNC_REASONS));
+    const auto state = nest.number(EBB_DISK_A_LOG_STATE);
+    if (state == EBB_LOG_NONE || !restarts_) return tracked;
+    if (state == EBB_LOG_FAILED) {
+        if (auto ok = restarts_->distrust(map_of(nest)); !ok) return std::unexpected(ok.error());
+        return tracked;
+    }
+    tracked.cookie.emplace();
+    const auto cookie = nest.text(EBB_DISK_A_COOKIE);
+    std::memcpy(tracked.cookie->data(), cookie.data(),
+                std::min(cookie.size(), tracked.cookie->size()));
+    const bool known = nest.number(EBB_DISK_A_RECOVERY) != EBB_RECOVERY_NONE;
+    for (auto& reason : restarts_->gaps(disk.stable_id, map_of(nest), sessions_of(nest), known))
+        tracked.resync_reasons.push_back(std::move(reason));
+    // New, and not for the first time: nobody attached it before it could be written to.
+    if (std::ranges::find(tracked.resync_reasons, "new") != tracked.resync_reasons.end() &&
+        restarts_->knew(disk.stable_id))
+        tracked.resync_reasons.emplace_back("not-attached-at-boot");
+    return tracked;
+}
+
+void NetlinkTracker::mark_all(DiskIndex disk, bool compare, env::StatusCallback done) {
+    NetlinkRequest request{.command = EBB_CMD_DISK_MARK_ALL,
+                           .u32 = {{EBB_A_DISK_ID, disks_.at(disk).id}}};
+    if (compare) request.u32[EBB_A_MARK_FLAGS] = EBB_MARK_F_COMPARE;
+    command_->submit<void>(
+        [this, disk, request = std::move(request)]() -> Status {
+            auto replies = commands_.call(request);
+            if (!replies) return std::unexpected(replies.error());
+            if (!restarts_) return {};
+            const auto& attached = disks_.at(disk);
+            return restarts_->settle(attached.stable_id, attached.map);
+        },
+        std::move(done));
 }
 
 void NetlinkTracker::send_extents(NetlinkRequest base, std::span<const Extent> extents,
@@ -382,8 +466,16 @@ void NetlinkTracker::end_pass(env::PassId pass, env::StatusCallback done) {
     simple(std::move(request), std::move(done));
 }
 
-void NetlinkTracker::confirm(env::StatusCallback done) {
-    simple(for_group(EBB_CMD_EPOCH_CONFIRM), std::move(done));
+void NetlinkTracker::keep(const env::Cookie& cookie, env::StatusCallback done) {
+    auto request = for_group(EBB_CMD_COOKIE_SET);
+    request.cookie.assign(reinterpret_cast<const char*>(cookie.data()), cookie.size());
+    simple(std::move(request), std::move(done));
+}
+
+void NetlinkTracker::confirm(const env::Cookie& cookie, env::StatusCallback done) {
+    auto request = for_group(EBB_CMD_EPOCH_CONFIRM);
+    request.cookie.assign(reinterpret_cast<const char*>(cookie.data()), cookie.size());
+    simple(std::move(request), std::move(done));
 }
 
 void NetlinkTracker::abandon(env::StatusCallback done) {

@@ -20,7 +20,8 @@ class NetlinkTracker final : public DiskTracker {
 public:
     // As AttachDisks; disks that are there already under the same id stay as they are.
     static Result<std::unique_ptr<NetlinkTracker>> open(EventLoop& loop, std::uint32_t group,
-                                                        const std::vector<TrackDisk>& disks);
+                                                        const std::vector<TrackDisk>& disks,
+                                                        std::shared_ptr<RestartRecord> restarts);
     ~NetlinkTracker() override;
 
     // Detaches what an earlier run has left attached to the group. Blocks; any thread.
@@ -52,12 +53,15 @@ private:
         std::uint64_t size = 0;
         FileDescriptor image;
         bool ours = false;  // attached by this object
+        Uuid map;           // of the module; zeroes: none
     };
 
     NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
-                   NetlinkClient events);
+                   NetlinkClient events, std::shared_ptr<RestartRecord> restarts);
     Status attach_all(const std::vector<TrackDisk>& disks);
     Result<Attached> attach(const TrackDisk& disk, const std::vector<NetlinkReply>& present);
+    Result<NetlinkNest> attach_new(const TrackDisk& disk);
+    Result<env::TrackedDisk> look(const Attached& disk);
     void wait_for_events();
     void simple(NetlinkRequest request, env::StatusCallback done);
     [[nodiscard]] NetlinkRequest for_group(std::uint8_t command) const;
@@ -68,6 +72,7 @@ private:
     NetlinkClient commands_;  // used on command_ alone after open()
     NetlinkClient events_;
     std::vector<Attached> disks_;
+    std::shared_ptr<RestartRecord> restarts_;
     std::move_only_function<void()> event_;
     boost::asio::posix::stream_descriptor event_wait_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();

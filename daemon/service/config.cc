@@ -19,6 +19,11 @@ bool Config::has_role(const std::string& role) const {
     return std::ranges::find(roles, role) != roles.end();
 }
 
+bool SourceSettings::keeps_map(const std::string& stable_id) const {
+    const auto found = std::ranges::find(disks, stable_id, &SourceDiskSettings::stable_id);
+    return !map.empty() && (found == disks.end() || found->tracking == "intent-log");
+}
+
 platform::TlsIdentity Config::identity() const {
     return {folder + "/ca.pem", folder + "/machine.pem", folder + "/machine.key"};
 }
@@ -46,6 +51,13 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
                         ": target.retention_hours or retention_limit_mib is "
                         "out of range",
                     "Give 1 to 87600 hours, and 0 (no limit) to 1073741824 MiB");
+    for (const auto& disk : config->source.disks) {
+        if (disk.tracking == "checksum") continue;
+        if (disk.tracking == "intent-log" && !config->source.map.empty()) continue;
+        return fail(ErrorCode::invalid,
+                    path + ": source.disks: tracking of " + disk.stable_id + " is " + disk.tracking,
+                    "Give intent-log, with source.map, or checksum");
+    }
     if (config->roles.empty()) return fail(ErrorCode::invalid, path + ": no role is named");
     return config;
 }

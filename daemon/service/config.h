@@ -26,6 +26,22 @@ struct ControllerSettings {
     api::Json qemu;  // provider's machines; null: none
 };
 
+// How the changes of a disk are known over restarts: "intent-log", where there is a map device, or
+// "checksum".
+struct SourceDiskSettings {
+    std::string stable_id;
+    std::string tracking;
+};
+
+struct SourceSettings {
+    // Where the maps of tracked disks are kept over restarts; empty: in memory alone.
+    std::string map;
+    std::vector<SourceDiskSettings> disks;  // others are "intent-log" if there is a map
+    std::string dumps = "/var/crash";       // where kdump writes
+
+    [[nodiscard]] bool keeps_map(const std::string& stable_id) const;
+};
+
 struct TargetSettings {
     std::string retention = "/mnt/retention";
     std::string address = "0.0.0.0";  // to listen on for sources
@@ -47,6 +63,7 @@ struct Config {
     ControllerPlace controller;
     ControllerSettings serve;
     TargetSettings target;
+    SourceSettings source;
 
     [[nodiscard]] bool has_role(const std::string& role) const;
     [[nodiscard]] platform::TlsIdentity identity() const;
@@ -61,6 +78,19 @@ void describe(V& visit, ControllerPlace& c) {
     visit("host", c.host);
     visit.optional("port", c.port);
     visit.optional("name", c.name);
+}
+
+template <class V>
+void describe(V& visit, SourceDiskSettings& d) {
+    visit("stable_id", d.stable_id);
+    visit("tracking", d.tracking);
+}
+
+template <class V>
+void describe(V& visit, SourceSettings& s) {
+    visit.optional("map", s.map);
+    visit.optional("disks", s.disks);
+    visit.optional("dumps", s.dumps);
 }
 
 template <class V>
@@ -92,6 +122,7 @@ void describe(V& visit, Config& c) {
     visit.optional("controller", c.controller);
     visit.optional("serve", c.serve);
     visit.optional("target", c.target);
+    visit.optional("source", c.source);
 }
 
 }  // namespace ebb::service

@@ -9,6 +9,54 @@ namespace {
 
 constexpr double ns_per_second = 1e9;
 
+// Why everything of a disk is gone over, and what to do so that it does not happen again. `why`
+// ends in the reason's name.
+struct ReasonWords {
+    std::string_view name;
+    std::string_view sentence;
+    std::string_view remedy;
+};
+
+constexpr ReasonWords reason_words[] = {
+    {"new", "was attached without knowing what had been written before",
+     "Nothing: it goes on by itself"},
+    {"not-attached-at-boot", "was not attached before the system could write to it",
+     "Make the initramfs anew: update-initramfs -u, or dracut -f"},
+    {"boot-without-module", "was booted without the module in between",
+     "Build the module for every kernel that is booted: dkms status"},
+    {"kdump", "was written to by a crash kernel",
+     "Have kdump write to a disk that is not protected"},
+    {"map-lost", "has lost its map, or it is damaged", "Look after the map device"},
+    {"map-foreign", "came up with the map of another disk, or was another size",
+     "See whether disks were swapped"},
+    {"map-stale", "was written to without the module, or is older or newer than its map",
+     "Boot no other system from it; if a snapshot was restored, nothing"},
+    {"map-out-of-step", "came up with a map that is older or newer than the replica",
+     "Nothing, if a snapshot of the machine or of its map was restored"},
+    {"map-of-another-protection", "came up with the map of another protection", "Nothing"},
+    {"map-failed", "could not keep its map", "Look after the map device"},
+    {"detached", "was detached and attached again", "Nothing: it goes on by itself"},
+    {"hibernated", "was hibernated", "Do not hibernate a protected machine"},
+};
+
+Error resync_reason(const std::string& machine, const std::string& why) {
+    const auto colon = why.rfind(": ");
+    const auto name = colon == std::string::npos ? why : why.substr(colon + 2);
+    const auto disk = colon == std::string::npos ? std::string("a disk") : why.substr(0, colon);
+    const auto found = std::ranges::find(reason_words, name, &ReasonWords::name);
+    if (found == std::end(reason_words)) {
+        return {ErrorCode::resync_required,
+                "writes on " + machine + " went by untracked: " + why,
+                "Have everything sent anew: ebbctl resync " + machine + " --full",
+                {}};
+    }
+    return {ErrorCode::resync_required,
+            disk + " of " + machine + " " + std::string(found->sentence) + " (" + name +
+                "): all of it is gone over",
+            std::string(found->remedy),
+            {}};
+}
+
 class Assessment {
 public:
     Assessment(api::Json protection, std::int64_t now_ns)
@@ -47,10 +95,7 @@ public:
         document_["cuts_void"] = part->cuts_void;
         if (part->error) critical(api::from_info(*part->error));
         for (const auto& why : part->resync_required) {
-            warning({ErrorCode::resync_required,
-                     "writes on " + name + " went by untracked: " + why,
-                     "Have everything sent anew: ebbctl resync " + name + " --full",
-                     {}});
+            warning(resync_reason(name, why));
         }
     }
 

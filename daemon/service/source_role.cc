@@ -14,6 +14,7 @@
 #include "service/command_args.h"
 #include "service/image_export.h"
 #include "service/source_disks.h"
+#include "service/source_maps.h"
 #include "service/uuid_text.h"
 
 namespace ebb::service {
@@ -40,18 +41,16 @@ std::uint32_t group_of(const std::string& protection) {
 }
 
 // Finds the disks by their ids.
-Result<std::vector<platform::TrackDisk>> find_disks(const platform::HostPaths& paths,
+Result<std::vector<platform::TrackDisk>> find_disks(const platform::BlockTable& table,
                                                     std::vector<api::SourceDiskChoice> disks) {
-    auto table = platform::BlockTable::load(paths);
-    if (!table) return std::unexpected(table.error());
     std::ranges::sort(disks, {}, &api::SourceDiskChoice::index);
     std::vector<platform::TrackDisk> track;
     for (const auto& disk : disks) {
         const auto id = platform::normal_id(disk.stable_id);
-        const auto found = std::ranges::find_if(table->devices(), [&](const auto& item) {
+        const auto found = std::ranges::find_if(table.devices(), [&](const auto& item) {
             return item.second.physical && platform::normal_id(item.second.wwid) == id;
         });
-        if (found == table->devices().end()) {
+        if (found == table.devices().end()) {
             return fail("E_DISK_NOT_FOUND", ErrorCode::not_found, "there is no disk " + id,
                         "Attach it: replication goes on by itself");
         }
@@ -61,7 +60,7 @@ Result<std::vector<platform::TrackDisk>> find_disks(const platform::HostPaths& p
                             std::to_string(disk.size),
                         "Protect the machine anew");
         }
-        track.push_back({id, table->node(found->second), disk.size});
+        track.push_back({id, table.node(found->second), disk.size, {}, {}});
     }
     return track;
 }
@@ -70,9 +69,10 @@ Result<std::vector<platform::TrackDisk>> find_disks(const platform::HostPaths& p
 
 SourceSurroundings::SourceSurroundings()
     : attach([](platform::EventLoop& loop, std::uint32_t group,
-                const std::vector<platform::TrackDisk>& disks)
+                const std::vector<platform::TrackDisk>& disks,
+                const std::shared_ptr<platform::RestartRecord>& restarts)
                  -> Result<std::unique_ptr<platform::DiskTracker>> {
-          auto tracker = platform::NetlinkTracker::open(loop, group, disks);
+          auto tracker = platform::NetlinkTracker::open(loop, group, disks, restarts);
           if (!tracker) return std::unexpected(tracker.error());
           return std::move(*tracker);
       }),
@@ -97,8 +97,12 @@ Result<std::unique_ptr<SourceRole>> SourceRole::start(
     auto tls = platform::make_tls_context(config.identity(), platform::TlsSide::client, true,
                                           std::move(revoked));
     if (!tls) return std::unexpected(tls.error());
+    // Also when the module is not there: this boot is one that it does not know.
+    auto restarts = platform::RestartRecord::open(config.state + "/restarts", config.source.dumps);
+    if (!restarts) return std::unexpected(restarts.error());
     std::unique_ptr<SourceRole> role(
         new SourceRole(loop, config, std::move(*tls), std::move(surroundings)));
+    role->restarts_ = std::move(*restarts);
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
     role->look();
     for (const auto& [id, protection] : role->protections_) role->begin(protection, [](Status) {});
@@ -183,9 +187,15 @@ void SourceRole::begin(const Shared& protection, env::StatusCallback done) {
     attacher_->submit<Tracker>(
         [this, disks = protection->args.disks,
          group = group_of(protection->args.protection)]() -> Result<Tracker> {
-            auto track = find_disks(surroundings_.paths, disks);
+            auto table = platform::BlockTable::load(surroundings_.paths);
+            if (!table) return std::unexpected(table.error());
+            auto track = find_disks(*table, disks);
             if (!track) return std::unexpected(track.error());
-            return surroundings_.attach(loop_, group, *track);
+            if (auto ok =
+                    give_maps(config_.source, surroundings_.map_config, *table, group, *track);
+                !ok)
+                return std::unexpected(ok.error());
+            return surroundings_.attach(loop_, group, *track, restarts_);
         },
         [this, protection](Result<Tracker> tracker) {
             if (!tracker) return begun(protection, std::unexpected(tracker.error()));
@@ -312,8 +322,8 @@ void SourceRole::end(const Shared& protection, env::StatusCallback done) {
             [this, group = group_of(protection->args.protection)]() -> Status {
                 auto gone = surroundings_.detach_group(group);
                 // Without the module there is nothing attached.
-                if (!gone && gone.error().code == ErrorCode::not_found) return {};
-                return gone;
+                if (!gone && gone.error().code != ErrorCode::not_found) return gone;
+                return take_maps(config_.source, surroundings_.map_config, group);
             },
             std::move(done));
         return;
@@ -321,7 +331,9 @@ void SourceRole::end(const Shared& protection, env::StatusCallback done) {
     protection->source->stop([this, protection, done = std::move(done)](Status) mutable {
         protection->tracker->detach(
             [this, protection, done = std::move(done)](Status gone) mutable {
-                done(std::move(gone));
+                const auto group = group_of(protection->args.protection);
+                auto taken = take_maps(config_.source, surroundings_.map_config, group);
+                done(gone ? std::move(taken) : std::move(gone));
                 // Not from inside its own callback.
                 loop_.post([protection] { protection->source.reset(); });
             });

@@ -16,6 +16,7 @@
 #include "platform/block_table.h"
 #include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
+#include "platform/map_config.h"
 #include "platform/tls.h"
 #include "platform/worker.h"
 #include "service/config.h"
@@ -26,6 +27,7 @@ namespace ebb::service {
 // What is another one in tests.
 struct SourceSurroundings {
     platform::HostPaths paths;
+    std::string map_config = platform::map_config_path;
     platform::AttachDisks attach;
     std::function<Status(std::uint32_t group)> detach_group;
     // A protection that could not begin is tried again.
@@ -98,6 +100,7 @@ private:
     platform::LoopClock clock_;
     platform::SystemRandom random_;
     const SourceSurroundings surroundings_;
+    std::shared_ptr<platform::RestartRecord> restarts_;
     std::map<std::string, Shared> protections_;
     std::map<std::string, std::uint64_t> fenced_;  // protection: highest fenced session
     std::optional<Inventory> inventory_;

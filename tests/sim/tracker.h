@@ -45,6 +45,8 @@ public:
     [[nodiscard]] std::optional<env::Cookie> cookie(bool of_snapshot) const;
     // It boots from that.
     void restore_snapshot();
+    // Maps begin anew, for another protection; it has the same id here, so snapshots go.
+    void detach();
     void void_pass(std::string reason);
     void owner_died();
 

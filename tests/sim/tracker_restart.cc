@@ -97,6 +97,15 @@ void SourceMachine::reboot(bool clean) {
     }
 }
 
+void SourceMachine::detach() {
+    snapshot_.clear();
+    for (Disk& disk : disks_) {
+        if (!disk.kept) continue;
+        disk.cookie = {};
+        disk.reasons.insert("detached");
+    }
+}
+
 void SourceMachine::take_snapshot() {
     snapshot_ = disks_;
 }

@@ -184,6 +184,7 @@ void World::disable() {
     disabling_ = true;
     const auto close = [this] {
         stop_source();
+        source_->detach();
         acknowledged_ = 0;
         named_.clear();
         target_run_->target->close([this](Status) {

@@ -267,6 +267,11 @@ enum ebb_cmd {
 	 * another socket.
 	 */
 	EBB_CMD_GATE_OPEN,
+	/*
+	 * Keep a cookie with the maps of a group, as a confirmation does, during a pass too
+	 * and without dropping anything. Takes GROUP, COOKIE.
+	 */
+	EBB_CMD_COOKIE_SET,
 
 	__EBB_CMD_MAX
 };

@@ -35,7 +35,7 @@ public:
     }
     void incarnation(env::Callback<Uuid> done) override { done(no()); }
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override { done(no()); }
-    void mark_all(DiskIndex, env::StatusCallback done) override { done(no()); }
+    void mark_all(DiskIndex, bool, env::StatusCallback done) override { done(no()); }
     void mark(DiskIndex, std::span<const Extent>, env::StatusCallback done) override { done(no()); }
     void begin_pass(env::PassKind, bool, env::Callback<env::PassInfo> done) override { done(no()); }
     void get_pass(env::PassId, env::Callback<env::PassInfo> done) override { done(no()); }
@@ -48,7 +48,8 @@ public:
         done(no());
     }
     void end_pass(env::PassId, env::StatusCallback done) override { done(no()); }
-    void confirm(env::StatusCallback done) override { done(no()); }
+    void keep(const env::Cookie&, env::StatusCallback done) override { done(no()); }
+    void confirm(const env::Cookie&, env::StatusCallback done) override { done(no()); }
     void abandon(env::StatusCallback done) override { done(no()); }
     void on_event(std::move_only_function<void()>) override {}
 

@@ -45,9 +45,7 @@ public:
     }
     void end_pass(env::PassId, env::StatusCallback done) override { refuse(std::move(done)); }
     void keep(const env::Cookie&, env::StatusCallback done) override { refuse(std::move(done)); }
-    void confirm(const env::Cookie&, env::StatusCallback done) override {
-        refuse(std::move(done));
-    }
+    void confirm(const env::Cookie&, env::StatusCallback done) override { refuse(std::move(done)); }
     void abandon(env::StatusCallback done) override { answer(std::move(done)); }
     void on_event(std::move_only_function<void()>) override {}
 
@@ -71,7 +69,8 @@ protected:
         surroundings_.paths = host_.paths;
         surroundings_.attach = [this, test = std::this_thread::get_id()](
                                    platform::EventLoop& loop, std::uint32_t,
-                                   const std::vector<platform::TrackDisk>& disks)
+                                   const std::vector<platform::TrackDisk>& disks,
+                                   const std::shared_ptr<platform::RestartRecord>&)
             -> Result<std::unique_ptr<platform::DiskTracker>> {
             if (std::this_thread::get_id() == test) ++attached_on_the_loop_;
             if (!loaded_)
