@@ -67,7 +67,7 @@ public:
     bool fixed_incarnation = false;
     bool confirm_always = false;
     bool lose_region = false;
-    bool lose_unconfirmed = false;
+    bool lose_sealed = false;
     bool forge_cookie = false;
     bool cool_early = false;
 

@@ -45,8 +45,12 @@ void SourceMachine::cool() {
 
 std::set<Block> SourceMachine::recovered(const Disk& disk, bool clean) const {
     if (!disk.kept) return {};
-    if (clean) return lose_unconfirmed ? disk.dirty : all_maps(disk);
     std::set<Block> all;
+    if (clean) {
+        all = all_maps(disk);
+        if (lose_sealed && !all.empty()) all.erase(all.begin());
+        return all;
+    }
     for (const Block region : disk.hot) {
         if (lose_region && region == *disk.hot.begin()) continue;
         for (Block i = region * region_blocks; i < (region + 1) * region_blocks; ++i) {

@@ -25,7 +25,7 @@ const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
         "tracker:stale-release-hidden", "tracker:mark-ignored",  "tracker:abandon-ignored",
         "tracker:reasons-hidden",       "tracker:reboot-unseen", "tracker:region-lost",
-        "tracker:unconfirmed-lost",     "tracker:cooled-early",  "tracker:cookie-forged"};
+        "tracker:sealed-lost",          "tracker:cooled-early",  "tracker:cookie-forged"};
     return names;
 }
 
@@ -51,7 +51,7 @@ World::World(Options options)
     source_->hide_reasons = options_.mutation == "tracker:reasons-hidden";
     source_->fixed_incarnation = options_.mutation == "tracker:reboot-unseen";
     source_->lose_region = options_.mutation == "tracker:region-lost";
-    source_->lose_unconfirmed = options_.mutation == "tracker:unconfirmed-lost";
+    source_->lose_sealed = options_.mutation == "tracker:sealed-lost";
     source_->cool_early = options_.mutation == "tracker:cooled-early";
     source_->forge_cookie = options_.mutation == "tracker:cookie-forged";
     for (DiskIndex i = 0; i < source_->disk_count(); ++i) {
