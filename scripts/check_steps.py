@@ -105,6 +105,8 @@ STEPS = [
     Step("replication", "vm", "two machines: power cut, kill -9, connection cut, volume full",
          "tests/vm/replication_share_test.py build", weight=2, needs=("build", "lab"), tests=True,
          limit=3600),
+    Step("restart", "vm", "the source restarts: clean reboot, power cut, its own initramfs",
+         "tests/vm/restart_test.py --share build", weight=2, needs=("build", "lab"), tests=True),
     Step("replicas", "vm", "stock LVM, md and udev leave replicas alone",
          "tests/vm/replicas_left_alone_test.py build", weight=2, needs=("build", "lab"), tests=True),
     Step("install", "install", "make install, DKMS builds it, make uninstall",

@@ -20,7 +20,7 @@ from demo_workload import write_cut  # noqa: E402
 from powercut import PowerCutDisk  # noqa: E402
 from vm import Lab, free_port  # noqa: E402
 
-__all__ = ["Pair", "Tally", "TOP", "PORT", "SIZE", "test"]
+__all__ = ["HERE", "Pair", "Tally", "TOP", "PORT", "SIZE", "WWN_SOURCE", "image", "test"]
 
 WWN_SOURCE, WWN_TARGET = 0x5000C2900000A000, 0x5000C2900000B000
 PORT = 9443  # of the target's data
@@ -79,7 +79,7 @@ class Tally:
         return 1 if self.failed else 0
 
 
-def _image(path, size):
+def image(path, size):
     """Content that does not compress, so that what is sent can be told by its size; where stamps
     go there is nothing yet."""
     with open(path, "wb") as out:
@@ -98,16 +98,7 @@ class Pair:
         for folder in self.folders.values():
             os.makedirs(folder)
         net = lab.network()
-        self.source = lab.vm("source", mem=768, smp=2, udev=True, timeout=3600,
-                             out=self.folders["source-out"], modprobe=["tcp_diag"])
-        self.source_images = []
-        for number in range(2):
-            path = os.path.join(lab.folder, f"source{number}.raw")
-            _image(path, SIZE)
-            self.source_images.append(path)
-            self.source.disk(path, "virtio-scsi", wwn=WWN_SOURCE + number + 1)
-        self.source.net(net, "10.9.0.1/24")
-        self.source.user_net(guestfwd=[(8443, self.controller_port)])
+        self.make_source(net)
         self.target = lab.vm("target", mem=768, smp=2, udev=True, timeout=3600,
                              out=self.folders["target-out"], modprobe=["xfs", "tcp_diag"])
         self.disks = []  # replicas in order, then retention, then the target's own
@@ -128,6 +119,18 @@ class Pair:
         self.first_reasons = []  # for which everything was sent at first
         self.taken_back = 0  # bytes of replicas that were found half written
 
+    def make_source(self, net):
+        self.source = self.lab.vm("source", mem=768, smp=2, udev=True, timeout=3600,
+                             out=self.folders["source-out"], modprobe=["tcp_diag"])
+        self.source_images = []
+        for number in range(2):
+            path = os.path.join(self.lab.folder, f"source{number}.raw")
+            image(path, SIZE)
+            self.source_images.append(path)
+            self.source.disk(path, "virtio-scsi", wwn=WWN_SOURCE + number + 1)
+        self.source.net(net, "10.9.0.1/24")
+        self.source.user_net(guestfwd=[(8443, self.controller_port)])
+
     def provider(self):
         return None
 
@@ -140,11 +143,15 @@ class Pair:
                         module], check=True)
         self.source.run(f"insmod {self.inside(module)}/ebb.ko && "
                         "echo 4000 >/sys/module/ebb/parameters/hold_deadline_ms")
+        self.begin_control()
+
+    def begin_control(self, source_more=None):
+        """Controller and daemons, on machines that are up. `source_more`: of the configuration."""
         self.target.wait_ready()
         self.target.run(FORMAT % self.values + MOUNT % self.values)
         self.control.start()
         ebbd = self.inside(self.build) + "/ebbd"
-        self.control.join(self.source, "source", "cloud", "source", ebbd)
+        self.control.join(self.source, "source", "cloud", "source", ebbd, more=source_more)
         self.control.join(self.target, "target", "home", "target", ebbd, folder=HOME + "/etc",
                           more={"state": HOME + "/state", "target": {"host": "10.9.0.2"}})
 
@@ -375,19 +382,19 @@ def begin(pair, tally):
     tally.say("protected; initial sync is done")
 
 
-def test(name, events, begin=begin):
+def test(name, events, begin=begin, make=Pair, end=Pair.check_equal):
     """The main function of a test: `events`, functions of pair and tally, happen to a pair that is
     under load and replicates since `begin`; then the load ends and all disks are compared."""
     build = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else os.path.join(TOP, "build"))
     tally = Tally()
     with Lab(name) as lab:
-        pair = Pair(lab, build)
+        pair = make(lab, build)
         try:
             pair.start()
             begin(pair, tally)
             for event in events:
                 event(pair, tally)
-            pair.check_equal(tally)
+            end(pair, tally)
         finally:
             pair.close()
     return tally.end()

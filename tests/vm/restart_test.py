@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""restart_test.py [--share] [BUILD_DIR]: the source restarts, in order and by power cuts, and goes on
+by deltas; whatever happened behind the module's back is found, named and made good. `--share`: what
+`make check` does."""
+import os
+import subprocess
+import sys
+
+from replication import SIZE, test
+from restart import MIB, RestartPair
+
+GRUBENV = "/boot/grub/grubenv"
+
+
+def begin(pair, tally):
+    pair.protect()
+    tally.say("protected; initial sync is done")
+    pair.compare(tally, "initial sync")
+    # Regions of the initial sync go cold after further confirmations.
+    settle(pair)
+
+
+def settle(pair):
+    """Confirmations until little is hot."""
+    for turn in range(3):
+        pair.control.job("checkpoint", "source", "--name", f"settle-{turn}")
+
+
+def expect_attached(pair, tally, what, word):
+    log = pair.attach_log()
+    tally.check(f"{what}: both disks are attached in the initramfs, {word}", log.count(word) == 2, log)
+
+
+def goes_on(pair, tally, what, limit):
+    """The daemon starts; a cut closes after at most so many bytes; all is equal, nothing was named."""
+    sent = pair.sent_bytes()
+    pair.start_daemon(pair.source)
+    pair.control.job("checkpoint", "source", "--name", what.replace(" ", "-") + "-after")
+    sent = pair.sent_bytes() - sent
+    tally.check(f"{what}: only deltas have travelled", sent < limit, f"{sent} bytes")
+    tally.check(f"{what}: no reason for a resync", not pair.source_status()["resync_required"],
+                pair.source_status())
+    tally.say(f"{what}: {sent} bytes sent")
+    pair.compare(tally, what)
+
+
+def clean_reboot(pair, tally):
+    """Writes after the daemon has stopped and before it starts again."""
+    pair.stop_daemon()
+    pair.write(0, 0, 2)
+    pair.write(1, 10, 3)
+    pair.reboot()
+    expect_attached(pair, tally, "clean reboot", "map sealed")
+    pair.write(0, 0, 1)
+    pair.write(1, 40, 1)
+    goes_on(pair, tally, "clean reboot", 20 * MIB)
+
+
+def power_cut(pair, tally, seed=7):
+    """In the middle of fio's writes, with the daemon at work."""
+    settle(pair)
+    pair.source.spawn(f"fio --name=cut --filename={pair.dev(1)} --rw=randwrite --bs=4k --direct=1 --size=4m "
+                      "--offset=20m --time_based --runtime=600 --fsync=16 --rate_iops=200 >/dev/null")
+    done = pair.source_status()["cuts_closed"]
+    pair.until("cuts under fio", lambda: pair.source_status()["cuts_closed"] >= done + 2)
+    pair.source_disks[1].arm("flush", 3, pair.source.process.pid)
+    pair.source.process.wait(300)
+    lost = pair.cut(seed)
+    tally.say(f"power cut: {lost} sectors lost")
+    expect_attached(pair, tally, "power cut", "map in use at a crash")
+    # The system's regions and those of fio, not both disks.
+    goes_on(pair, tally, "power cut", 60 * MIB)
+
+
+def gap(pair, tally, what, reason):
+    """The daemon starts, names the reason with its remedy, and all is equal again."""
+    pair.start_daemon(pair.source)
+    words = []
+
+    def named():
+        words.append(pair.health())
+        return any(why.endswith(reason) for why in pair.source_status()["resync_required"])
+
+    try:
+        pair.until(f"{reason} is named", named, 120)
+    except TimeoutError as error:
+        tally.check(f"{what}: {reason} is named", False, str(error))
+    pair.control.job("checkpoint", "source", "--name", what.replace(" ", "-") + "-gap")
+    words.append(pair.health())
+    tally.check(f"{what}: ebbctl names {reason}, with a remedy",
+                any(f"({reason})" in text for text in words), words[-1])
+    pair.compare(tally, what)
+    settle(pair)
+    tally.say(f"{what}: {reason}, and equal again")
+
+
+def edit(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def boot_without_module(pair, tally):
+    """Another kernel command line: the module is not loaded, and the daemon runs all the same."""
+    pair.stop_daemon()
+    append = pair.source.append
+    pair.source.append += " modprobe.blacklist=ebb ebb.blacklist=1 module_blacklist=ebb"
+    pair.reboot()
+    pair.start_daemon(pair.source)
+    pair.write(1, 50, 1)
+    pair.stop_daemon()
+    pair.source.append = append
+    pair.reboot()
+    gap(pair, tally, "boot without the module", "boot-without-module")
+
+
+def grub_environment(pair, tally):
+    """Changed by the boot loader, on the medium."""
+    pair.stop_daemon()
+    place = int(pair.source.run(f"sync; filefrag -b4096 -v {GRUBENV} | awk '$1 == \"0:\" {{print $4 + 0}}'")
+                .output)
+    start = int(pair.source.run("cat /sys/class/block/sd?1/start").output) * 512
+    pair.reboot(lambda: edit(pair.source_images[0], start + place * 4096 + 24, b"next_entry=1\n"))
+    gap(pair, tally, "grub's environment", "map-stale")
+
+
+def keep(pair, name, *numbers):
+    for number in numbers:
+        copy = f"{pair.source_images[number]}.{name}"
+        subprocess.run(["cp", "--sparse=always", pair.source_images[number], copy], check=True)
+
+
+def put_back(pair, name, *numbers):
+    for number in numbers:
+        copy = f"{pair.source_images[number]}.{name}"
+        subprocess.run(["cp", "--sparse=always", copy, pair.source_images[number]], check=True)
+        os.unlink(copy)
+
+
+def older_machine(pair, tally):
+    """A snapshot of the whole machine, disks and map, is restored."""
+    pair.stop_daemon()
+    pair.reboot(lambda: keep(pair, "older", 0, 1))
+    pair.start_daemon(pair.source)
+    pair.write(1, 30, 2)
+    pair.write(0, 0, 1)
+    for turn in range(2):
+        pair.control.job("checkpoint", "source", "--name", f"newer-{turn}")
+    pair.stop_daemon()
+    pair.reboot(lambda: put_back(pair, "older", 0, 1))
+    gap(pair, tally, "older machine", "map-out-of-step")
+
+
+def older_disk(pair, tally):
+    """A snapshot of the data disk alone: its partition table has changed since."""
+    pair.stop_daemon()
+    pair.reboot(lambda: keep(pair, "older", 1))
+    pair.source.run(f"printf 'label: gpt\\n' | sfdisk -q --force {pair.dev(1)}; sync")
+    pair.start_daemon(pair.source)
+    settle(pair)
+    pair.stop_daemon()
+    pair.reboot(lambda: put_back(pair, "older", 1))
+    gap(pair, tally, "older disk", "map-stale")
+
+
+def older_map(pair, tally):
+    """A snapshot of the map partition alone."""
+    pair.stop_daemon()
+    (first, length), *rest = pair.areas()
+    end = max(start + size for start, size in [(first, length), *rest])
+    kept = {}
+
+    def read():
+        with open(pair.source_images[0], "rb") as file:
+            file.seek(first)
+            kept["map"] = file.read(end - first)
+
+    pair.reboot(read)
+    pair.start_daemon(pair.source)
+    pair.write(1, 5, 2)
+    settle(pair)
+    pair.stop_daemon()
+    pair.reboot(lambda: edit(pair.source_images[0], first, kept["map"]))
+    gap(pair, tally, "older map", "map-out-of-step")
+
+
+def lost_map(pair, tally):
+    """The map areas are overwritten."""
+    pair.stop_daemon()
+    areas = pair.areas()
+
+    def destroy():
+        for start, length in areas:
+            edit(pair.source_images[0], start, os.urandom(length))
+
+    pair.reboot(destroy)
+    gap(pair, tally, "lost map", "map-lost")
+
+
+def lost_directory(pair, tally):
+    """So nothing is attached in the initramfs."""
+    pair.stop_daemon()
+    start = min(start for start, _ in pair.areas())
+    pair.reboot(lambda: edit(pair.source_images[0], start - MIB, os.urandom(MIB)))
+    gap(pair, tally, "lost directory", "not-attached-at-boot")
+
+
+def swapped_disk(pair, tally):
+    """Another disk in the place of the data disk, with its id: written elsewhere."""
+    pair.stop_daemon()
+    pair.reboot(lambda: edit(pair.source_images[1], 0, os.urandom(SIZE // 4)))
+    gap(pair, tally, "swapped disk", "map-stale")
+
+
+def crash_kernel(pair, tally):
+    """A crash kernel has written a dump, and booted the machine again."""
+    pair.stop_daemon()
+    pair.source.run("mkdir -p /var/crash/202611211200 && echo core >/var/crash/202611211200/dump.1 && sync")
+    pair.reboot()
+    gap(pair, tally, "crash kernel", "kdump")
+
+
+SHARE = [clean_reboot, power_cut]
+GAPS = [boot_without_module, grub_environment, older_machine, older_disk, older_map, lost_map,
+        lost_directory, swapped_disk, crash_kernel]
+
+
+def end(_pair, tally):
+    tally.say("end")
+
+
+if __name__ == "__main__":
+    events = SHARE + GAPS
+    if "--share" in sys.argv:
+        sys.argv.remove("--share")
+        events = SHARE
+    only = os.environ.get("EBB_RESTART_ONLY")
+    if only:
+        events = [event for event in events if event.__name__ in only.split(",")]
+    sys.exit(test("restart", events, begin=begin, make=RestartPair, end=end))
