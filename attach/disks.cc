@@ -93,13 +93,17 @@ Result<platform::MapDevice> await_map(const Choice& choice, const platform::MapC
 Result<platform::NetlinkClient> open_module() {
     auto client = platform::NetlinkClient::open();
     if (client || client.error().code != ErrorCode::not_found) return client;
-    const char* const words[] = {"modprobe", "-q", "ebb", nullptr};
-    pid_t child = 0;
-    if (::posix_spawnp(&child, words[0], nullptr, nullptr, const_cast<char* const*>(words),
-                       environ) == 0) {
+    // udev's programs have no PATH.
+    for (const char* program : {"/sbin/modprobe", "/usr/sbin/modprobe"}) {
+        const char* const words[] = {program, "-q", "ebb", nullptr};
+        pid_t child = 0;
+        if (::posix_spawn(&child, program, nullptr, nullptr, const_cast<char* const*>(words),
+                          environ) != 0)
+            continue;
         int status = 0;
         while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
         }
+        break;
     }
     return platform::NetlinkClient::open();
 }

@@ -88,7 +88,7 @@ static int write_fine(struct seal *s)
 		err = write_part(s, word / PART_WORDS);
 		if (err)
 			return err;
-		word = round_down(word, PART_WORDS) + PART_WORDS;
+		word = rounddown(word, PART_WORDS) + PART_WORDS;
 		cond_resched();
 	}
 	err = ebb_store_wait(&s->log->store);

@@ -47,7 +47,7 @@ class Machine:
         self.prefix = (f"export KO=/ebb/{options.ko} SLOW={int(slow)}; "
                        ". /ebb/tests/kmod/guest/restart.sh; ")
         self.disks, self.images = {}, {}
-        for name, size in (("data0", 64), ("data1", 64), ("map0", 16)):
+        for name, size in (("data0", 64), ("data1", 64), ("map0", 16), ("wide0", 512)):
             self.images[name] = lab.image(name + ".raw", f"{size}M")
             self.disks[name] = PowerCutDisk(self.images[name], lab.sockets)
             self.vm.disk("nbd:" + self.disks[name].socket, "virtio", serial=name)
@@ -182,6 +182,23 @@ def clean(m):
     m.power_cut("drop")
     m.run("load; attach data0 d0 map0 0")
     m.demand(recovery=CRASH, resync_reasons=[], recovered_blocks=REGION, hot_regions=1)
+    m.catch_up()
+
+
+def wide(m):
+    """A map of several fine blocks: whole, and with holes between blocks that are far apart."""
+    m.run("load; attach wide0 d0 map0 0 create; ebbtest mark-all 1")
+    m.reboot()
+    m.run("load; attach wide0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], recovered_blocks=131072, dirty_blocks=131072)
+    m.run("replicate --initial --cuts 1 >/dev/null; wait_for 30 all_cold || fail cold")
+    # The blocks of a fine block begin at multiples of 31,680.
+    places = [0, 31679, 31680 * 2, 31680 * 2 + 2112, 31680 * 3 + 500, 131071]
+    m.run("; ".join(f"write $(dev wide0) {place} 1" for place in places))
+    m.demand(dirty_blocks=len(places))
+    m.reboot()
+    m.run("load; attach wide0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], recovered_blocks=len(places))
     m.catch_up()
 
 
@@ -344,7 +361,7 @@ def two_disks(m):
     m.run("IDS=\"1 2\" replicate --cuts 1 --compare")
 
 
-STORIES = [crash, crash_armed, clean, writes_after_seal, corrupt, foreign, stale, late, reasons_stay,
+STORIES = [crash, crash_armed, clean, wide, writes_after_seal, corrupt, foreign, stale, late, reasons_stay,
            detached, same_disk, two_disks]
 CHECK = [crash, clean, stale, same_disk]
 
