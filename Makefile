@@ -7,6 +7,9 @@ DESTDIR ?=
 # Cores for compiling; the check steps share the machine by themselves.
 JOBS   ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
+# 0: until it is stopped
+HUNT_SECONDS ?= 0
+HUNT_KERNELS ?= 6.1 6.12
 KREL   ?= $(shell uname -r)
 KDIR   ?= /lib/modules/$(KREL)/build
 export EBB_CACHE ?= $(TOP)/.cache
@@ -15,7 +18,7 @@ CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps build kmod check check-unit check-sim check-fuzz check-gates check-cli check-kmod \
-	check-vm check-full check-debug check-install fuzz demo bench hunt-sim install uninstall clean format help
+	check-vm check-full check-debug check-install fuzz demo bench hunt-sim hunt-kmod install uninstall clean format help
 
 all: build kmod ## build ebbd, ebbctl and the module for the running kernel
 
@@ -73,6 +76,9 @@ bench: deps ## measure against performance targets and peers
 
 hunt-sim: deps build ## simulator with new seeds until stopped
 	@tests/sim/hunt.sh build
+
+hunt-kmod: deps build ## module against its model with new seeds until stopped (HUNT_KERNELS="6.1 6.12")
+	@tests/kmod/hunt.py $(addprefix --kernel ,$(HUNT_KERNELS)) --seconds $(HUNT_SECONDS)
 
 install: ## install what build made, and the module's source, into $(DESTDIR)$(PREFIX)
 	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" scripts/install.sh install

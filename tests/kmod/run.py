@@ -127,7 +127,8 @@ class Machine:
                                      daemon=True).start()
 
         command = (f"export CASE={case.name} SLOW={int(slow)} KO=/ebb/{self.options.ko} "
-                   f"TESTKO=/ebb/build/kmod-test/{self.options.kernel}; "
+                   f"TESTKO=/ebb/build/kmod-test/{self.options.kernel} "
+                   f"{' '.join(self.options.env)}; "
                    f". /ebb/tests/kmod/guest/lib.sh; . /ebb/tests/kmod/cases/{case.name}.sh")
         try:
             done = self.vm.spawn(f"exec bash {os.environ.get('EBB_BASH', '')} -c '{command}'",
@@ -216,6 +217,8 @@ def parse():
     parser.add_argument("--repeat", type=int, default=1, help="every case so many times")
     parser.add_argument("--ko", help="a module built already (path in the tree)")
     parser.add_argument("--tag", default="", help="keeps folders and logs of runs apart")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE",
+                        help="a variable for the cases, without quotes in it")
     parser.add_argument("--verbose", action="store_true", help="print what passing cases say")
     parser.add_argument("--list", action="store_true")
     return parser.parse_args()
@@ -255,6 +258,7 @@ def main():
         build_module(options, "kmod", "build/kmod")
         options.ko = os.path.join("build/kmod", options.kernel, "ebb.ko")
     options.tag = options.tag and options.tag + "-"
+    options.env = ['{}="{}"'.format(*e.split("=", 1)) for e in options.env]
     runner = Runner(options, cases)
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for future in [pool.submit(runner.serve, n) for n in range(options.jobs)]:

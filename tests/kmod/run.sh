@@ -4,7 +4,7 @@
 # (chains, splits, discards). With --check the share of make check.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-"$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck coordinator netlinkfuzz >/dev/null
+"$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck coordinator netlinkfuzz modeltest >/dev/null
 kernel=${1:?kernel}
 shift
 if [ "$kernel" = sid ] && [ $# = 0 ]; then set -- --short; fi

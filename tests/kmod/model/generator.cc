@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk's last quarter is for buffered writes, in slots of one lane each: pages are written whole,
+// so nobody else may write beside them meanwhile. All the rest is for direct writes of every lane.
+#include "model/generator.h"
+
+#include <algorithm>
+#include <random>
+
+#include "model/sector.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+constexpr std::uint64_t slot_sectors = 256;
+constexpr std::uint64_t gap = 16;  // pages of a path may lie across the border
+
+class Generator {
+public:
+    explicit Generator(std::uint64_t seed) : random_(seed) { scenario_.seed = seed; }
+
+    Scenario run() {
+        make_parameters();
+        std::uint64_t disks = 1 + pick({4, 4, 2, 1});
+        for (std::uint64_t d = 0; d < disks; ++d) make_disk(static_cast<std::uint32_t>(d));
+        hot_ = below(scenario_.disks[0].sectors / 2);
+        std::uint64_t lanes = 2 + below(4), phases = 1 + pick({3, 2, 1});
+        for (std::uint64_t phase = 0; phase < phases; ++phase) {
+            for (std::uint64_t lane = 1; lane <= lanes; ++lane)
+                make_lane(static_cast<std::uint32_t>(lane));
+            make_operator();
+            add({.kind = chance(20) ? Kind::reload : Kind::settle});
+        }
+        return std::move(scenario_);
+    }
+
+private:
+    std::uint64_t below(std::uint64_t limit) { return limit ? random_() % limit : 0; }
+    bool chance(std::uint64_t per_cent) { return below(100) < per_cent; }
+    // An index, by weight.
+    std::uint64_t pick(std::initializer_list<std::uint64_t> weights) {
+        std::uint64_t sum = 0, index = 0;
+        for (std::uint64_t w : weights) sum += w;
+        std::uint64_t at = below(sum);
+        for (std::uint64_t w : weights) {
+            if (at < w) return index;
+            at -= w;
+            ++index;
+        }
+        return 0;
+    }
+    void add(const Operation& operation) { scenario_.operations.push_back(operation); }
+
+    void make_parameters() {
+        static constexpr std::uint64_t pools[] = {16 << 20, 4 << 20, 256 << 10, 64 << 10};
+        static constexpr std::uint64_t deadlines[] = {2000, 300, 50, 5};
+        scenario_.parameters["pool_bytes"] = pools[pick({6, 2, 1, 1})];
+        scenario_.parameters["hold_deadline_ms"] = deadlines[pick({6, 2, 1, 1})];
+        scenario_.parameters["owner_timeout_ms"] = 60000;
+    }
+
+    void make_disk(std::uint32_t number) {
+        static constexpr const char* const kinds[] = {"nullb", "delay", "flakey", "brd", "scsi"};
+        DiskPlan disk;
+        disk.kind = kinds[pick({10, 3, 2, 2, 3})];
+        disk.sectors = chance(70) ? 8192 : 16384;
+        if (disk.kind == "nullb" && chance(25)) disk.block = 4096;
+        disk.queues = 1 + below(2);
+        if (disk.kind == "nullb") disk.irqmode = pick({2, 2, 3});
+        if (disk.irqmode == 2) disk.nsec = 10000ull << below(9);
+        if (disk.kind == "delay") disk.delay_ms = 1 + below(20);
+        scenario_.disks.push_back(disk);
+        scenario_.paths.push_back({number, "whole", 0});
+        std::uint64_t unit = disk.block / sector_bytes;
+        auto first = [&] { return (1 + below(2000 / unit)) * unit; };
+        bool is_dm = disk.kind == "delay" || disk.kind == "flakey";
+        if (!is_dm && chance(50)) scenario_.paths.push_back({number, "partition", first()});
+        if (chance(35)) scenario_.paths.push_back({number, "linear", first()});
+    }
+
+    // Sectors of a path that are for direct writes, and the unit of its disk.
+    std::uint64_t free_of(const PathPlan& path) const {
+        return scenario_.disks[path.disk].sectors * 3 / 4 - path.first - gap;
+    }
+    std::uint64_t unit_of(const PathPlan& path) const {
+        return scenario_.disks[path.disk].block / sector_bytes;
+    }
+
+    Operation make_range(std::uint32_t lane, Kind kind) {
+        Operation o{.lane = lane, .kind = kind};
+        o.path = static_cast<std::uint32_t>(below(scenario_.paths.size()));
+        const PathPlan& path = scenario_.paths[o.path];
+        std::uint64_t unit = unit_of(path), free = free_of(path);
+        static constexpr std::uint64_t longest[] = {1, 8, 24, 64, 256};
+        o.n = 1 + below(longest[pick({2, 4, 3, 3, 1})]);
+        if (kind == Kind::zero || kind == Kind::discard) o.n *= 1 + below(16);
+        if (chance(40)) o.n = (o.n + 7) / 8 * 8;
+        std::uint64_t hot = hot_ > path.first ? hot_ - path.first : 0;
+        std::uint64_t window = chance(50) ? 64 : 2048;
+        o.at = chance(70) ? hot + below(window) : below(free);
+        if (chance(40)) o.at = o.at / 8 * 8;
+        o.n = std::max(unit, o.n / unit * unit);
+        o.at = std::min(o.at, free - o.n) / unit * unit;
+        return o;
+    }
+
+    Operation make_buffered(std::uint32_t lane) {
+        Operation o{.lane = lane, .kind = Kind::buffered};
+        o.path = static_cast<std::uint32_t>(below(scenario_.paths.size()));
+        const PathPlan& path = scenario_.paths[o.path];
+        const DiskPlan& disk = scenario_.disks[path.disk];
+        // One lane and one path each, since every path has pages of its own.
+        std::uint64_t slot = lane * 4 + o.path % 4;
+        std::uint64_t begin = disk.sectors * 3 / 4 + slot * slot_sectors / 4;
+        std::uint64_t at = (begin - path.first + 7) / 8 * 8;
+        std::uint64_t unit = unit_of(path);
+        o.n = std::max(unit, (1 + below(32)) / unit * unit);
+        o.at = at + below(slot_sectors / 4 - gap - o.n) / unit * unit;
+        return o;
+    }
+
+    void make_lane(std::uint32_t lane) {
+        std::uint64_t style = pick({4, 4, 2, 2});  // direct, in flight, buffered, ranges
+        std::uint64_t count = 3 + below(20);
+        for (std::uint64_t i = 0; i < count; ++i) add(make_write(lane, style));
+        if (style == 1) add({.lane = lane, .kind = Kind::reap});
+        if (chance(50)) add({.lane = lane, .kind = Kind::sleep, .n = 50ull << below(8)});
+    }
+
+    Operation make_write(std::uint32_t lane, std::uint64_t style) {
+        if (chance(4)) return make_flush(lane);
+        switch (style) {
+            case 1: return make_range(lane, chance(50) ? Kind::aio : Kind::uring);
+            case 2: return chance(80) ? make_buffered(lane) : make_range(lane, Kind::sync);
+            case 3:
+                if (chance(60)) return make_range(lane, chance(50) ? Kind::zero : Kind::discard);
+                return make_range(lane, Kind::direct);
+            default: break;
+        }
+        static constexpr Kind kinds[] = {Kind::direct, Kind::sync, Kind::nowait, Kind::uring};
+        return make_range(lane, kinds[pick({6, 2, 1, 1})]);
+    }
+
+    Operation make_flush(std::uint32_t lane) {
+        return {.lane = lane,
+                .kind = Kind::flush,
+                .path = static_cast<std::uint32_t>(below(scenario_.paths.size()))};
+    }
+
+    void make_operator() {
+        for (std::uint64_t i = 2 + below(5); i > 0; --i) {
+            if (chance(25)) make_interlude();
+            static constexpr Kind kinds[] = {Kind::frozen, Kind::live, Kind::whole};
+            add({.kind = kinds[pick({7, 2, 2})]});
+            for (std::uint64_t steps = below(4); steps > 0; --steps) make_step();
+            std::uint64_t how = pick({12, 2, 1});
+            if (how == 0) add({.kind = Kind::end, .seed = random_() % 100000});
+            if (how == 1) add({.kind = Kind::abandon});
+            if (how == 2) add({.kind = Kind::kill});
+            if (chance(75)) add({.kind = Kind::confirm});
+            if (chance(10)) add({.kind = Kind::abandon});
+        }
+    }
+
+    void make_step() {
+        Operation o{.kind = chance(60) ? Kind::release : Kind::peek};
+        o.n = 1 + below(60);
+        o.seed = random_() % 100000;
+        if (chance(30)) o = {.kind = Kind::sleep, .n = 500ull << below(6)};
+        if (chance(8)) o = make_mark();
+        add(o);
+    }
+
+    Operation make_mark() {
+        Operation o{.kind = chance(70) ? Kind::mark : Kind::markall};
+        o.disk = static_cast<std::uint32_t>(below(scenario_.disks.size()));
+        o.at = below(scenario_.disks[o.disk].sectors / 8);
+        o.n = 1 + below(50);
+        return o;
+    }
+
+    // Between passes, and now and then in one.
+    void make_interlude() {
+        Operation o = make_mark();
+        std::uint64_t which = pick({2, 4, 2});
+        if (which == 1) o = {.kind = Kind::detach, .disk = o.disk};
+        if (which == 2) o = {.kind = Kind::sleep, .n = 10000};
+        add(o);
+        if (which != 1) return;
+        if (chance(30)) add({.kind = Kind::sleep, .n = 20000});
+        if (chance(80)) add({.kind = Kind::attach, .disk = o.disk});
+        if (chance(70)) add({.kind = Kind::markall, .disk = o.disk});
+    }
+
+    std::mt19937_64 random_;
+    Scenario scenario_;
+    std::uint64_t hot_ = 0;
+};
+
+}  // namespace
+
+Scenario generate(std::uint64_t seed) {
+    return Generator(seed).run();
+}
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/machine.h"
+
+#include <fcntl.h>
+#include <linux/blkpg.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <set>
+
+#include "lib/text.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+using kmodtest::text;
+
+bool run(const std::string& command) {
+    return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+std::string output(const std::string& command) {
+    std::string out;
+    FILE* pipe = popen(command.c_str(), "r");
+    if (!pipe) return out;
+    char buffer[256];
+    while (std::fgets(buffer, sizeof(buffer), pipe)) out += buffer;
+    pclose(pipe);
+    while (!out.empty() && out.back() == '\n') out.pop_back();
+    return out;
+}
+
+bool write_file(const std::string& path, const std::string& value) {
+    int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    bool good = write(fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
+    close(fd);
+    return good;
+}
+
+bool is_block(const std::string& path) {
+    struct stat status {};
+    return stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
+}
+
+bool is_loaded() {
+    return access("/sys/module/ebb", F_OK) == 0;
+}
+
+const std::string nullb_root = "/sys/kernel/config/nullb/";
+
+}  // namespace
+
+Machine::Machine(const Scenario& scenario, std::string module)
+    : scenario_(scenario), module_(std::move(module)) {}
+
+Machine::~Machine() {
+    for (auto& path : paths_) {
+        if (path.direct >= 0) close(path.direct);
+        if (path.buffered >= 0) close(path.buffered);
+    }
+    for (auto command = undo_.rbegin(); command != undo_.rend(); ++command) (void)run(*command);
+}
+
+std::string Machine::make() {
+    for (std::uint32_t d = 0; d < scenario_.disks.size(); ++d)
+        if (std::string wrong = make_disk(d); !wrong.empty()) return wrong;
+    for (std::uint32_t p = 0; p < scenario_.paths.size(); ++p)
+        if (std::string wrong = make_path(p); !wrong.empty()) return wrong;
+    return load();
+}
+
+std::string Machine::load() {
+    if (!is_loaded() && !run("insmod " + module_)) return "insmod " + module_ + " fails";
+    for (const auto& [name, value] : scenario_.parameters)
+        if (!write_file("/sys/module/ebb/parameters/" + name, std::to_string(value)))
+            return "cannot set " + name;
+    return {};
+}
+
+std::string Machine::unload() {
+    return run("rmmod ebb") ? std::string() : "rmmod fails";
+}
+
+std::vector<std::uint64_t> Machine::sectors() const {
+    std::vector<std::uint64_t> out;
+    for (const auto& disk : disks_) out.push_back(disk.traits.sectors);
+    return out;
+}
+
+std::string Machine::make_disk(std::uint32_t number) {
+    const DiskPlan& plan = scenario_.disks[number];
+    OpenDisk disk;
+    disk.traits.sectors = plan.sectors;
+    std::string wrong, name = text("ebbm%u", number);
+    if (plan.kind == "brd" && make_brd(number, plan).empty()) {
+        disk.device = text("/dev/ram%u", number);
+        disk.by_bios = disk.traits.tears = true;
+    } else if (plan.kind == "scsi" && make_scsi(plan, disk.device).empty()) {
+        disk.traits.tears = false;
+    } else {
+        wrong = make_nullb(number, plan, disk.device);
+        disk.traits.discard_zeroes = true;
+    }
+    std::string length = std::to_string(plan.sectors);
+    if (wrong.empty() && plan.kind == "delay") {
+        disk.by_bios = true;
+        std::string table =
+            text("0 %s delay %s 0 0 %s 0 %llu", length.c_str(), disk.device.c_str(),
+                 disk.device.c_str(), static_cast<unsigned long long>(plan.delay_ms));
+        wrong = make_mapped(name + "delay", table, disk.device);
+    } else if (wrong.empty() && plan.kind == "flakey") {
+        disk.by_bios = disk.may_fail = true;
+        std::string table =
+            text("0 %s flakey %s 0 1 1 1 error_writes", length.c_str(), disk.device.c_str());
+        wrong = make_mapped(name + "flakey", table, disk.device);
+    }
+    disks_.push_back(disk);
+    return wrong;
+}
+
+std::string Machine::make_nullb(std::uint32_t number, const DiskPlan& plan, std::string& device) {
+    std::string name = text("ebbm%u", number), folder = nullb_root + name;
+    if (!is_block("/sys/kernel/config") && access(nullb_root.c_str(), F_OK) != 0) {
+        (void)run("modprobe configfs");
+        (void)run("modprobe null_blk nr_devices=0");
+        (void)run(
+            "mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config");
+    }
+    if (mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return "cannot make null_blk disk";
+    (void)write_file(folder + "/power", "0");
+    undo_.push_back("echo 0 >" + folder + "/power; rmdir " + folder);
+    const std::pair<const char*, std::uint64_t> values[] = {{"size", plan.sectors / 2048},
+                                                            {"memory_backed", 1},
+                                                            {"discard", 1},
+                                                            {"blocksize", plan.block},
+                                                            {"submit_queues", plan.queues},
+                                                            {"irqmode", plan.irqmode},
+                                                            {"completion_nsec", plan.nsec},
+                                                            {"power", 1}};
+    for (const auto& [key, value] : values)
+        if (!write_file(folder + "/" + key, std::to_string(value)))
+            return text("null_blk: cannot set %s to %llu", key,
+                        static_cast<unsigned long long>(value));
+    device = "/dev/" + name;
+    if (!is_block(device)) device = "/dev/nullb" + output("cat " + folder + "/index");
+    return is_block(device) ? std::string() : "no null_blk device";
+}
+
+std::string Machine::make_brd(std::uint32_t number, const DiskPlan& plan) {
+    std::string device = text("/dev/ram%u", number);
+    // One size for all: only the first brd disk of a scenario decides.
+    if (!is_block(device))
+        (void)run(text("modprobe brd rd_nr=8 rd_size=%llu max_part=4",
+                       static_cast<unsigned long long>(plan.sectors / 2)));
+    std::string have = output("blockdev --getsz " + device);
+    if (have != std::to_string(plan.sectors)) return "brd has another size";
+    // With rw_page it is refused by the module, and another kind takes its place.
+    if (access(text("/sys/block/ram%u/queue/stable_writes", number).c_str(), F_OK) != 0)
+        return "no brd";
+    std::string probe = is_loaded() ? std::string() : load();
+    if (!probe.empty()) return probe;
+    if (!run(text("ebbtest attach %s probe 999 | tee /dev/stderr | grep -q '\"id\"'",
+                  device.c_str())))
+        return "brd is refused";
+    (void)run(
+        "ebbtest detach $(ebbtest list | sed 's/.*\"disk\":{//' | grep -o '^\"id\":[0-9]*' | "
+        "tail -1 | cut -d: -f2)");
+    undo_.push_back("rmmod brd");
+    return {};
+}
+
+std::string Machine::make_scsi(const DiskPlan& plan, std::string& device) {
+    const std::string driver = "/sys/bus/pseudo/drivers/scsi_debug/";
+    std::string megabytes = std::to_string(plan.sectors / 2048);
+    if (access(driver.c_str(), F_OK) != 0) {
+        if (!run(
+                "modprobe scsi_mod; modprobe sd_mod; modprobe scsi_debug dev_size_mb=" + megabytes +
+                " add_host=0 per_host_store=1 lbpu=1 lbpws=1 lbpws10=1 ndelay=20000 "
+                "write_same_length=64"))
+            return "no scsi_debug";
+        undo_.push_back("rmmod scsi_debug");
+    }
+    auto disks = [] {
+        std::set<std::string> found;
+        std::string all = output(
+            "ls -d /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/"
+            "*/block/* 2>/dev/null | sed 's,.*/,,'");
+        for (std::size_t at = 0; at < all.size();) {
+            std::size_t end = std::min(all.find('\n', at), all.size());
+            found.insert(all.substr(at, end - at));
+            at = end + 1;
+        }
+        return found;
+    };
+    std::set<std::string> before = disks();
+    if (!write_file(driver + "add_host", "1")) return "cannot add a host";
+    undo_.push_back("echo -1 >" + driver + "add_host");
+    for (int attempt = 0; attempt < 500; ++attempt) {
+        for (const auto& name : disks()) {
+            if (before.contains(name) || !is_block("/dev/" + name)) continue;
+            if (output("blockdev --getsz /dev/" + name) != std::to_string(plan.sectors))
+                return "scsi_debug has another size";
+            device = "/dev/" + name;
+            return {};
+        }
+        usleep(10000);
+    }
+    return "no disk of scsi_debug";
+}
+
+std::string Machine::make_mapped(const std::string& name, const std::string& table,
+                                 std::string& device) {
+    (void)run("modprobe dm-mod; modprobe dm-delay; modprobe dm-flakey");
+    (void)run("dmsetup remove " + name);
+    if (!run("dmsetup create " + name + " --table '" + table + "' && dmsetup mknodes"))
+        return "dmsetup create " + name + " --table '" + table + "' fails";
+    undo_.push_back("dmsetup remove --retry " + name);
+    device = output("readlink -f /dev/mapper/" + name);
+    return is_block(device) ? std::string() : "no device " + name;
+}
+
+std::string Machine::make_path(std::uint32_t number) {
+    const PathPlan& plan = scenario_.paths[number];
+    const OpenDisk& disk = disks_[plan.disk];
+    std::uint64_t sectors = disk.traits.sectors - plan.first;
+    std::string device = disk.device, wrong;
+    if (plan.kind == "linear") {
+        std::string table = text("0 %llu linear %s %llu", static_cast<unsigned long long>(sectors),
+                                 disk.device.c_str(), static_cast<unsigned long long>(plan.first));
+        wrong = make_mapped(text("ebbm%ulinear%u", plan.disk, number), table, device);
+    } else if (plan.kind == "partition") {
+        int fd = open(disk.device.c_str(), O_RDWR | O_CLOEXEC);
+        blkpg_partition part{};
+        part.start = static_cast<long long>(plan.first * sector_bytes);
+        part.length = static_cast<long long>(sectors * sector_bytes);
+        part.pno = 1;
+        blkpg_ioctl_arg request{BLKPG_ADD_PARTITION, 0, sizeof(part), &part};
+        if (fd < 0 || ioctl(fd, BLKPG, &request) != 0)
+            wrong = "cannot add a partition to " + disk.device + ": " + strerror(errno);
+        if (fd >= 0) close(fd);
+        device += std::isdigit(static_cast<unsigned char>(device.back())) ? "p1" : "1";
+    }
+    OpenPath path{plan.disk, plan.first};
+    if (wrong.empty()) {
+        path.direct = open(device.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+        path.buffered = open(device.c_str(), O_RDWR | O_CLOEXEC);
+        if (path.direct < 0 || path.buffered < 0) wrong = device + ": " + strerror(errno);
+    }
+    paths_.push_back(path);
+    return wrong;
+}
+
+}  // namespace ebb::kmodmodel

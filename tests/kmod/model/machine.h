@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The guest's side of a scenario: its disks, the paths to them, and the module.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+#include "model/scenario.h"
+
+namespace ebb::kmodmodel {
+
+// How a scenario's disk is made where it runs: a kind that is not there becomes another.
+struct OpenDisk {
+    std::string device;
+    bool by_bios = false;  // without requests: attaching cannot wait for what is in flight
+    bool may_fail = false;
+    Traits traits;
+};
+
+struct OpenPath {
+    std::uint32_t disk = 0;
+    std::uint64_t first = 0;
+    int direct = -1;
+    int buffered = -1;
+};
+
+class Machine {
+public:
+    // `module` is the path of ebb.ko.
+    Machine(const Scenario& scenario, std::string module);
+    ~Machine();
+    Machine(const Machine&) = delete;
+    Machine& operator=(const Machine&) = delete;
+
+    // Empty, or what went wrong.
+    [[nodiscard]] std::string make();
+    [[nodiscard]] std::string load();
+    [[nodiscard]] std::string unload();
+
+    [[nodiscard]] const OpenDisk& disk(std::uint32_t number) const { return disks_[number]; }
+    [[nodiscard]] const OpenPath& path(std::uint32_t number) const { return paths_[number]; }
+    [[nodiscard]] std::uint32_t disks() const { return static_cast<std::uint32_t>(disks_.size()); }
+    [[nodiscard]] std::vector<std::uint64_t> sectors() const;
+
+private:
+    [[nodiscard]] std::string make_disk(std::uint32_t number);
+    [[nodiscard]] std::string make_nullb(std::uint32_t number, const DiskPlan& plan,
+                                         std::string& device);
+    [[nodiscard]] std::string make_brd(std::uint32_t number, const DiskPlan& plan);
+    [[nodiscard]] std::string make_scsi(const DiskPlan& plan, std::string& device);
+    [[nodiscard]] std::string make_mapped(const std::string& name, const std::string& table,
+                                          std::string& device);
+    [[nodiscard]] std::string make_path(std::uint32_t number);
+
+    const Scenario& scenario_;
+    std::string module_;
+    std::vector<OpenDisk> disks_;
+    std::vector<OpenPath> paths_;
+    std::vector<std::string> undo_;  // commands, in reverse order
+};
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/model.h"
+
+#include <algorithm>
+
+#include "lib/text.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+using kmodtest::text;
+
+unsigned long long n(std::uint64_t value) {
+    return value;
+}
+
+}  // namespace
+
+Model::Model(std::vector<Traits> disks) {
+    for (const auto& traits : disks)
+        disks_.push_back({traits, std::vector<std::vector<Code>>(traits.sectors)});
+}
+
+Code Model::issue(const Extent& extent, Content content, bool atomic) {
+    std::lock_guard lock(mutex_);
+    Write write{.extent = extent, .content = content, .atomic = atomic};
+    write.issued = ticket();
+    writes_.push_back(write);
+    Code code = writes_.size();
+    auto& history = disks_[extent.disk].history;
+    for (std::uint64_t i = 0; i < extent.count; ++i) history[extent.first + i].push_back(code);
+    untaken_.push_back(code);
+    return code;
+}
+
+void Model::done(Code write, bool ok, bool sent) {
+    std::lock_guard lock(mutex_);
+    at(write).ok = ok;
+    at(write).sent = sent;
+    at(write).done = ticket();
+}
+
+std::string Model::tell(Code code) {
+    if (!is_write(code) || code > writes_.size()) return code_name(code);
+    const Write& w = at(code);
+    static constexpr const char* const contents[] = {"data", "zeroes", "discard"};
+    return text("write %llu (%s, disk %u, sectors %llu+%llu, tickets %llu to %lld%s)", n(code),
+                contents[static_cast<int>(w.content)], w.extent.disk, n(w.extent.first),
+                n(w.extent.count), n(w.issued), static_cast<long long>(w.done),
+                w.done == never ? ""
+                : w.ok          ? ", ok"
+                                : ", failed");
+}
+
+std::string Model::describe(Code code) {
+    std::lock_guard lock(mutex_);
+    return tell(code);
+}
+
+// The newest write that must be there: of those done before the ticket, or seen elsewhere.
+Model::Need Model::need(const std::vector<Code>& history, std::uint64_t before) {
+    Need need;
+    for (Code code : history) {
+        const Write& w = at(code);
+        bool due = (w.ok && w.done < before) || w.seen;
+        if (due && w.issued > need.issued) need = {w.issued, code};
+    }
+    return need;
+}
+
+bool Model::has_discard(Place place, Need need, Cut cut) {
+    const Disk& disk = disks_[place.disk];
+    return std::ranges::any_of(disk.history[place.sector], [&](Code code) {
+        const Write& w = at(code);
+        return w.content == Content::discard && w.issued <= cut.granted && w.done >= need.issued;
+    });
+}
+
+// Two writes that overlapped in time, of which either could be what is there.
+bool Model::is_torn(Place place, Need need, Cut cut) {
+    const Disk& disk = disks_[place.disk];
+    if (!disk.traits.tears) return false;
+    int candidates = 0;
+    for (Code code : disk.history[place.sector])
+        candidates += at(code).issued <= cut.granted && at(code).done >= need.issued;
+    return candidates >= 2;
+}
+
+// Whether a sector may hold that, given what must be there.
+bool Model::explains(Place place, Code code, Need need, Cut cut) {
+    const Disk& disk = disks_[place.disk];
+    if (code == code_unsent) return false;
+    if (has_discard(place, need, cut) && (code == code_discarded || !disk.traits.discard_zeroes))
+        return true;
+    if (is_write(code)) return at(code).done >= need.issued;
+    if (code & code_damaged) return is_torn(place, need, cut);
+    if (code != code_zero) return false;
+    if (need.issued == 0) return true;
+    return std::ranges::any_of(disk.history[place.sector], [&](Code candidate) {
+        const Write& w = at(candidate);
+        return w.content != Content::data && w.issued <= cut.granted && w.done >= need.issued;
+    });
+}
+
+// What is wrong with a code by itself; empty: nothing.
+std::string Model::fault_of(Place place, Code code, Cut cut) {
+    if (!is_write(code)) return {};
+    if (code > writes_.size()) return "holds a write that nobody issued";
+    const Extent& e = at(code).extent;
+    if (e.disk != place.disk || place.sector < e.first || place.sector >= e.first + e.count)
+        return text("holds a write that did not go there: %s", tell(code).c_str());
+    if (at(code).issued > cut.granted)
+        return text("holds %s, issued after the cut", tell(code).c_str());
+    return {};
+}
+
+Faults Model::judge(const State& state, Cut cut, std::size_t limit) {
+    std::lock_guard lock(mutex_);
+    Faults faults;
+    auto fault = [&](Place place, const std::string& what) {
+        if (faults.size() < limit)
+            faults.push_back(text("disk %u sector %llu: %s (cut: tickets %llu to %llu)", place.disk,
+                                  n(place.sector), what.c_str(), n(cut.asked), n(cut.granted)));
+    };
+    std::uint64_t newest = cut.asked;
+    std::vector<Code> seen;
+    for (std::uint32_t d = 0; d < state.size(); ++d)
+        for (std::uint64_t s = 0; s < state[d].size(); ++s) {
+            Code code = state[d][s];
+            if (std::string wrong = fault_of({d, s}, code, cut); !wrong.empty()) {
+                fault({d, s}, wrong);
+            } else if (is_write(code)) {
+                newest = std::max(newest, at(code).issued);
+                if (at(code).seen || !at(code).atomic) continue;
+                at(code).seen = true;
+                seen.push_back(code);
+            }
+        }
+    for (std::uint32_t d = 0; d < state.size() && faults.empty(); ++d)
+        for (std::uint64_t s = 0; s < state[d].size(); ++s) {
+            Need due = need(disks_[d].history[s], newest);
+            if (explains({d, s}, state[d][s], due, cut)) continue;
+            const Write* w = due.write ? &at(due.write) : nullptr;
+            const char* why = !w                    ? "without any reason"
+                              : w->done < cut.asked ? "which had succeeded before the cut"
+                              : w->done < newest    ? "before one in the cut was issued"
+                                                    : "of which a part is in the cut";
+            fault({d, s}, text("holds %s and lacks %s, %s", tell(state[d][s]).c_str(),
+                               tell(due.write).c_str(), why));
+        }
+    for (Code code : seen) at(code).seen = false;
+    if (faults.empty()) forget(cut.asked);
+    return faults;
+}
+
+// What was overwritten for certain before a cut that was good cannot come up again.
+void Model::forget(std::uint64_t before) {
+    for (auto& disk : disks_)
+        for (auto& history : disk.history) {
+            if (history.size() < 8) continue;
+            std::uint64_t issued = need(history, before).issued;
+            std::erase_if(history, [&](Code code) { return at(code).done < issued; });
+        }
+}
+
+Faults Model::compare(std::uint32_t disk, std::span<const Code> replica,
+                      std::span<const Code> found, const char* what, std::size_t limit) {
+    std::lock_guard lock(mutex_);
+    Faults faults;
+    for (std::uint64_t s = 0; s < found.size() && faults.size() < limit; ++s)
+        if (replica[s] != found[s] && replica[s] != code_discarded)
+            faults.push_back(text("disk %u sector %llu: the replica holds %s, %s %s", disk, n(s),
+                                  tell(replica[s]).c_str(), what, tell(found[s]).c_str()));
+    return faults;
+}
+
+std::vector<Write> Model::take_done(std::uint64_t before) {
+    std::lock_guard lock(mutex_);
+    std::vector<Write> taken;
+    std::erase_if(untaken_, [&](Code code) {
+        if (at(code).done >= before) return false;
+        taken.push_back(at(code));
+        return true;
+    });
+    return taken;
+}
+
+bool Model::is_busy(std::uint32_t disk, std::uint64_t before) {
+    std::lock_guard lock(mutex_);
+    return std::ranges::any_of(untaken_, [&](Code code) {
+        const Write& w = at(code);
+        return w.extent.disk == disk && w.issued < before && w.done == never;
+    });
+}
+
+std::uint64_t Model::writes() {
+    std::lock_guard lock(mutex_);
+    return writes_.size();
+}
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// One step of a scenario, and its line of text: "LANE KIND name=value...".
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace ebb::kmodmodel {
+
+enum class Kind : std::uint8_t {
+    // of writers
+    direct,    // write with O_DIRECT
+    sync,      // ... and RWF_DSYNC: FUA or a flush
+    nowait,    // ... and RWF_NOWAIT: may be refused, then either way
+    aio,       // left in flight
+    uring,     // left in flight
+    buffered,  // write and fdatasync
+    zero,      // BLKZEROOUT
+    discard,   // BLKDISCARD
+    flush,
+    reap,   // wait for all that is in flight
+    sleep,  // `n` microseconds
+    // of the operator
+    frozen,  // begin a pass
+    live,
+    whole,
+    peek,     // read about `n` per cent of what is left, release nothing
+    release,  // read and release about `n` per cent
+    end,      // all of it, and end
+    confirm,
+    abandon,
+    kill,      // the owner's socket closes
+    detach,    // `disk`
+    attach,    // `disk`, if it is detached
+    markall,   // `disk`
+    mark,      // `disk`, block `at`, `n` blocks
+    pressure,  // `n` MiB of memory are filled and let go of
+    // between phases, when nobody writes
+    settle,  // a last pass; the replica is compared with the disks
+    reload,  // and the module unloaded and loaded
+};
+
+inline constexpr std::uint32_t operator_lane = 0;
+
+struct Operation {
+    std::uint32_t lane = operator_lane;
+    Kind kind = Kind::settle;
+    std::uint32_t path = 0;
+    std::uint32_t disk = 0;
+    std::uint64_t at = 0;  // in sectors of the path
+    std::uint64_t n = 0;   // sectors, microseconds, per cent
+    std::uint64_t seed = 0;
+    friend bool operator==(const Operation&, const Operation&) = default;
+};
+
+[[nodiscard]] const char* kind_name(Kind kind);
+[[nodiscard]] constexpr bool is_boundary(Kind kind) {
+    return kind >= Kind::settle;
+}
+[[nodiscard]] std::string to_line(const Operation& operation);
+[[nodiscard]] std::optional<Operation> parse_operation(const std::string& line);
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/operator.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "lib/text.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+using kmodtest::Reply;
+using kmodtest::Request;
+using kmodtest::text;
+
+constexpr std::uint32_t group = 1;
+
+void press(std::uint64_t mebibytes) {
+    std::size_t bytes = mebibytes << 20;
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    for (std::size_t at = 0; at < bytes; at += 4096) static_cast<volatile char*>(memory)[at] = 1;
+    munmap(memory, bytes);
+}
+
+}  // namespace
+
+Operator::Operator(Machine& machine, Model& model, Verdict& verdict, std::uint64_t run)
+    : machine_(machine),
+      model_(model),
+      verdict_(verdict),
+      run_(run),
+      ledger_(machine.sectors()),
+      replica_(machine.sectors()),
+      attached_(machine.disks()),
+      buffer_(kmodtest::aligned(1 << 20)) {
+    open_client();
+}
+
+Operator::~Operator() {
+    pass_.reset();
+    for (std::uint32_t d = 0; d < attached_.size(); ++d) {
+        if (attached_[d].id == 0) continue;
+        Request request{.command = EBB_CMD_DISK_DETACH, .disk = attached_[d].id};
+        close(attached_[d].image);
+        close(attached_[d].disk);
+        (void)client_->call(request);
+    }
+}
+
+void Operator::open_client() {
+    client_ = std::make_unique<kmodtest::Client>();
+    if (int error = client_->open()) unexpected("open", error);
+}
+
+int Operator::call(const Request& request, Reply& reply) {
+    int error = client_->call(request, reply);
+    return error == -ENODATA ? 0 : error;
+}
+
+int Operator::call(const Request& request) {
+    Reply reply;
+    return call(request, reply);
+}
+
+void Operator::unexpected(const char* what, int error) {
+    verdict_.fault(text("%s: %s: %s", what, strerror(-error), client_->message().c_str()));
+}
+
+void Operator::start() {
+    for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
+        attach(d);
+        mark_all(d);
+    }
+    // The bulk, while nothing is written.
+    begin(Kind::live);
+    end(0);
+}
+
+void Operator::step(const Operation& o) {
+    switch (o.kind) {
+        case Kind::frozen:
+        case Kind::live:
+        case Kind::whole: begin(o.kind); break;
+        case Kind::peek: some(o.n, o.seed, false); break;
+        case Kind::release: some(o.n, o.seed, true); break;
+        case Kind::end: end(o.seed); break;
+        case Kind::confirm: confirm(); break;
+        case Kind::abandon: abandon(); break;
+        case Kind::kill: kill(); break;
+        case Kind::detach: detach(o.disk); break;
+        case Kind::attach: attach(o.disk); break;
+        case Kind::markall: mark_all(o.disk); break;
+        case Kind::mark: mark(o.disk, o.at, o.n); break;
+        case Kind::sleep: usleep(static_cast<useconds_t>(o.n)); break;
+        case Kind::pressure: press(o.n); break;
+        default: break;
+    }
+}
+
+void Operator::attach(std::uint32_t disk) {
+    Attached& a = attached_[disk];
+    if (a.id || (pass_ && !is_void())) return;
+    Request request{.command = EBB_CMD_DISK_ATTACH,
+                    .group = group,
+                    .dev = kmodtest::device_number(machine_.disk(disk).device),
+                    .stable_id = text("model-%u", disk)};
+    Reply reply;
+    a.was_busy = model_.is_busy(disk, never);
+    if (int error = call(request, reply)) return unexpected("attach", error);
+    a.id = static_cast<std::uint32_t>(reply.disk[EBB_DISK_A_ID]);
+    a.attached = model_.ticket();
+    std::string image = kmodtest::device_path(reply.disk[EBB_DISK_A_IMAGE_DEV]);
+    a.image = open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    a.disk = open(machine_.disk(disk).device.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    if (a.image < 0 || a.disk < 0) return unexpected("open of the image device", -errno);
+    std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
+    if (a.was_busy) reasons &= ~(1ull << EBB_RESYNC_UNTRACKED_WRITE);
+    if (reasons != 1u << EBB_RESYNC_NEW)
+        verdict_.fault("a disk just attached has other reasons for a resync than that");
+    ledger_.attach(disk, a.attached);
+    replica_.lose(disk);
+}
+
+void Operator::detach(std::uint32_t disk) {
+    Attached& a = attached_[disk];
+    if (!a.id) return;
+    close(a.image);
+    close(a.disk);
+    Request request{.command = EBB_CMD_DISK_DETACH, .disk = a.id};
+    a = {};
+    if (int error = call(request)) return unexpected("detach", error);
+    if (pass_) allow("detached");
+    ledger_.detach(disk);
+    replica_.lose(disk);
+    bool any = false;
+    for (const auto& other : attached_) any |= other.id != 0;
+    // The group went with its last disk, and so did what it knew of the pass.
+    if (!any && pass_) gone();
+    if (pass_ && !is_void()) verdict_.fault("a pass goes on without a disk that it had");
+}
+
+void Operator::mark(std::uint32_t disk, std::uint64_t first, std::uint64_t count) {
+    if (!attached_[disk].id) return;
+    count = std::min(count, ledger_.blocks(disk) - first);
+    ebb_extent extent{first * sectors_of_block, static_cast<__u32>(count * sectors_of_block), 0};
+    Request request{.command = EBB_CMD_DISK_MARK, .disk = attached_[disk].id, .extents = {extent}};
+    if (int error = call(request)) return unexpected("mark", error);
+    ledger_.mark(disk, first, count);
+}
+
+void Operator::mark_all(std::uint32_t disk) {
+    if (!attached_[disk].id) return;
+    Request request{.command = EBB_CMD_DISK_MARK_ALL, .disk = attached_[disk].id};
+    if (int error = call(request)) return unexpected("mark-all", error);
+    ledger_.mark_all(disk);
+}
+
+void Operator::confirm() {
+    if (pass_ && !is_void()) return;
+    Request request{.command = EBB_CMD_EPOCH_CONFIRM, .group = group};
+    int error = call(request);
+    if (error && error != -ENOENT) return unexpected("confirm", error);
+    ledger_.confirm();
+    replica_.confirm();
+}
+
+void Operator::abandon() {
+    if (pass_) allow("abandoned");
+    Request request{.command = EBB_CMD_EPOCH_ABANDON, .group = group};
+    int error = call(request);
+    if (error && error != -ENOENT) return unexpected("abandon", error);
+    if (pass_ && !is_void()) verdict_.fault("a pass goes on that was abandoned");
+    ledger_.abandon();
+    replica_.abandon();
+}
+
+void Operator::kill() {
+    if (pass_) allow("owner");
+    open_client();
+    if (pass_ && !is_void()) verdict_.fault("a pass goes on without its owner");
+}
+
+bool Operator::is_tracked(std::uint32_t disk) {
+    Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
+    Reply reply;
+    if (int error = call(request, reply)) {
+        unexpected("get", error);
+        return false;
+    }
+    std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
+    if (reasons == 0) return true;
+    if (!attached_[disk].was_busy || reasons != 1u << EBB_RESYNC_UNTRACKED_WRITE)
+        verdict_.fault(text("disk %u: reasons for a resync: %#llx", disk,
+                            static_cast<unsigned long long>(reasons)));
+    mark_all(disk);
+    return false;
+}
+
+void Operator::check_rest(std::uint32_t disk) {
+    Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
+    Reply reply;
+    if (int error = call(request, reply)) return unexpected("get", error);
+    for (int attribute : {EBB_DISK_A_DIRTY_BLOCKS, EBB_DISK_A_UNCONFIRMED_BLOCKS,
+                          EBB_DISK_A_IN_FLIGHT, EBB_DISK_A_RESYNC_REASONS})
+        if (reply.disk[attribute] != 0)
+            verdict_.fault(text("disk %u at rest after a confirmed cut: attribute %d is %llu", disk,
+                                attribute, static_cast<unsigned long long>(reply.disk[attribute])));
+}
+
+void Operator::settle() {
+    if (pass_) end(1);
+    for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
+        attach(d);
+        if (!ledger_.is_marked(d)) mark_all(d);
+        (void)is_tracked(d);
+    }
+    std::uint64_t cuts = tally_.cuts;
+    for (int attempt = 0; attempt < 20 && tally_.cuts == cuts && !verdict_.failed(); ++attempt) {
+        begin(Kind::frozen);
+        end(attempt + 1);
+    }
+    if (tally_.cuts == cuts) verdict_.fault("no cut closes, though nobody writes");
+    confirm();
+    for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
+        bool good = true;
+        std::vector<Code> found = read_disk(attached_[d].disk, d, good);
+        if (!good) verdict_.fault("a disk cannot be read");
+        verdict_.fault(model_.compare(d, replica_.state(d), found, "the disk"));
+        check_rest(d);
+    }
+}
+
+void Operator::reload() {
+    settle();
+    for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) detach(d);
+    client_.reset();
+    std::string wrong = machine_.unload();
+    if (wrong.empty()) wrong = machine_.load();
+    if (!wrong.empty()) verdict_.fault(wrong);
+    open_client();
+    start();
+}
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/writer.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "lib/text.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+constexpr std::size_t depth = 32;
+// A run is to stay small enough to be judged in no time.
+constexpr std::uint64_t most_writes = 60000;
+
+bool is_data(Kind kind) {
+    return kind <= Kind::buffered;
+}
+
+// One bio, which is a member of a cut or not: what is aligned memory of at most 256 pages.
+bool is_one_bio(Kind kind) {
+    return kind == Kind::direct || kind == Kind::sync || kind == Kind::aio || kind == Kind::uring;
+}
+
+}  // namespace
+
+Writer::Writer(const Machine& machine, Model& model, Verdict& verdict, std::uint64_t run)
+    : machine_(machine), model_(model), verdict_(verdict), run_(run) {
+    if (io_uring_queue_init(depth, &ring_, 0) < 0 || io_setup(depth, &context_) != 0) std::abort();
+}
+
+Writer::~Writer() {
+    io_uring_queue_exit(&ring_);
+    io_destroy(context_);
+}
+
+void Writer::run(const std::vector<Operation>& operations, const std::atomic<bool>& stop) {
+    bool first = true;
+    while (!operations.empty() && (first || !stop) && !verdict_.failed()) {
+        for (const auto& operation : operations) {
+            if (!first && stop) break;
+            step(operation);
+        }
+        first = false;
+        while (!stop && model_.writes() > most_writes) usleep(1000);
+    }
+    reap(true);
+}
+
+std::uint64_t Writer::bytes(const Operation& operation) const {
+    return operation.n * sector_bytes;
+}
+
+Writer::Pending Writer::begin(const Operation& o) {
+    const OpenPath& path = machine_.path(o.path);
+    Content content = is_data(o.kind)        ? Content::data
+                      : o.kind == Kind::zero ? Content::zeroes
+                                             : Content::discard;
+    bool atomic = is_one_bio(o.kind) && !machine_.disk(path.disk).may_fail;
+    Pending pending;
+    pending.operation = &o;
+    pending.write = model_.issue({path.disk, path.first + o.at, o.n}, content, atomic);
+    if (!is_data(o.kind)) return pending;
+    pending.memory = kmodtest::aligned(bytes(o));
+    for (std::uint64_t i = 0; i < o.n; ++i)
+        sector_fill(pending.memory.get() + i * sector_bytes, run_,
+                    {path.disk, path.first + o.at + i}, pending.write);
+    return pending;
+}
+
+void Writer::finish(const Pending& pending, long result) {
+    const Operation& o = *pending.operation;
+    long due = is_data(o.kind) ? static_cast<long>(bytes(o)) : 0;
+    bool ok = result == due;
+    bool refused = (o.kind == Kind::nowait || o.kind == Kind::discard) &&
+                   (result == -EAGAIN || result == -EOPNOTSUPP);
+    model_.done(pending.write, ok, !refused);
+    if (ok || refused || machine_.disk(machine_.path(o.path).disk).may_fail) return;
+    verdict_.fault(
+        kmodtest::text("an application's write failed (%ld): %s", result, to_line(o).c_str()));
+}
+
+long Writer::write_now(const Pending& pending) {
+    const Operation& o = *pending.operation;
+    const OpenPath& path = machine_.path(o.path);
+    auto at = static_cast<off_t>(o.at * sector_bytes);
+    std::uint64_t range[2] = {o.at * sector_bytes, bytes(o)};
+    iovec vector{pending.memory.get(), bytes(o)};
+    long result = 0;
+    switch (o.kind) {
+        case Kind::sync: result = pwritev2(path.direct, &vector, 1, at, RWF_DSYNC); break;
+        case Kind::nowait: result = pwritev2(path.direct, &vector, 1, at, RWF_NOWAIT); break;
+        case Kind::zero: result = ioctl(path.direct, BLKZEROOUT, range); break;
+        case Kind::discard: result = ioctl(path.direct, BLKDISCARD, range); break;
+        case Kind::buffered:
+            result = pwrite(path.buffered, pending.memory.get(), bytes(o), at);
+            if (result >= 0 && fdatasync(path.buffered) != 0) result = -1;
+            break;
+        default: result = pwrite(path.direct, pending.memory.get(), bytes(o), at); break;
+    }
+    return result < 0 ? -errno : result;
+}
+
+void Writer::step(const Operation& o) {
+    switch (o.kind) {
+        case Kind::flush: (void)fdatasync(machine_.path(o.path).direct); break;
+        case Kind::reap: reap(true); break;
+        case Kind::sleep: usleep(static_cast<useconds_t>(o.n)); break;
+        case Kind::aio: issue_aio(begin(o)); break;
+        case Kind::uring: issue_uring(begin(o)); break;
+        default: {
+            Pending pending = begin(o);
+            finish(pending, write_now(pending));
+            break;
+        }
+    }
+    reap(false);
+}
+
+void Writer::issue_aio(Pending pending) {
+    auto owned = std::make_unique<Pending>(std::move(pending));
+    Pending& p = *owned;
+    const Operation& o = *p.operation;
+    io_prep_pwrite(&p.control, machine_.path(o.path).direct, p.memory.get(), bytes(o),
+                   static_cast<long long>(o.at * sector_bytes));
+    p.control.data = &p;
+    aio_[&p] = std::move(owned);
+    iocb* control = &p.control;
+    int sent = io_submit(context_, 1, &control);
+    if (sent != 1) {
+        finish(p, sent ? sent : -EIO);
+        aio_.erase(&p);
+    }
+}
+
+void Writer::issue_uring(Pending pending) {
+    auto owned = std::make_unique<Pending>(std::move(pending));
+    Pending& p = *owned;
+    const Operation& o = *p.operation;
+    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    io_uring_prep_write(entry, machine_.path(o.path).direct, p.memory.get(),
+                        static_cast<unsigned>(bytes(o)), o.at * sector_bytes);
+    io_uring_sqe_set_data(entry, &p);
+    uring_[&p] = std::move(owned);
+    io_uring_submit(&ring_);
+}
+
+// All that is done already; with `all` everything, and else so much that there is room for one.
+void Writer::reap(bool all) {
+    do {
+        reap_aio(aio_.size() >= depth || (all && !aio_.empty()));
+    } while (all && !aio_.empty());
+    do {
+        reap_uring(uring_.size() >= depth || (all && !uring_.empty()));
+    } while (all && !uring_.empty());
+}
+
+void Writer::reap_aio(bool wait) {
+    if (aio_.empty()) return;
+    io_event events[depth];
+    timespec none{};
+    int count = io_getevents(context_, wait ? 1 : 0, depth, events, wait ? nullptr : &none);
+    for (int i = 0; i < count; ++i) {
+        auto* p = static_cast<Pending*>(events[i].data);
+        finish(*p, static_cast<long>(events[i].res));
+        aio_.erase(p);
+    }
+}
+
+void Writer::reap_uring(bool wait) {
+    if (uring_.empty()) return;
+    io_uring_cqe* done = nullptr;
+    int failed = wait ? io_uring_wait_cqe(&ring_, &done) : io_uring_peek_cqe(&ring_, &done);
+    while (failed == 0 && done) {
+        auto* p = static_cast<Pending*>(io_uring_cqe_get_data(done));
+        finish(*p, done->res);
+        io_uring_cqe_seen(&ring_, done);
+        uring_.erase(p);
+        done = nullptr;
+        failed = io_uring_peek_cqe(&ring_, &done);
+    }
+}
+
+}  // namespace ebb::kmodmodel

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scenarios: the same by the same seed, saved and read again, sound, and made smaller.
+#include "model/scenario.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "model/generator.h"
+#include "model/sector.h"
+#include "model/shrinker.h"
+
+namespace ebb::kmodmodel {
+namespace {
+
+constexpr std::uint64_t seeds = 500;
+
+TEST(Scenario, IsTheSameAfterSaving) {
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate(seed);
+        EXPECT_EQ(scenario, generate(seed));
+        auto read = parse_scenario(to_text(scenario));
+        ASSERT_TRUE(read) << to_text(scenario);
+        EXPECT_EQ(*read, scenario);
+    }
+}
+
+TEST(Scenario, RefusesGarbage) {
+    EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 0 whole 0\n1 fly at=3\n"));
+    EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 0 whole 0\n1 direct path=1\n"));
+    EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 1 whole 0\n"));
+    EXPECT_FALSE(parse_scenario("disk nullb\n"));
+}
+
+// Writes stay on their disks and on whole logical blocks, direct ones outside of the buffered part.
+TEST(Generator, StaysInBounds) {
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate(seed);
+        for (const auto& o : scenario.operations) {
+            if (o.kind > Kind::discard) continue;
+            const PathPlan& path = scenario.paths[o.path];
+            const DiskPlan& disk = scenario.disks[path.disk];
+            std::uint64_t unit = disk.block / sector_bytes, border = disk.sectors * 3 / 4;
+            std::uint64_t first = path.first + o.at, end = first + o.n;
+            EXPECT_EQ(o.at % unit + o.n % unit + path.first % unit, 0U) << to_line(o);
+            EXPECT_GT(o.n, 0U);
+            EXPECT_LE(end, disk.sectors) << seed << ": " << to_line(o);
+            if (o.kind == Kind::buffered) {
+                EXPECT_GE(path.first + o.at / 8 * 8, border) << seed << ": " << to_line(o);
+            } else {
+                EXPECT_LE(end, border - 8) << seed << ": " << to_line(o);
+            }
+        }
+    }
+}
+
+// Two lanes, and two paths of one disk, never have a page in common.
+TEST(Generator, BufferedWritesHavePagesOfTheirOwn) {
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate(seed);
+        std::vector<Operation> all;
+        std::ranges::copy_if(scenario.operations, std::back_inserter(all),
+                             [](const Operation& o) { return o.kind == Kind::buffered; });
+        for (const auto& a : all)
+            for (const auto& b : all) {
+                const PathPlan &p = scenario.paths[a.path], &q = scenario.paths[b.path];
+                if (p.disk != q.disk || (a.lane == b.lane && a.path == b.path)) continue;
+                std::uint64_t end = p.first + (a.at + a.n + 7) / 8 * 8;
+                std::uint64_t other = q.first + b.at / 8 * 8;
+                std::uint64_t other_end = q.first + (b.at + b.n + 7) / 8 * 8;
+                EXPECT_TRUE(end <= other || other_end <= p.first + a.at / 8 * 8)
+                    << seed << ": " << to_line(a) << " and " << to_line(b);
+            }
+    }
+}
+
+TEST(Shrinker, FindsTheTwoThatMatter) {
+    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+        Scenario scenario = generate(seed);
+        const Operation first{.lane = 1, .kind = Kind::direct, .n = 8};
+        const Operation second{.lane = operator_lane, .kind = Kind::frozen, .seed = 4711};
+        scenario.operations.insert(scenario.operations.begin(), first);
+        scenario.operations.push_back(second);
+        auto fails = [&](const Scenario& s) {
+            return std::ranges::count(s.operations, first) &&
+                   std::ranges::count(s.operations, second);
+        };
+        Scenario small = shrink(scenario, fails, [] { return true; });
+        EXPECT_EQ(small.operations, (std::vector<Operation>{first, second}));
+        EXPECT_EQ(small.disks.size(), 1U);
+        int left = 3;
+        EXPECT_TRUE(fails(shrink(scenario, fails, [&] { return left-- > 0; })));
+    }
+}
+
+}  // namespace
+}  // namespace ebb::kmodmodel
