@@ -185,11 +185,11 @@ std::vector<Write> Model::take_done(std::uint64_t before) {
     return taken;
 }
 
-bool Model::is_busy(std::uint32_t disk, std::uint64_t before) {
+bool Model::is_busy(std::uint32_t disk, std::uint64_t before, std::uint64_t since) {
     std::lock_guard lock(mutex_);
     return std::ranges::any_of(untaken_, [&](Code code) {
         const Write& w = at(code);
-        return w.extent.disk == disk && w.issued < before && w.done == never;
+        return w.extent.disk == disk && w.issued < before && w.done > since;
     });
 }
 

@@ -81,8 +81,9 @@ public:
 
     // Writes done before the ticket that were not taken before.
     [[nodiscard]] std::vector<Write> take_done(std::uint64_t before);
-    // Whether a write of that disk issued before the ticket is still under way.
-    [[nodiscard]] bool is_busy(std::uint32_t disk, std::uint64_t before);
+    // Whether a write of that disk issued before the one ticket was not done at the other.
+    [[nodiscard]] bool is_busy(std::uint32_t disk, std::uint64_t before,
+                               std::uint64_t since = never - 1);
     [[nodiscard]] std::string describe(Code code);
     [[nodiscard]] std::uint64_t writes();
 

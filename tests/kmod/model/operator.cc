@@ -110,10 +110,11 @@ void Operator::attach(std::uint32_t disk) {
                     .dev = kmodtest::device_number(machine_.disk(disk).device),
                     .stable_id = text("model-%u", disk)};
     Reply reply;
-    a.was_busy = model_.is_busy(disk, never);
+    std::uint64_t before = model_.ticket();
     if (int error = call(request, reply)) return unexpected("attach", error);
     a.id = static_cast<std::uint32_t>(reply.disk[EBB_DISK_A_ID]);
     a.attached = model_.ticket();
+    a.was_busy = model_.is_busy(disk, a.attached, before);
     std::string image = kmodtest::device_path(reply.disk[EBB_DISK_A_IMAGE_DEV]);
     a.image = open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
     a.disk = open(machine_.disk(disk).device.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);

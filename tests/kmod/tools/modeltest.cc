@@ -4,6 +4,7 @@
 //
 //   --module KO        path of ebb.ko; it is loaded if it is not, and stays
 //   --seed N           one scenario; or --seeds A..B, all of them; or --seconds S, from --seed on
+//   --at-most S        begin no further one of --seeds after so many seconds
 //   --replay FILE      a saved scenario
 //   --tries N          each so many times (default 1)
 //   --show             print the scenarios, and do nothing
@@ -59,8 +60,11 @@ public:
             first = std::strtoull(range.c_str(), nullptr, 0);
             last = std::strtoull(range.c_str() + range.find("..") + 2, nullptr, 0);
         }
-        for (std::uint64_t seed = first; seed <= last || now() < until; ++seed)
+        double enough = begun + static_cast<double>(options_.number("at-most", 1000000));
+        for (std::uint64_t seed = first; seed <= last || now() < until; ++seed) {
+            if (now() > enough) break;
             if (int failed = one(generate(seed))) return failed;
+        }
         return account(now() - begun);
     }
 
