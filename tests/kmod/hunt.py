@@ -47,7 +47,7 @@ def turn(options, kernel, arguments, folder):
     case = run.Case(os.path.join(run.CASES, "model.sh"))
     case.timeout = options.limit
     try:
-        machine = run.Machine(settings, "0", case.threads)
+        machine = run.Machine(settings, "0", case.needs)
     except (run.LabError, run.QmpError, run.GuestError, OSError) as error:
         print(f"{kernel}: the machine does not start: {error}", flush=True)
         return False
