@@ -18,7 +18,7 @@ CHECK := scripts/check.py $(if $(CHECK_JOBS),--jobs $(CHECK_JOBS))
 
 .DEFAULT_GOAL := all
 .PHONY: all deps build kmod check check-unit check-sim check-fuzz check-gates check-cli check-kmod \
-	check-vm check-full check-debug check-install fuzz demo bench hunt-sim hunt-kmod install uninstall clean format help
+	check-vm check-kernels check-full check-debug check-install fuzz demo bench hunt-sim hunt-kmod install uninstall clean format help
 
 all: build kmod ## build ebbd, ebbctl and the module for the running kernel
 
@@ -49,14 +49,17 @@ check-gates: deps ## formatting, clang-tidy, layer rules, documentation in step
 check-cli: deps ## ebbctl and a controller: good paths, every refusal, killed in the middle
 	@$(CHECK) cli
 
-check-kmod: deps ## module tests in virtual machines on every kernel
+check-kmod: deps ## module tests in virtual machines, a share on every kernel
 	@$(CHECK) kmod
 
 check-vm: deps ## two-machine tests: power cuts, killed daemons, the command line
 	@$(CHECK) vm
 
-check-full: deps ## every module test on every kernel, userspace in machines
-	@$(CHECK) full
+check-kernels: deps ## every module test on 6.1, and on two of 5.10, 6.12, trixie's and sid's
+	@$(CHECK) kernels
+
+check-full: deps ## check-kernels, planted faults in the module, userspace in machines
+	@$(CHECK) kernels full
 
 check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
 	@$(CHECK) debug
@@ -92,7 +95,7 @@ format: ## format the C++ sources in place
 clean: ## remove build products (the cache stays)
 	@rm -rf build
 	@if [ -f kmod/Makefile ]; then find kmod \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
-		-o -name '*.mod.c' -o -name '.*.cmd' -o -name modules.order -o -name Module.symvers \) -delete; fi
+		-o -name '*.mod.c' -o -name '.*.cmd' -o -name modules.order -o -name Module.symvers -o -path "*/found*" \) -delete; fi
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

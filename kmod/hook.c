@@ -13,9 +13,10 @@
 #include "hook.h"
 #include "write.h"
 
-static noinline void bio_was_taken(struct bio *bio)
+static noinline EBB_ENTRY_RETURN bio_was_taken(struct bio *bio)
 {
 	barrier();
+	return EBB_ENTRY_RESULT;
 }
 
 static void notrace bio_submitted(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
@@ -42,6 +43,12 @@ static struct ftrace_ops hook_ops = {
 	.flags	= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT | EBB_FTRACE_FLAGS,
 };
 
+/* As ftrace_free_filter(), which older kernels do not export: with no function left, nothing is. */
+static void free_filter(void)
+{
+	ftrace_set_filter_ip(&hook_ops, (unsigned long)submit_bio_noacct, 1, 0);
+}
+
 int ebb_hook_init(void)
 {
 	int err;
@@ -58,14 +65,14 @@ int ebb_hook_init(void)
 		pr_err("ebb: submit_bio_noacct is already diverted, by a live patch for example, or ftrace is disabled\n");
 	else
 		pr_err("ebb: cannot intercept submit_bio_noacct (%d)\n", err);
-	ftrace_free_filter(&hook_ops);
+	free_filter();
 	return err;
 }
 
 void ebb_hook_exit(void)
 {
 	unregister_ftrace_function(&hook_ops);
-	ftrace_free_filter(&hook_ops);
+	free_filter();
 	/* Tasks that were preempted in our functions, and interrupts that are in one. */
 	ebb_synchronize_tasks();
 	synchronize_rcu();

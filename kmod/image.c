@@ -128,7 +128,7 @@ static void image_read(struct ebb_disk *disk, struct bio *origin)
 	submit_bio_noacct(bio);
 }
 
-static EBB_SUBMIT_RETURN image_submit(struct bio *bio)
+static EBB_ENTRY_RETURN image_submit(EBB_SUBMIT_ARGUMENTS)
 {
 	struct ebb_disk *disk = ebb_bio_gendisk(bio)->private_data;
 
@@ -138,7 +138,7 @@ static EBB_SUBMIT_RETURN image_submit(struct bio *bio)
 	else
 		image_read(disk, bio);
 	unbusy(disk);
-	return EBB_SUBMIT_RESULT;
+	return EBB_ENTRY_RESULT;
 }
 
 static int image_open(EBB_OPEN_ARGUMENTS)
@@ -156,8 +156,8 @@ static char *image_devnode(struct gendisk *gd, umode_t *mode)
 static const struct block_device_operations image_fops = {
 	.owner		= THIS_MODULE,
 	.open		= image_open,
-	.submit_bio	= image_submit,
 	.devnode	= image_devnode,
+	EBB_SUBMIT_MEMBER(image_submit)
 };
 
 bool ebb_image_is(const struct gendisk *gd)
@@ -175,7 +175,7 @@ static int add_gendisk(struct ebb_image *image, struct ebb_disk *disk)
 	struct gendisk *gd;
 	int err;
 
-	gd = ebb_alloc_disk(ebb_disk_bdev(disk));
+	gd = ebb_alloc_disk(ebb_disk_bdev(disk), image_submit);
 	if (IS_ERR_OR_NULL(gd))
 		return gd ? PTR_ERR(gd) : -ENOMEM;
 	gd->major = image_major;

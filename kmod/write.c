@@ -248,14 +248,23 @@ void ebb_write_done(struct bio *bio)
 }
 
 /* What is tracked, but not all that it does is seen. */
-static noinline void flag_unusual(struct ebb_disk *disk, struct bio *bio)
+static inline bool is_unusual(const struct bio *bio)
 {
+	return bio->bi_opf & (REQ_INTEGRITY | EBB_REQ_POLLED) || ebb_bio_is_encrypted(bio);
+}
+
+/* True: it has to be taken. */
+static noinline bool flag_unusual(struct ebb_disk *disk, struct bio *bio)
+{
+	bool take = ebb_bio_is_polled_by_cookie(bio);
+
 	if (bio->bi_opf & REQ_INTEGRITY)
 		ebb_disk_flag(disk, EBB_RESYNC_INTEGRITY);
 	if (ebb_bio_is_encrypted(bio))
 		ebb_disk_flag(disk, EBB_RESYNC_ENCRYPTED);
 	/* Whoever polls for it finds it complete; held, it would be polled for in vain. */
 	bio->bi_opf &= ~EBB_REQ_POLLED;
+	return take;
 }
 
 static inline bool is_discard(const struct bio *bio)
@@ -331,7 +340,10 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 	return EBB_PASS_ON;
 }
 
-/* A worker admits it in our place, when the gate is open and there is memory. */
+/*
+ * A worker admits it in our place, when the gate is open and there is memory; also what its sender
+ * must not submit.
+ */
 static noinline enum ebb_verdict admit_later(struct ebb_disk *disk, struct bio *bio)
 {
 	unsigned long flags;
@@ -437,8 +449,8 @@ enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
 	}
 	if (unlikely(bio_op(bio) != REQ_OP_WRITE) && !is_tracked(disk, bio))
 		return EBB_PASS_ON;
-	if (unlikely((bio->bi_opf & (REQ_INTEGRITY | EBB_REQ_POLLED)) || ebb_bio_is_encrypted(bio)))
-		flag_unusual(disk, bio);
+	if (unlikely(is_unusual(bio)) && flag_unusual(disk, bio))
+		return admit_later(disk, bio);
 	if (unlikely(ebb_disk_looks(disk, EBB_LOOK_GATE)))
 		return admit_later(disk, bio);
 	w = take_spare();

@@ -168,7 +168,7 @@ def select(names):
     """The steps asked for by name or group, with what they need, in the order of the table."""
     by_name = {step.name: step for step in STEPS}
     if not names:
-        return [step for step in STEPS if step.group not in ("full", "debug")]
+        return [step for step in STEPS if step.group not in ("full", "debug", "kernels")]
     chosen = set()
 
     def add(name):

@@ -53,7 +53,7 @@ fill_in() {
 install_module_source() {
     rm -rf "$source_dir"
     (cd "$top" && git ls-files -co --exclude-standard kmod 2>/dev/null || find kmod -type f \
-        \( -name '*.[ch]' -o -name Kbuild -o -name Makefile \)) | while read -r name; do
+        \( -name '*.[ch]' -o -name Kbuild -o -name Makefile -o -name probe.sh -o -name probes.mk \)) | while read -r name; do
         [ -f "$top/$name" ] && install -D -m 0644 "$top/$name" "$source_dir/$name"
     done
     install -D -m 0644 "$top/include/uapi/linux/ebb.h" "$source_dir/include/uapi/linux/ebb.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What differs between kernels, found by compiling the files in probes/ (each names the commit that
- * made the difference) and never by a version number. The rest of the module is written for one
+ * made the difference) and never by a version number. A feature is a folder there; of its forms
+ * exactly one compiles, or the build ends: see probe.sh. The rest of the module is written for one
  * interface: this one.
  */
 #ifndef _EBB_COMPAT_H
@@ -12,7 +13,7 @@
 #include <linux/blkdev.h>
 #include <linux/ftrace.h>
 #include <linux/highmem.h>
-#ifdef EBB_HAVE_PART_STAT
+#ifndef EBB_HAVE_PART_STAT_GENHD
 #include <linux/part_stat.h>
 #endif
 #include <linux/rcupdate.h>
@@ -20,6 +21,21 @@
 #include <scsi/scsi_cmnd.h>
 #ifdef EBB_HAVE_SCSI_REQUEST
 #include <scsi/scsi_request.h>
+#endif
+
+/* ---- the entry of the block layer, which bios of all kinds pass ---- */
+
+#ifdef EBB_HAVE_SUBMIT_BIO_NOACCT
+#define EBB_ENTRY_RETURN		void
+#define EBB_ENTRY_RESULT
+#else
+/* A sender that polls does so with the cookie that the entry returns. */
+#define EBB_ENTRY_RETURN		blk_qc_t
+#define EBB_ENTRY_RESULT		BLK_QC_T_NONE
+#endif
+
+#ifdef EBB_HAVE_GENERIC_MAKE_REQUEST
+#define submit_bio_noacct		generic_make_request
 #endif
 
 /* ---- bios ---- */
@@ -72,7 +88,22 @@ static inline u64 ebb_bio_sector(struct bio *bio)
 #define EBB_REQ_POLLED			REQ_HIPRI
 #endif
 
-#ifdef EBB_HAVE_BIO_INIT_BDEV
+/*
+ * Whether somebody is going to poll for the bio with the cookie that the entry returns. That cookie
+ * would lead to an ordinary queue of the driver if the bio is not a polled one any more, which
+ * drivers are not made for: such a bio has to be taken, so that none is returned.
+ */
+static inline bool ebb_bio_is_polled_by_cookie(const struct bio *bio)
+{
+#ifdef EBB_HAVE_SUBMIT_BIO_NOACCT
+	return false;
+#else
+	return bio->bi_opf & EBB_REQ_POLLED &&
+	       test_bit(QUEUE_FLAG_POLL, &ebb_bio_gendisk(bio)->queue->queue_flags);
+#endif
+}
+
+#ifdef EBB_HAVE_BIO_ALLOC_BDEV
 static inline void ebb_bio_init(struct bio *bio)
 {
 	bio_init(bio, NULL, NULL, 0, 0);
@@ -116,7 +147,7 @@ static inline struct bio *ebb_bio_clone(struct block_device *bdev, struct bio *b
 #endif
 
 /* One of ours, used again and again, whose only vector lies beside it. */
-#ifdef EBB_HAVE_BIO_INIT_BDEV
+#ifdef EBB_HAVE_BIO_ALLOC_BDEV
 #define EBB_OPF				blk_opf_t
 static inline void ebb_bio_init_own(struct bio *bio, struct block_device *bdev,
 				    struct bio_vec *vec, EBB_OPF opf)
@@ -140,7 +171,7 @@ static inline void ebb_bio_init_own(struct bio *bio, struct block_device *bdev,
 #define ebb_issue_flush(bdev)		blkdev_issue_flush(bdev)
 #endif
 
-#ifndef EBB_HAVE_KMAP_LOCAL
+#ifdef EBB_HAVE_NO_KMAP_LOCAL
 /* 64 bit: all memory is mapped. */
 #define kmap_local_page(page)		page_address(page)
 #define kunmap_local(addr)		((void)(addr))
@@ -206,10 +237,6 @@ static inline void ebb_bdev_close_owned(struct ebb_bdev *bdev, void *owner)
 }
 #endif
 
-#ifndef EBB_HAVE_BDEV_IS_PARTITION
-#define bdev_is_partition(bdev)		((bdev)->bd_partno != 0)
-#endif
-
 #ifdef EBB_HAVE_BDEV_NR_SECTORS
 #define ebb_bdev_sectors(bdev)		((u64)bdev_nr_sectors(bdev))
 #else
@@ -220,7 +247,7 @@ static inline void ebb_bdev_close_owned(struct ebb_bdev *bdev, void *owner)
 /* Requests that have changed the disk since the system knows it, by its statistics. */
 static inline u64 ebb_disk_writes(struct gendisk *gd)
 {
-#ifdef EBB_HAVE_BI_BDEV
+#ifdef EBB_HAVE_PART_STAT
 	struct block_device *part0 = gd->part0;
 #else
 	struct hd_struct *part0 = &gd->part0;
@@ -255,12 +282,16 @@ static inline void ebb_drain_queue(struct request_queue *q)
 
 /* ---- our own block device ---- */
 
-#ifdef EBB_HAVE_SUBMIT_VOID
-#define EBB_SUBMIT_RETURN		void
-#define EBB_SUBMIT_RESULT
+/* It returns what the entry returns: one commit changed both. */
+#ifdef EBB_HAVE_MAKE_REQUEST
+#define EBB_SUBMIT_ARGUMENTS		struct request_queue *q, struct bio *bio
+#define EBB_SUBMIT_TYPE			typeof(make_request_fn *)
+#define EBB_SUBMIT_MEMBER(fn)
 #else
-#define EBB_SUBMIT_RETURN		blk_qc_t
-#define EBB_SUBMIT_RESULT		BLK_QC_T_NONE
+#define EBB_SUBMIT_ARGUMENTS		struct bio *bio
+#define EBB_SUBMIT_TYPE \
+	typeof(((const struct block_device_operations *)NULL)->submit_bio)
+#define EBB_SUBMIT_MEMBER(fn)		.submit_bio = (fn),
 #endif
 
 #ifdef EBB_HAVE_OPEN_GENDISK
@@ -275,7 +306,8 @@ static inline void ebb_drain_queue(struct request_queue *q)
 #define EBB_NO_PARTITIONS		GENHD_FL_NO_PART_SCAN
 #endif
 
-struct gendisk *ebb_alloc_disk(struct block_device *like);	/* with its block sizes */
+/* With the block sizes of @like. @submit is also to be a member of its operations. */
+struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit);
 void ebb_put_disk(struct gendisk *gd);
 int ebb_add_disk(struct gendisk *gd);
 
@@ -287,11 +319,18 @@ int ebb_add_disk(struct gendisk *gd);
 #define EBB_RQ_ISSUE_ARGUMENTS		struct request *rq
 #endif
 
+/* The disk that the request is for, whoever sends it; only to be compared. NULL: it has no name. */
+static inline const struct gendisk *ebb_request_gendisk(const struct request *rq)
+{
 #ifdef EBB_HAVE_QUEUE_DISK
-#define ebb_request_gendisk(rq)		((rq)->q->disk)
+	return rq->q->disk;
 #else
-#define ebb_request_gendisk(rq)		((rq)->rq_disk)
+	/* Not rq->rq_disk: passthrough commands have sg's disk in it, or none. */
+	struct kobject *parent = READ_ONCE(rq->q->kobj.parent);
+
+	return parent ? dev_to_disk(kobj_to_dev(parent)) : NULL;
 #endif
+}
 
 #ifdef EBB_HAVE_SCSI_REQUEST
 #define ebb_scsi_cdb(rq)		(scsi_req(rq)->cmd)
@@ -301,27 +340,31 @@ int ebb_add_disk(struct gendisk *gd);
 
 /* ---- ftrace ---- */
 
-#ifdef EBB_HAVE_FTRACE_REGS
-#define EBB_FTRACE_REGS			struct ftrace_regs
-#else
+#ifdef EBB_HAVE_FTRACE_PT_REGS
 #define EBB_FTRACE_REGS			struct pt_regs
+#else
+#define EBB_FTRACE_REGS			struct ftrace_regs
 #endif
 
 #ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
-#define EBB_FTRACE_FLAGS		0
+#define EBB_FTRACE_REGS_FLAG		0
 #else
-#define EBB_FTRACE_FLAGS		FTRACE_OPS_FL_SAVE_REGS
+#define EBB_FTRACE_REGS_FLAG		FTRACE_OPS_FL_SAVE_REGS
+#endif
+
+/* Our callback does not come to the function that it is called from. */
+#ifdef EBB_HAVE_RECURSION_SAFE
+#define EBB_FTRACE_FLAGS		(EBB_FTRACE_REGS_FLAG | FTRACE_OPS_FL_RECURSION_SAFE)
+#else
+#define EBB_FTRACE_FLAGS		EBB_FTRACE_REGS_FLAG
 #endif
 
 #if defined(EBB_HAVE_FTRACE_ARGUMENT)
 #define ebb_ftrace_argument(regs)	ftrace_regs_get_argument(regs, 0)
 #define ebb_ftrace_redirect(regs, to)	ftrace_regs_set_instruction_pointer(regs, to)
-#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
+#elif defined(EBB_HAVE_FTRACE_REGS)
 #define ebb_ftrace_argument(fregs)	((fregs)->regs.di)
 #define ebb_ftrace_redirect(fregs, to)	((fregs)->regs.ip = (to))
-#elif defined(EBB_HAVE_FTRACE_REGS)
-#define ebb_ftrace_argument(fregs)	(ftrace_get_regs(fregs)->di)
-#define ebb_ftrace_redirect(fregs, to)	(ftrace_get_regs(fregs)->ip = (to))
 #else
 #define ebb_ftrace_argument(regs)	((regs)->di)
 #define ebb_ftrace_redirect(regs, to)	((regs)->ip = (to))

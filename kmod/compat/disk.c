@@ -3,7 +3,7 @@
 #include "compat.h"
 
 #ifdef EBB_HAVE_ALLOC_DISK_LIMITS
-struct gendisk *ebb_alloc_disk(struct block_device *like)
+struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit)
 {
 	struct queue_limits lim = {
 		.logical_block_size	= bdev_logical_block_size(like),
@@ -13,24 +13,41 @@ struct gendisk *ebb_alloc_disk(struct block_device *like)
 	return blk_alloc_disk(&lim, NUMA_NO_NODE);
 }
 #else
-struct gendisk *ebb_alloc_disk(struct block_device *like)
+#ifdef EBB_HAVE_ALLOC_DISK_NODE
+static struct gendisk *alloc_with_queue(EBB_SUBMIT_TYPE submit)
 {
-	struct gendisk *gd;
-
-#ifdef EBB_HAVE_ALLOC_DISK
-	gd = blk_alloc_disk(NUMA_NO_NODE);
-	if (!gd)
-		return NULL;
+	return blk_alloc_disk(NUMA_NO_NODE);
+}
 #else
-	gd = alloc_disk(1);
+static struct request_queue *alloc_queue(EBB_SUBMIT_TYPE submit)
+{
+#ifdef EBB_HAVE_ALLOC_DISK_QUEUE_RH
+	return blk_alloc_queue_rh(submit, NUMA_NO_NODE);
+#else
+	return blk_alloc_queue(NUMA_NO_NODE);
+#endif
+}
+
+static struct gendisk *alloc_with_queue(EBB_SUBMIT_TYPE submit)
+{
+	struct gendisk *gd = alloc_disk(1);
+
 	if (!gd)
 		return NULL;
-	gd->queue = blk_alloc_queue(NUMA_NO_NODE);
-	if (!gd->queue) {
-		put_disk(gd);
-		return NULL;
-	}
+	gd->queue = alloc_queue(submit);
+	if (gd->queue)
+		return gd;
+	put_disk(gd);
+	return NULL;
+}
 #endif
+
+struct gendisk *ebb_alloc_disk(struct block_device *like, EBB_SUBMIT_TYPE submit)
+{
+	struct gendisk *gd = alloc_with_queue(submit);
+
+	if (!gd)
+		return NULL;
 	blk_queue_logical_block_size(gd->queue, bdev_logical_block_size(like));
 	blk_queue_physical_block_size(gd->queue, bdev_physical_block_size(like));
 	return gd;
@@ -39,10 +56,14 @@ struct gendisk *ebb_alloc_disk(struct block_device *like)
 
 void ebb_put_disk(struct gendisk *gd)
 {
-#ifndef EBB_HAVE_ALLOC_DISK
+#if defined(EBB_HAVE_CLEANUP_DISK)
+	blk_cleanup_disk(gd);
+#elif defined(EBB_HAVE_CLEANUP_QUEUE)
 	blk_cleanup_queue(gd->queue);
-#endif
 	put_disk(gd);
+#else
+	put_disk(gd);
+#endif
 }
 
 int ebb_add_disk(struct gendisk *gd)

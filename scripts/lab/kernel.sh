@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # kernel.sh fetch|path|release|headers|cc LABEL: Debian's kernels, unpacked and never installed.
+# kernel.sh add LABEL DIR: a kernel that was built already in the folder DIR, under a label of its own.
 #
 #   LABEL 5.10 (bullseye)  6.1 (bookworm)  6.12 (bookworm-backports: gcc-12 builds modules for it)
-#         sid (whatever is newest, with a sid chroot for its compiler)
+#         trixie, sid (whatever is newest there, with a chroot of that suite for its compiler)
 #         debug (made by debug-kernel.sh: fetch calls it)
 #
 # $EBB_CACHE/kernels/LABEL/ holds afterwards
@@ -12,7 +13,7 @@
 #   lib/modules/RELEASE   modules, with depmod done: modprobe -d $EBB_CACHE/kernels/LABEL works
 #   headers      (a link to) the tree to give to make -C
 #   cc           the compiler for modules
-#   chroot/      sid only: where modules are built
+#   chroot/      trixie and sid only: where modules are built
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -21,7 +22,7 @@ suite_of() {
         5.10) echo bullseye ;;
         6.1) echo bookworm ;;
         6.12) echo bookworm-backports ;;
-        sid) echo sid ;;
+        trixie | sid) echo "$1" ;;
         *) die "unknown kernel label '$1'" ;;
     esac
 }
@@ -54,8 +55,8 @@ fetch_debian() {
     suite=$(suite_of "$label")
     APT_CONFIG=$(apt_for "$suite")
     export APT_CONFIG
-    if [ "$suite" = sid ]; then
-        sid_chroot "$d"
+    if [ "$suite" = trixie ] || [ "$suite" = sid ]; then
+        suite_chroot "$suite" "$d"
         rel=$(cat "$d/release")
         unpack "$d" $(image_packages "$rel")
     else
@@ -80,23 +81,23 @@ fetch_debian() {
     depmod -b "$d" "$rel"
 }
 
-# sid's headers go with sid's compiler, and both with sid's C library.
-sid_chroot() {
-    local d=$1 c=$1/chroot h
+# Headers of a newer suite go with its compiler, and both with its C library.
+suite_chroot() {
+    local suite=$1 d=$2 c=$2/chroot h
     command -v mmdebstrap >/dev/null || die "mmdebstrap is missing"
     APT_CONFIG= mmdebstrap --quiet --variant=essential --mode=root \
         --aptopt='Acquire::Check-Valid-Until "false"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --include=linux-headers-amd64,make,libc6-dev,libelf1t64 \
-        sid "$c" "$(cat "$EBB_CACHE/apt/sid/sources.list")" >&2
+        "$suite" "$c" "$(cat "$EBB_CACHE/apt/$suite/sources.list")" >&2
     rm -rf "$c"/var/lib/apt/lists/* "$c"/var/cache/apt/*
     h=$(echo "$c"/usr/src/linux-headers-*-amd64)
-    [ -d "$h" ] || die "no header tree in the sid chroot"
+    [ -d "$h" ] || die "no header tree in the $suite chroot"
     echo "${h##*/linux-headers-}" >"$d/release"
     (cd "$c/usr/bin" && ls -d gcc-[0-9]* x86_64-linux-gnu-gcc-[0-9]* 2>/dev/null || true) |
         sort -V | awk '/^(x86_64-linux-gnu-)?gcc-[0-9]+$/ {c = $0} END {print c}' >"$d/cc"
-    [ -s "$d/cc" ] || die "no compiler in the sid chroot"
+    [ -s "$d/cc" ] || die "no compiler in the $suite chroot"
     ln -sfn "chroot${h#"$c"}" "$d/headers"
 }
 
@@ -116,6 +117,8 @@ fetch() {
         "$LAB/debug-kernel.sh"
         return
     fi
+    # What was added is there, or not at all.
+    [ ! -e "$d/complete" ] || suite_of "$label" >/dev/null 2>&1 || return 0
     suite_of "$label" >/dev/null
     lab_lock "kernel-$label"
     if [ ! -e "$d/complete" ]; then
@@ -131,6 +134,37 @@ fetch() {
     relocate "$d"
 }
 
+# Modules are installed stripped: guests read them over 9p. Done anew when the folder was built anew.
+add() {
+    local label=$1 tree d=$EBB_CACHE/kernels/$1 t key
+    [[ $label =~ ^[a-z][a-z0-9.-]*$ ]] || die "'$label' is no label: letters, digits, dots, dashes"
+    case $label in trixie | sid | debug) die "the label $label is taken" ;; esac
+    tree=$(realpath "$2")
+    for t in arch/x86/boot/bzImage Module.symvers .config include/config/kernel.release; do
+        [ -f "$tree/$t" ] || die "$tree is no kernel that was built: it has no $t"
+    done
+    key=$(hash_text "$tree" "$(cd "$tree" && stat -Lc '%n %s %Y' arch/x86/boot/bzImage Module.symvers .config)")
+    lab_lock "kernel-$label"
+    [ "$(cat "$d/complete" 2>/dev/null)" != "$key" ] || return 0
+    t=$EBB_CACHE/kernels/.$label.new
+    rm -rf "$t" "$d"
+    mkdir -p "$t"
+    cp -L "$tree/arch/x86/boot/bzImage" "$t/vmlinuz"
+    cp "$tree/include/config/kernel.release" "$t/release"
+    sed -n 's/^# Compiler: \([^ ]*\).*/\1/p' "$tree/.config" >"$t/cc"
+    [ -s "$t/cc" ] || die "$tree/.config does not say which compiler it was built with"
+    ln -sfn "$tree" "$t/headers"
+    make -s -C "$tree" INSTALL_MOD_PATH="$t" INSTALL_MOD_STRIP=1 modules_install >&2
+    depmod -b "$t" "$(cat "$t/release")"
+    echo "$key" >"$t/complete"
+    mv "$t" "$d"
+    say "kernel $label is $(cat "$d/release")"
+}
+
+if [ "${1:-}" = add ] && [ $# = 3 ]; then
+    add "$2" "$3"
+    exit
+fi
 [ $# = 2 ] || { sed -n '3,4p' "$0" >&2; exit 2; }
 dir=$EBB_CACHE/kernels/$2
 [ "$1" = fetch ] || [ -e "$dir/complete" ] || "$0" fetch "$2"

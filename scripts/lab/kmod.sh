@@ -43,15 +43,15 @@ rm -rf "$chroot${work:?}"
 copy() { # copy FROM NAME: without what other builds may have left behind
     mkdir -p "$chroot$work/$2"
     (cd "$1" && find . \( -name '*.o' -o -name '*.ko' -o -name '.*.cmd' -o -name '*.mod' \
-        -o -name '*.mod.c' -o -name 'Module.symvers' -o -name modules.order \) -prune -o -type f -print0 |
+        -o -name '*.mod.c' -o -name 'Module.symvers' -o -name modules.order -o -name found -o -name found.h \) -prune -o -type f -print0 |
         tar --null -T - -cf -) | tar -xf - -C "$chroot$work/$2"
 }
 copy "$src" "$name"
 for d in "${also[@]}"; do copy "$TOP/$d" "$d"; done
 
-make_args=(M="$work/$name" CC="$cc" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules)
+make_args=(-j2 M="$work/$name" CC="$cc" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules)
 if [ -n "$chroot" ]; then
-    # sid's objtool reads /proc/self/maps; the mount is seen by this build alone.
+    # Newer kernels' objtool reads /proc/self/maps; the mount is seen by this build alone.
     run=(unshare -m sh -c 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$chroot"
         /usr/bin/make -C "/usr/src/linux-headers-$rel")
 else

@@ -49,6 +49,8 @@ begin agent "$LAB/tool.sh" agent
 begin netswitch "$LAB/tool.sh" netswitch
 if [[ $want == *" check "* ]]; then
     begin kernel-sid "$LAB/kernel.sh" fetch sid
+    begin kernel-trixie "$LAB/kernel.sh" fetch trixie
+    begin kernel-5.10 "$LAB/kernel.sh" fetch 5.10
     begin source "$LAB/debug-kernel.sh" source
     begin powercut "$LAB/tool.sh" powercut
 fi
@@ -57,6 +59,8 @@ begin initrd-6.1 "$LAB/initrd.sh" 9p 6.1
 if [[ $want == *" check "* ]]; then
     begin initrd-6.12 "$LAB/initrd.sh" 9p 6.12
     begin initrd-sid "$LAB/initrd.sh" 9p sid
+    begin initrd-trixie "$LAB/initrd.sh" 9p trixie
+    begin initrd-5.10 "$LAB/initrd.sh" 9p 5.10
 fi
 if [[ $want == *" demo "* && -e $TOP/tests/vm/demo_disk.sh ]]; then
     begin demo-disk "$TOP/tests/vm/demo_disk.sh" 6.1

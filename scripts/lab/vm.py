@@ -364,7 +364,7 @@ def _parse():
     parser = argparse.ArgumentParser(prog="vm.py", description="Runs a command in a new guest.")
     sub = parser.add_subparsers(dest="action", required=True)
     run = sub.add_parser("run")
-    run.add_argument("--kernel", default="6.1", help="label of kernel.sh (6.1, 6.12, sid, debug)")
+    run.add_argument("--kernel", default="6.1", help="label of kernel.sh")
     run.add_argument("--mem", type=int, default=1024, help="MiB")
     run.add_argument("--smp", type=int, default=2)
     run.add_argument("--name", default="vm-run")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12 sid
-# short: yes
 # Children of chains: a large discard or write above dm stripes above null_blk reaches tracked disks
 # as chained and as cloned bios; flush bios carry no data and count for nothing.
 load

@@ -8,7 +8,7 @@ load
 # Nothing of a request may be left to a worker: it might be one of the CPU that stands still. null_blk
 # with memory sends by workers, and so does a scheduler.
 n=$(nullb cr 16 memory_backed=0 irqmode=0) || fail "null_blk"
-echo none >/sys/block/cr/queue/scheduler || fail "no scheduler"
+echo none >"/sys/block/${n##*/}/queue/scheduler" || fail "no scheduler"
 id=$(attach "$n" 1)
 coproc EBB { ebbtest script; }
 # Open from now on: to open or close a disk waits for every CPU, also for the one that stands still.

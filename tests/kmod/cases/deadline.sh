@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.1 6.12
-# short: yes
+# check: 5.10 6.1 6.12
 # Reads of 300 ms below (dm-delay) and a deadline of 50 ms: every hold runs into the deadline; cuts
 # are void with that reason, writers go on with their own data and none waits much longer.
 load hold_deadline_ms=50

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12 sid
-# short: yes
 # Discards, zeroing by blkdiscard -z and by fallocate, aligned and not, between writes, under cuts.
 load
 d=$(disk virtio0) n=$(nullb dz 64) || fail "null_blk"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.1 6.12 sid
-# short: yes
+# check: trixie 6.1 6.12 sid
 # One discard that becomes a chain of more than 10,000 bios completing out of order: no recursion, no
 # trap in bio_chain_endio, nothing left in flight, every block marked, and cuts taken in between.
 modprobe scsi_debug delay=0 ndelay=200000 dev_size_mb=64 lbpu=1 lbpws=1 unmap_max_blocks=8 \

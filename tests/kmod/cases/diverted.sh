@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.12
-# short: yes
+# check: trixie 6.12
 # Somebody else diverts submit_bio_noacct, as a live patch of it would: the module does not load, and
 # says why; once it is loaded, nobody else can.
 finish() { rmmod divert; }

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # machine: own
-# kernels: 6.1 6.12
-# (The debug kernel runs without ACPI, and so without hot plug.)
+# not on debug: it runs without ACPI, and so without hot plug
 # The disk is pulled in the middle of a pass, under load: a named state, a void cut, the other disk
 # goes on, and detach cleans up.
 load

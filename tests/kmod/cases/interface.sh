@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.12 sid
-# short: yes
+# check: 5.10 6.12 sid
 # The commands' refusals, states and counters; no pass is entered by what must not enter it.
 load
 d=$(disk virtio0)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12 debug
-# short: yes
 # A pool of 256 KiB under a slow reader: cuts become void with that reason, writers are never failed,
 # the data is right afterwards, and a cut that may take its time closes.
 load pool_bytes=262144

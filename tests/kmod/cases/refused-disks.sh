@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# kernels: 6.1 6.12 sid
-# short: yes
+# not on debug: built without zoned disks and pmem
 # What bypasses bios or cannot be cut is refused: zoned disks, and memory that is mapped (DAX).
 load
 z=$(nullb zn 64 zoned=1 zone_size=16) || fail "zoned null_blk"

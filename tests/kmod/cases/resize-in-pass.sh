@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# kernels: 6.1 6.12
 # machine: own
 # A disk grows and shrinks in the middle of a frozen pass and under load: it is flagged, what the pass has
 # of the blocks that are still there is right or void, and attached anew it is covered.

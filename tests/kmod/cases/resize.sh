@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# kernels: 6.1 6.12 debug
 # machine: own
 # A disk grows under us: it is flagged, and attached anew it is covered.
 load

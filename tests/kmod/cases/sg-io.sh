@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.1 6.12
+# check: 5.10 6.1 6.12
 # SG_IO writes go past the bio hook: the second witness flags the disk; reads, inquiries, reservations
 # and flushes flag nothing.
 load

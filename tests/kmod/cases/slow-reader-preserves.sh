@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12 debug
-# short: yes
 # A reader slower than the writers: blocks must be preserved, cuts close, and every one is right.
 load
 d=$(nullb slow 64 submit_queues=2) || fail "null_blk"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# check: 6.12 sid
-# short: yes
+# check: 5.10 trixie 6.12 sid
 # Bios far larger than the disk takes at once: split by limits, by a partition, by dm's and md's
 # chunks; the remainders come back through the hook on some kernels and not on others.
 load

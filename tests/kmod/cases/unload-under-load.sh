@@ -2,7 +2,6 @@
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12
 # threads: single
-# short: yes
 # rmmod is refused while a disk is attached and works at once after; loading and unloading under
 # load, with nothing attached, disturbs nobody.
 load

@@ -72,7 +72,7 @@ disk() {
 }
 # nullb NAME MIB [ATTRIBUTE=VALUE]...: a memory backed null_blk disk
 nullb() {
-    local dir=/sys/kernel/config/nullb/$1 size=$2 a
+    local dir=/sys/kernel/config/nullb/$1 name=$1 size=$2 a
     modprobe configfs 2>/dev/null
     modprobe null_blk nr_devices=0 || return 1
     mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
@@ -82,7 +82,8 @@ nullb() {
         echo "${a#*=}" >"$dir/${a%%=*}" || return 1
     done
     echo 1 >"$dir/power" || return 1
-    echo "/dev/$(basename "$dir")"
+    # Older kernels number them and know no names.
+    if [ -b "/dev/$name" ]; then echo "/dev/$name"; else echo "/dev/nullb$(cat "$dir/index")"; fi
 }
 nullb_gone() { echo 0 >"/sys/kernel/config/nullb/$1/power" && rmdir "/sys/kernel/config/nullb/$1"; }
 # delay NAME BACKING READ_MS WRITE_MS: a dm-delay disk

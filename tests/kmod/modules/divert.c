@@ -5,14 +5,16 @@
 #include <linux/ftrace.h>
 #include <linux/module.h>
 
+#include "compat.h"
+
 static void notrace nothing(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-			    struct ftrace_regs *regs)
+			    EBB_FTRACE_REGS *regs)
 {
 }
 
 static struct ftrace_ops divert_ops = {
 	.func	= nothing,
-	.flags	= FTRACE_OPS_FL_IPMODIFY,
+	.flags	= FTRACE_OPS_FL_IPMODIFY | EBB_FTRACE_FLAGS,
 };
 
 static int __init divert_init(void)
@@ -23,14 +25,14 @@ static int __init divert_init(void)
 		return err;
 	err = register_ftrace_function(&divert_ops);
 	if (err)
-		ftrace_free_filter(&divert_ops);
+		ftrace_set_filter_ip(&divert_ops, (unsigned long)submit_bio_noacct, 1, 0);
 	return err;
 }
 
 static void __exit divert_exit(void)
 {
 	unregister_ftrace_function(&divert_ops);
-	ftrace_free_filter(&divert_ops);
+	ftrace_set_filter_ip(&divert_ops, (unsigned long)submit_bio_noacct, 1, 0);
 }
 
 module_init(divert_init);

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0-only
-/* c6bf3f0e25f4 (5.12): blkdev_issue_flush() lost its gfp_t */
-#include <linux/blkdev.h>
-
-int probe(struct block_device *bdev)
-{
-	return blkdev_issue_flush(bdev, GFP_KERNEL);
-}

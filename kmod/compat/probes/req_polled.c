@@ -1,9 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0-only
-/* 6ce913fe3eee (5.16): REQ_HIPRI became REQ_POLLED */
-#include <linux/blk_types.h>
-
-unsigned int probe(void);
-unsigned int probe(void)
-{
-	return (__force unsigned int)REQ_POLLED;
-}

@@ -1,8 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0-only
-/* 73bd66d9c834 (5.18): REQ_OP_WRITE_SAME is gone */
-#include <linux/blk_types.h>
-
-int probe(void)
-{
-	return REQ_OP_WRITE_SAME;
-}
