@@ -46,7 +46,7 @@ bool Source::Impl::in_step(const format::MapCookie& cookie) const {
 void Source::Impl::find_stale_maps() {
     for (env::TrackedDisk& disk : tracked_) {
         // One that is new, and never was relied on, has every block in it.
-        if (!disk.cookie || !disk.resync_reasons.empty() || is_empty(*disk.cookie)) continue;
+        if (!disk.cookie || is_empty(*disk.cookie)) continue;
         const auto cookie = format::decode_map_cookie(*disk.cookie);
         if (!cookie || cookie->protection != config_.protection) {
             disk.resync_reasons.emplace_back("map-of-another-protection");

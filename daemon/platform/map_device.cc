@@ -140,7 +140,8 @@ Result<MapDevice> MapDevice::find(const BlockTable& table, const std::optional<U
                 "Attach it, or make one: ebb-attach --create DEVICE");
 }
 
-Result<MapDevice> MapDevice::create(const std::string& node, bool force) {
+Result<MapDevice> MapDevice::create(const std::string& node, bool force,
+                                    const std::optional<Uuid>& uuid) {
     auto fd = open_direct(node, O_RDWR | O_EXCL);
     if (!fd && fd.error().message.ends_with("busy")) {
         return fail("E_MAP_IN_USE", ErrorCode::refused, node + " is in use",
@@ -159,8 +160,11 @@ Result<MapDevice> MapDevice::create(const std::string& node, bool force) {
     if (!number) return std::unexpected(number.error());
     format::MapDirectory directory;
     directory.device_bytes = static_cast<std::uint64_t>(size) / block_bytes * block_bytes;
-    if (::getrandom(directory.uuid.bytes.data(), directory.uuid.bytes.size(), 0) < 0)
+    if (uuid) {
+        directory.uuid = *uuid;
+    } else if (::getrandom(directory.uuid.bytes.data(), directory.uuid.bytes.size(), 0) < 0) {
         return system_fail(errno, "a random UUID");
+    }
     // Nothing of an older directory may come back.
     const Buffer zeroes = [] {
         Buffer buffer(format::directory_copy_bytes);

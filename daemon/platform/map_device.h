@@ -20,8 +20,10 @@ public:
     // Without `uuid` the only one there is. E_MAP_NOT_FOUND, E_MAP_AMBIGUOUS, E_MAP_DAMAGED.
     static Result<MapDevice> find(const BlockTable& table, const std::optional<Uuid>& uuid);
     // Writes an empty directory. E_MAP_IN_USE when somebody has the device or it holds something;
-    // the latter is passed over with `force`.
-    static Result<MapDevice> create(const std::string& node, bool force);
+    // the latter is passed over with `force`. Under a new UUID, or that of a directory that was
+    // lost.
+    static Result<MapDevice> create(const std::string& node, bool force,
+                                    const std::optional<Uuid>& uuid = {});
 
     [[nodiscard]] const std::string& node() const { return node_; }
     // major << 32 | minor

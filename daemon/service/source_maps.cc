@@ -70,13 +70,14 @@ void add_grub(const platform::BlockTable& table, const platform::BlockDevice& di
     }
 }
 
-Result<platform::MapDevice> open_map(const std::string& node) {
+// Made anew it keeps its UUID, by which the initramfs knows it.
+Result<platform::MapDevice> open_map(const std::string& node, const platform::MapConfig& config) {
     auto map = platform::MapDevice::open(node);
     if (map) return map;
     const bool damaged = map.error().code == ErrorCode::corrupt;
     if (!damaged && map.error().code != ErrorCode::not_found) return map;
     std::cerr << "ebbd: " << map.error().message << ": it is made anew\n";
-    return platform::MapDevice::create(node, damaged);
+    return platform::MapDevice::create(node, damaged, config.map);
 }
 
 }  // namespace
@@ -105,12 +106,12 @@ Status give_maps(const SourceSettings& settings, const std::string& map_config,
                  const platform::BlockTable& table, std::uint32_t group,
                  std::vector<platform::TrackDisk>& disks) {
     if (settings.map.empty()) return {};
-    auto map = open_map(settings.map);
-    if (!map) return std::unexpected(map.error());
     auto config = platform::load_map_config(map_config);
     if (!config && config.error().code != ErrorCode::not_found)
         return std::unexpected(config.error());
     auto attach = config ? *config : platform::MapConfig{};
+    auto map = open_map(settings.map, attach);
+    if (!map) return std::unexpected(map.error());
     attach.map = map->directory().uuid;
     auto directory = map->directory();
     for (auto& disk : disks) {

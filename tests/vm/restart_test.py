@@ -61,7 +61,7 @@ def power_cut(pair, tally, seed=7):
     """In the middle of fio's writes, with the daemon at work."""
     settle(pair)
     pair.source.spawn(f"fio --name=cut --filename={pair.dev(1)} --rw=randwrite --bs=4k --direct=1 --size=4m "
-                      "--offset=20m --time_based --runtime=600 --fsync=16 --rate_iops=200 >/dev/null")
+                      "--offset=20m --time_based --runtime=600 --fsync=16 --rate_iops=200 --refill_buffers >/dev/null")
     done = pair.source_status()["cuts_closed"]
     pair.until("cuts under fio", lambda: pair.source_status()["cuts_closed"] >= done + 2)
     pair.source_disks[1].arm("flush", 3, pair.source.process.pid)
@@ -105,7 +105,7 @@ def boot_without_module(pair, tally):
     """Another kernel command line: the module is not loaded, and the daemon runs all the same."""
     pair.stop_daemon()
     append = pair.source.append
-    pair.source.append += " modprobe.blacklist=ebb ebb.blacklist=1 module_blacklist=ebb"
+    pair.source.append += " module_blacklist=ebb"
     pair.reboot()
     pair.start_daemon(pair.source)
     pair.write(1, 50, 1)
@@ -201,8 +201,13 @@ def lost_map(pair, tally):
 def lost_directory(pair, tally):
     """So nothing is attached in the initramfs."""
     pair.stop_daemon()
-    start = min(start for start, _ in pair.areas())
-    pair.reboot(lambda: edit(pair.source_images[0], start - MIB, os.urandom(MIB)))
+    start = min(start for start, _ in pair.areas()) - MIB
+
+    def destroy():
+        for copy in (0, MIB // 2):
+            edit(pair.source_images[0], start + copy + 300, os.urandom(64))
+
+    pair.reboot(destroy)
     gap(pair, tally, "lost directory", "not-attached-at-boot")
 
 
