@@ -20,6 +20,7 @@
 DEFINE_MUTEX(ebb_mutex);
 LIST_HEAD(ebb_disks);
 struct hlist_head ebb_disk_table[1 << EBB_DISK_HASH_BITS];
+unsigned int ebb_nr_stacked;
 static u32 next_disk_id = 1;
 
 struct block_device *ebb_disk_bdev(const struct ebb_disk *disk)
@@ -123,13 +124,14 @@ static const char *why_not(struct block_device *bdev)
 	return NULL;
 }
 
-static void set_kind(struct ebb_disk *disk)
+enum ebb_bus ebb_disk_bus(const struct gendisk *gd)
 {
-	struct device *parent = disk_to_dev(disk->gd)->parent;
+	const struct device *parent = disk_to_dev((struct gendisk *)gd)->parent;
 	const char *bus = parent && parent->bus ? parent->bus->name : "";
 
-	disk->scsi = !strcmp(bus, "scsi");
-	disk->virtio = !strcmp(bus, "virtio");
+	if (!strcmp(bus, "scsi"))
+		return EBB_BUS_SCSI;
+	return strcmp(bus, "virtio") ? EBB_BUS_OTHER : EBB_BUS_VIRTIO;
 }
 
 static void free_disk(struct ebb_disk *disk)
@@ -167,7 +169,8 @@ static struct ebb_disk *new_disk(struct ebb_bdev *bdev, const char *stable_id)
 	bio_list_init(&disk->to_admit);
 	INIT_WORK(&disk->admit_work, ebb_write_admit_work);
 	ebb_preserve_disk_init(disk);
-	set_kind(disk);
+	disk->bus = ebb_disk_bus(disk->gd);
+	disk->is_stacked = !queue_is_mq(disk->gd->queue) || !disk_to_dev(disk->gd)->parent;
 	disk->cpu = alloc_percpu(struct ebb_disk_cpu);
 	disk->writes = mempool_create_slab_pool(EBB_WRITES_RESERVE, ebb_write_cache);
 	disk->release_wq = alloc_workqueue("ebb_release/%s", EBB_WQ_FLAGS, 0, disk->name);
@@ -205,9 +208,20 @@ static void let_older_writes_land(struct ebb_disk *disk)
 		ebb_drain_queue(disk->gd->queue);
 }
 
+static void make_known(struct ebb_disk *disk)
+{
+	lockdep_assert_held(&ebb_mutex);
+	if (disk->is_stacked)
+		WRITE_ONCE(ebb_nr_stacked, ebb_nr_stacked + 1);
+	hlist_add_head_rcu(&disk->node, ebb_disk_bucket(disk->gd));
+}
+
 static void unpublish(struct ebb_disk *disk)
 {
+	lockdep_assert_held(&ebb_mutex);
 	hlist_del_rcu(&disk->node);
+	if (disk->is_stacked)
+		WRITE_ONCE(ebb_nr_stacked, ebb_nr_stacked - 1);
 	synchronize_rcu();
 }
 
@@ -238,7 +252,7 @@ static int publish(struct ebb_disk *disk, struct ebb_group *group, const char **
 	list_add_tail_rcu(&disk->member, &group->disks);
 	group->nr_disks++;
 	group->refs++;
-	hlist_add_head_rcu(&disk->node, ebb_disk_bucket(disk->gd));
+	make_known(disk);
 	let_older_writes_land(disk);
 	err = probe(disk);
 	if (err) {
@@ -350,7 +364,7 @@ static void undo_detach(struct ebb_disk *disk)
 {
 	WRITE_ONCE(disk->detaching, false);
 	WRITE_ONCE(disk->draining, false);
-	hlist_add_head_rcu(&disk->node, ebb_disk_bucket(disk->gd));
+	make_known(disk);
 	let_older_writes_land(disk);
 	ebb_disk_flag(disk, EBB_RESYNC_UNTRACKED_WRITE);
 	ebb_log_resume(disk);

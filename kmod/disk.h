@@ -37,6 +37,13 @@ enum ebb_look {
 	EBB_LOOK_GATE,		/* the gate is closed: no write is admitted */
 };
 
+/* Whose passthrough commands are understood. */
+enum ebb_bus {
+	EBB_BUS_OTHER,
+	EBB_BUS_SCSI,
+	EBB_BUS_VIRTIO,
+};
+
 struct ebb_disk_cpu {
 	unsigned long	started[EBB_SLOTS];
 	unsigned long	finished[EBB_SLOTS];
@@ -78,8 +85,8 @@ struct ebb_disk {
 	bool			gone;
 	int			resync_told;	/* user space knows of these reasons */
 	u32			id;
-	bool			scsi;		/* passthrough commands are read as SCSI's */
-	bool			virtio;
+	enum ebb_bus		bus;
+	bool			is_stacked;	/* perhaps: no requests or no hardware of its own */
 	char			name[EBB_NAME_MAX];
 	char			stable_id[EBB_ID_MAX];
 
@@ -121,6 +128,7 @@ struct ebb_disk {
 extern struct mutex ebb_mutex;
 extern struct list_head ebb_disks;
 extern struct hlist_head ebb_disk_table[1 << EBB_DISK_HASH_BITS];
+extern unsigned int ebb_nr_stacked;	/* tracked disks that are stacked on others */
 
 static inline struct hlist_head *ebb_disk_bucket(const struct gendisk *gd)
 {
@@ -158,6 +166,9 @@ void ebb_disk_mark(struct ebb_disk *disk, const struct ebb_extent *extents, unsi
 
 /* Flags the disk as to be sent whole. Any context; tells user space later. */
 void ebb_disk_flag(struct ebb_disk *disk, enum ebb_resync_reason reason);
+
+/* The bus that a disk, tracked or not, is on. Any context. */
+enum ebb_bus ebb_disk_bus(const struct gendisk *gd);
 
 int ebb_disk_init(void);
 void ebb_disk_exit(void);

@@ -76,12 +76,38 @@ static bool scsi_is_harmless(const u8 *cdb)
 	}
 }
 
-static bool passthrough_is_harmless(const struct ebb_disk *disk, struct request *rq)
+static bool passthrough_is_harmless(enum ebb_bus bus, struct request *rq)
 {
-	if (disk->scsi)
+	if (bus == EBB_BUS_SCSI)
 		return scsi_is_harmless(ebb_scsi_cdb(rq));
 	/* virtio-blk asks for the serial number. */
-	return disk->virtio && req_op(rq) == REQ_OP_DRV_IN;
+	return bus == EBB_BUS_VIRTIO && req_op(rq) == REQ_OP_DRV_IN;
+}
+
+/*
+ * Commands to a disk that is stacked on others (dm, md, NVMe's multipath) are requests of those.
+ * Which disks lie below which cannot be told in this context: a command that may write, to whatever
+ * fixed disk, flags all that are stacked.
+ */
+static noinline void look_below(const struct gendisk *gd, struct request *rq)
+{
+	struct ebb_disk *disk;
+	int bucket;
+
+	rcu_read_lock();
+	if (gd->flags & GENHD_FL_REMOVABLE || passthrough_is_harmless(ebb_disk_bus(gd), rq)) {
+		rcu_read_unlock();
+		return;
+	}
+	for (bucket = 0; bucket < 1 << EBB_DISK_HASH_BITS; bucket++) {
+		hlist_for_each_entry_rcu(disk, &ebb_disk_table[bucket], node) {
+			if (disk->gd != gd && disk->is_stacked) {
+				this_cpu_inc(disk->cpu->untracked);
+				ebb_disk_flag(disk, EBB_RESYNC_PASSTHROUGH);
+			}
+		}
+	}
+	rcu_read_unlock();
 }
 
 /* Whether the bio, or one that it is a part of, came through the hook for this disk. */
@@ -104,7 +130,7 @@ static noinline void look_at(struct ebb_disk *disk, struct request *rq)
 	const struct bio *bio;
 
 	if (blk_rq_is_passthrough(rq)) {
-		if (!passthrough_is_harmless(disk, rq)) {
+		if (!passthrough_is_harmless(disk->bus, rq)) {
 			this_cpu_inc(disk->cpu->untracked);
 			ebb_disk_flag(disk, EBB_RESYNC_PASSTHROUGH);
 		}
@@ -145,7 +171,11 @@ static void request_issued(void *data, EBB_RQ_ISSUE_ARGUMENTS)
 	const struct gendisk *gd = ebb_request_gendisk(rq);
 	struct ebb_disk *disk;
 
-	if (!gd || hlist_empty(ebb_disk_bucket(gd)))
+	if (!gd)
+		return;
+	if (unlikely(READ_ONCE(ebb_nr_stacked)) && blk_rq_is_passthrough(rq))
+		look_below(gd, rq);
+	if (hlist_empty(ebb_disk_bucket(gd)))
 		return;
 	if (all_came_through(gd, rq))
 		return;

@@ -29,4 +29,19 @@ stamped_until w cuts r 3
 replica_good r 2
 judge r
 [ $(($(disk_get "$id" resync_reasons) & 2)) = 0 ] || fail "the witness does not know the device's own bios"
+sg_dd if=/dev/urandom of="$d" bs=512 bpt=8 count=8 seek=4096 blk_sgio=1 >"$W/sg.out" 2>&1 || fail "SG_IO: $(cat "$W/sg.out")"
+flagged "$id" 4 || fail "SG_IO through the multipath device was not flagged"
+detach_all
+dmsetup remove ebbmp
+# Multipath that works with bios: what reaches the member came by the hook, and nothing is flagged.
+dmsetup create ebbmp --table "0 $(blockdev --getsz "$m") multipath 2 queue_mode bio 0 1 1 round-robin 0 1 1 $m 1000" ||
+    fail "multipath of bios"
+dmsetup mknodes
+ids="$(attach "$m" 1) $(attach "$(readlink -f /dev/mapper/ebbmp)" 1)"
+replicate b 1 "$ids" --initial --interval 100 --compare
+mix x --disk "$(readlink -f /dev/mapper/ebbmp)" --operations 200 --discard-zeroes --need direct,subblock,uring
+stamped x
+replica_good b 1
+# shellcheck disable=SC2086
+seen $ids
 detach_all
