@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # disks: more
+# not on debug: built without these controllers
 # check: 6.12
 # timeout: 600
 # The same mix of every kind of write behind each controller and on each kind of disk, under cuts: what the
@@ -12,22 +13,23 @@ made() { # made NAME DEV: one more disk
     [ -b "$2" ] || fail "no disk for $1"
     zoo+=("$1=$2")
 }
-nullb ct0 24 submit_queues=2 >/dev/null && nullb ct1 24 >/dev/null && nullb ct2 32 >/dev/null && nullb ct3 24 >/dev/null || fail null_blk
+n=()
+for i in 0 1 2 3; do n[i]=$(nullb ct$i $((i == 2 ? 32 : 24)) submit_queues=2) || fail null_blk; done
 truncate -s $((25165824 + 512)) "$W/loop.raw"
 l=$(losetup -f --show "$W/loop.raw") || fail loop
-dmsetup create ebbct --table "0 49147 linear /dev/ct2 5" && dmsetup mknodes || fail linear
-mdadm --create /dev/md8 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean /dev/ct1 /dev/ct3 \
+dmsetup create ebbct --table "0 49147 linear ${n[2]} 5" && dmsetup mknodes || fail linear
+mdadm --create /dev/md8 --run --level=1 --raid-devices=2 --metadata=1.2 --assume-clean "${n[1]}" "${n[3]}" \
     >"$W/md.out" 2>&1 || fail "mdadm: $(cat "$W/md.out")"
 finish() {
     detach_all
     mdadm --stop /dev/md8
     dmsetup remove ebbct
     losetup -d "$l"
-    for n in ct0 ct1 ct2 ct3; do nullb_gone $n; done
+    for i in 0 1 2 3; do nullb_gone ct$i; done
     rmmod brd
 }
 for d in lsi0 scsi0 virtio0 mptsas0 pvscsi0 nvme0 native0 odd0 odd1; do made $d "$(disk $d)"; done
-made null_blk /dev/ct0
+made null_blk "${n[0]}"
 made dm "$(readlink -f /dev/mapper/ebbct)"
 made md /dev/md8
 made loop "$l"
