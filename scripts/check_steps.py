@@ -85,7 +85,7 @@ STEPS = [
          "scripts/lab/debug-kernel.sh && tests/kmod/mutations.py", weight=2,
          needs=("build", "lab"), tests=True, limit=7200),
     Step("vm", "full", "userspace in virtual machines", "tests/vm/run.sh", weight=2,
-         needs=("build", "lab"), tests=True, limit=7200),
+         needs=("build", "lab"), tests=True, limit=14400),
 
     Step("unit", "unit", "unit tests of every layer", _ctest("build", "-L unit"),
          needs=("build",), tests=True),

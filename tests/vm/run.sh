@@ -10,7 +10,7 @@ for test in "$here"/*_test.py "$here"/target_checks.py; do
     # A part of what the others do.
     [ "$(basename "$test")" != replication_share_test.py ] || continue
     status=0
-    log=$(timeout 1800 "$test" "$build" 2>&1) || status=$?
+    log=$(timeout 3600 "$test" "$build" 2>&1) || status=$?
     echo "== $(basename "$test")"
     echo "$log"
     line=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' <<<"$log" | tail -1 || true)
