@@ -3,10 +3,19 @@
 #include <linux/bitmap.h>
 #include <linux/ktime.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "compat/compat.h"
 #include "group.h"
 #include "log.h"
+
+static struct workqueue_struct *late_wq;
+
+static unsigned long deadline(void)
+{
+	return msecs_to_jiffies(READ_ONCE(ebb_log_deadline_ms)) + 1;
+}
 
 struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, u32 index)
 {
@@ -23,15 +32,30 @@ struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, 
 
 void ebb_log_fail(struct ebb_log *log)
 {
-	if (ebb_log_failed(log))
-		return;
-	log->super.state = EBB_SUPER_FAILED;
+	bool first;
+
+	spin_lock_irq(&log->lock);
+	first = !ebb_log_failed(log);
 	WRITE_ONCE(log->state, EBB_LOG_FAILED);
-	/* Nothing is waited for any more. */
+	spin_unlock_irq(&log->lock);
+	if (!first)
+		return;
+	/* Nothing waits any more. */
 	bitmap_fill(log->hot, log->nr_regions);
 	pr_warn("ebb: %s: the write-intent log could not be written\n", log->disk->name);
 	ebb_disk_flag(log->disk, EBB_RESYNC_MAP_FAILED);
 	queue_work(log->wq, &log->heat_work);
+}
+
+int ebb_log_wq_init(void)
+{
+	late_wq = alloc_workqueue("ebb_log_late", EBB_WQ_FLAGS, 0);
+	return late_wq ? 0 : -ENOMEM;
+}
+
+void ebb_log_wq_exit(void)
+{
+	destroy_workqueue(late_wq);
 }
 
 static int failed(struct ebb_log *log, int err)
@@ -50,6 +74,8 @@ int ebb_log_write_super(struct ebb_log *log)
 	lockdep_assert_held(&log->io);
 	if (ebb_store_is_stuck(&log->store))
 		return failed(log, -ETIMEDOUT);
+	if (ebb_log_failed(log) && log->super.state != EBB_SUPER_DETACHED)
+		log->super.state = EBB_SUPER_FAILED;
 	log->super.reasons |= atomic_read(&log->disk->resync);
 	ebb_super_encode(&log->super, ebb_store_page(&log->store, 1));
 	ebb_format_encode(ebb_store_page(&log->store, 0), &id, ++log->seq,
@@ -123,17 +149,25 @@ bool ebb_log_all_hot(const struct ebb_log *log, u64 first, u64 last)
 	return find_next_zero_bit(log->hot, end, first >> log->shift) >= end;
 }
 
-void ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
+bool ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
 {
 	struct ebb_log *log = disk->log;
 	unsigned long flags;
+	bool held;
 
 	w->held_at = ktime_get_ns();
 	spin_lock_irqsave(&log->lock, flags);
-	list_add_tail(&w->held, &log->waiting);
-	log->nr_held++;
+	held = !ebb_log_failed(log);
+	if (held) {
+		list_add_tail(&w->held, &log->waiting);
+		log->nr_held++;
+	}
 	spin_unlock_irqrestore(&log->lock, flags);
+	if (!held)
+		return false;
 	queue_work(log->wq, &log->heat_work);
+	queue_delayed_work(late_wq, &log->late_work, deadline());
+	return true;
 }
 
 static void set_hot(struct ebb_log *log, u64 first, u64 last)
@@ -145,17 +179,34 @@ static void set_hot(struct ebb_log *log, u64 first, u64 last)
 			set_bit(r, log->hot);
 }
 
-static void heat_all(struct ebb_log *log, struct list_head *writes)
+/* Takes them off the list that the log has; who is late may have done so before. */
+static void take(struct ebb_log *log, struct list_head *list, struct list_head *writes)
+{
+	spin_lock_irq(&log->lock);
+	list_splice_tail_init(list, writes);
+	spin_unlock_irq(&log->lock);
+}
+
+/*
+ * Makes the regions of all that waits hot, on disk first. The writes stay in a list of the log, so
+ * that they can be let go when this does not come to its end.
+ */
+static void heat_all(struct ebb_log *log)
 {
 	struct ebb_write *w;
 
 	mutex_lock(&log->io);
-	if (!ebb_log_failed(log)) {
-		list_for_each_entry(w, writes, held)
+	spin_lock_irq(&log->lock);
+	list_splice_tail_init(&log->waiting, &log->heating);
+	if (!ebb_log_failed(log))
+		list_for_each_entry(w, &log->heating, held)
 			ebb_log_want(log, w->first >> log->shift, w->last >> log->shift);
-		if (!ebb_log_write_due(log))
-			list_for_each_entry(w, writes, held)
-				set_hot(log, w->first, w->last);
+	spin_unlock_irq(&log->lock);
+	if (!ebb_log_write_due(log)) {
+		spin_lock_irq(&log->lock);
+		list_for_each_entry(w, &log->heating, held)
+			set_hot(log, w->first, w->last);
+		spin_unlock_irq(&log->lock);
 	}
 	mutex_unlock(&log->io);
 }
@@ -191,16 +242,42 @@ static void heat_work(struct work_struct *work)
 	unsigned int noio = memalloc_noio_save();
 	LIST_HEAD(go);
 
-	for (;;) {
-		spin_lock_irq(&log->lock);
-		list_splice_init(&log->waiting, &go);
-		spin_unlock_irq(&log->lock);
-		if (list_empty(&go))
-			break;
-		heat_all(log, &go);
+	while (!list_empty_careful(&log->waiting)) {
+		heat_all(log);
+		take(log, &log->heating, &go);
 		let_go(log, &go);
 	}
 	memalloc_noio_restore(noio);
+}
+
+/*
+ * Sending a block on its way may itself wait without limit, for a queue that is frozen or full:
+ * then nobody but this work sees that the deadline has passed.
+ */
+static void late_work(struct work_struct *work)
+{
+	struct ebb_log *log = container_of(work, struct ebb_log, late_work.work);
+	u64 limit = (u64)READ_ONCE(ebb_log_deadline_ms) * NSEC_PER_MSEC, age = 0;
+	struct ebb_write *w;
+	LIST_HEAD(go);
+
+	spin_lock_irq(&log->lock);
+	w = list_first_entry_or_null(&log->heating, struct ebb_write, held);
+	if (!w)
+		w = list_first_entry_or_null(&log->waiting, struct ebb_write, held);
+	if (w)
+		age = ktime_get_ns() - w->held_at;
+	spin_unlock_irq(&log->lock);
+	if (!w)
+		return;
+	if (age < limit) {
+		queue_delayed_work(late_wq, &log->late_work, nsecs_to_jiffies(limit - age) + 1);
+		return;
+	}
+	ebb_log_fail(log);
+	take(log, &log->heating, &go);
+	take(log, &log->waiting, &go);
+	let_go(log, &go);
 }
 
 /* ---- the superblock, now and then ---- */
@@ -326,7 +403,13 @@ u64 ebb_log_bytes(const struct ebb_log *log)
 	if (!log)
 		return 0;
 	return sizeof(*log) + EBB_STORE_IOS * PAGE_SIZE +
-	       3 * (u64)log->super.log_blocks * EBB_FORMAT_PAYLOAD;
+	       3 * PAGE_ALIGN((u64)log->super.log_blocks * EBB_FORMAT_PAYLOAD);
+}
+
+/* Large ones by the page: kvzalloc() may take nearly twice as much. */
+static void *alloc_bits(size_t bytes)
+{
+	return bytes > PAGE_SIZE ? vzalloc(bytes) : kzalloc(bytes, GFP_KERNEL);
 }
 
 static int alloc_bitmaps(struct ebb_log *log)
@@ -334,11 +417,11 @@ static int alloc_bitmaps(struct ebb_log *log)
 	size_t regions = (size_t)log->super.log_blocks * EBB_FORMAT_PAYLOAD;
 	size_t blocks = BITS_TO_LONGS(log->super.log_blocks) * sizeof(long);
 
-	log->hot = kvzalloc(regions, GFP_KERNEL);
-	log->on_disk = kvzalloc(regions, GFP_KERNEL);
-	log->idle = kvzalloc(regions, GFP_KERNEL);
-	log->newer = kvzalloc(blocks, GFP_KERNEL);
-	log->due = kvzalloc(blocks, GFP_KERNEL);
+	log->hot = alloc_bits(regions);
+	log->on_disk = alloc_bits(regions);
+	log->idle = alloc_bits(regions);
+	log->newer = alloc_bits(blocks);
+	log->due = alloc_bits(blocks);
 	return log->hot && log->on_disk && log->idle && log->newer && log->due ? 0 : -ENOMEM;
 }
 
@@ -375,8 +458,10 @@ struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options 
 	disk->log = log;
 	spin_lock_init(&log->lock);
 	INIT_LIST_HEAD(&log->waiting);
+	INIT_LIST_HEAD(&log->heating);
 	mutex_init(&log->io);
 	INIT_WORK(&log->heat_work, heat_work);
+	INIT_DELAYED_WORK(&log->late_work, late_work);
 	INIT_WORK(&log->note_work, note_work);
 	INIT_WORK(&log->cool_work, ebb_log_cool_work);
 	log->cooled_at = jiffies;
@@ -396,6 +481,7 @@ void ebb_log_free(struct ebb_disk *disk)
 
 	if (!log)
 		return;
+	cancel_delayed_work_sync(&log->late_work);
 	flush_work(&log->heat_work);
 	ebb_store_settle(&log->store);
 	flush_work(&log->note_work);

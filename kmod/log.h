@@ -30,11 +30,13 @@ struct ebb_log {
 
 	/* writes that wait for their region to be hot; guarded by lock */
 	spinlock_t		lock;
-	struct list_head	waiting;	/* struct ebb_write */
+	struct list_head	waiting;	/* struct ebb_write, in order of arrival */
+	struct list_head	heating;	/* ... those that came before: being seen to */
 	u64			nr_held;
 	u64			held_ns_max;
 	struct workqueue_struct	*wq;
 	struct work_struct	heat_work;
+	struct delayed_work	late_work;	/* ... took too long */
 	struct work_struct	note_work;	/* the superblock is to be written */
 
 	/* what is in the area; guarded by io */
@@ -81,8 +83,8 @@ static __always_inline bool ebb_log_is_hot(const struct ebb_disk *disk, const un
 	return test_bit(region, hot);
 }
 
-/* Takes the write until its regions are hot. */
-void ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w);
+/* Takes the write until its regions are hot; false: the log was given up. */
+bool ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w);
 
 /* The superblock is to be written soon: a reason, or the state, has changed. */
 void ebb_log_note_soon(struct ebb_log *log);
@@ -116,10 +118,12 @@ void ebb_log_exit(void);
 /* ---- between the files of the log ---- */
 
 struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, u32 index);
-/* Under io. Each gives the log up if it fails. */
+/* Under io, unless said otherwise. Each gives the log up if it fails. */
 int ebb_log_write_super(struct ebb_log *log);
 int ebb_log_write_due(struct ebb_log *log);
-void ebb_log_fail(struct ebb_log *log);
+void ebb_log_fail(struct ebb_log *log);	/* without io as well */
+int ebb_log_wq_init(void);
+void ebb_log_wq_exit(void);
 /* Notes regions as to be on disk. */
 void ebb_log_want(struct ebb_log *log, unsigned long first, unsigned long last);
 

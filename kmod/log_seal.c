@@ -215,15 +215,26 @@ static struct notifier_block power_notifier = {
 
 int ebb_log_init(void)
 {
-	int err = register_reboot_notifier(&reboot_notifier);
+	int err = ebb_log_wq_init();
 
 	if (err)
 		return err;
+	err = register_reboot_notifier(&reboot_notifier);
+	if (err)
+		goto err_wq;
 #ifdef CONFIG_PM_SLEEP
 	err = register_pm_notifier(&power_notifier);
 	if (err)
-		unregister_reboot_notifier(&reboot_notifier);
+		goto err_reboot;
 #endif
+	return 0;
+
+#ifdef CONFIG_PM_SLEEP
+err_reboot:
+	unregister_reboot_notifier(&reboot_notifier);
+#endif
+err_wq:
+	ebb_log_wq_exit();
 	return err;
 }
 
@@ -233,4 +244,5 @@ void ebb_log_exit(void)
 	unregister_pm_notifier(&power_notifier);
 #endif
 	unregister_reboot_notifier(&reboot_notifier);
+	ebb_log_wq_exit();
 }

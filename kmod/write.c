@@ -331,10 +331,9 @@ static __always_inline enum ebb_verdict admit(struct ebb_disk *disk, struct bio 
 		set_discarded(disk, w, sector, nr);
 	bio->bi_end_io = ebb_write_done;
 	bio->bi_private = w;
-	if (hot && unlikely(!ebb_log_is_hot(disk, hot, w->first, w->last))) {
-		ebb_log_hold(disk, w);
+	if (hot && unlikely(!ebb_log_is_hot(disk, hot, w->first, w->last)) &&
+	    ebb_log_hold(disk, w))
 		return EBB_TAKEN;
-	}
 	if (unlikely(READ_ONCE(disk->look)) && ebb_write_look_closer(disk, w))
 		return EBB_TAKEN;
 	return EBB_PASS_ON;

@@ -244,7 +244,10 @@ static inline void ebb_bdev_close_owned(struct ebb_bdev *bdev, void *owner)
 #endif
 #define ebb_bdev_is_read_only(bdev)	bdev_read_only(bdev)
 
-/* Requests that have changed the disk since the system knows it, by its statistics. */
+/*
+ * Requests that have changed the disk since the system knows it, by its statistics; all ones: there
+ * are none. What is stacked counts whatever the switch says.
+ */
 static inline u64 ebb_disk_writes(struct gendisk *gd)
 {
 #ifdef EBB_HAVE_PART_STAT
@@ -252,6 +255,8 @@ static inline u64 ebb_disk_writes(struct gendisk *gd)
 #else
 	struct hd_struct *part0 = &gd->part0;
 #endif
+	if (queue_is_mq(gd->queue) && !blk_queue_io_stat(gd->queue))
+		return U64_MAX;
 	return part_stat_read(part0, ios[STAT_WRITE]) + part_stat_read(part0, ios[STAT_DISCARD]);
 }
 

@@ -39,9 +39,11 @@ class Qmp:
             pass
         self._answers.put({"error": {"desc": "connection to QEMU closed"}})
 
-    def execute(self, command, _timeout=60, **arguments):
-        """Sends a command (underscores become dashes in argument names) and returns its answer."""
-        arguments = {k.replace("_", "-"): v for k, v in arguments.items()}
+    def execute(self, command, _timeout=60, _literal=False, **arguments):
+        """Sends a command and returns its answer. Underscores become dashes in argument names, but
+        for the few commands that have them: _literal."""
+        if not _literal:
+            arguments = {k.replace("_", "-"): v for k, v in arguments.items()}
         with self._lock:
             try:
                 self._sock.sendall(

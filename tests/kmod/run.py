@@ -117,7 +117,8 @@ class Machine:
         self.vm.start()
 
     def host_action(self, line):
-        """What a case asks of the host: "unplug virtio1" or "resize virtio1 BYTES"."""
+        """What a case asks of the host: "unplug virtio1", "resize virtio1 BYTES", "throttle
+        virtio1 IOPS"."""
         what, name, *rest = line.split()
         disk = next(d for d in self.vm.disks if d.serial == name or
                     (d.wwn and name == f"scsi{d.wwn & 0xf}" and d.bus == "virtio-scsi"))
@@ -125,6 +126,9 @@ class Machine:
             self.vm.qmp.execute("device_del", id="dev-" + disk.node)
         elif what == "resize":
             self.vm.qmp.execute("block_resize", node_name=disk.node, size=int(rest[0]))
+        elif what == "throttle":  # so many requests a second; 0: as many as may be
+            self.vm.qmp.execute("block_set_io_throttle", _literal=True, id="dev-" + disk.node,
+                                bps=0, bps_rd=0, bps_wr=0, iops=int(rest[0]), iops_rd=0, iops_wr=0)
 
     def run(self, case):
         """(verdict, text): "passed", "failed" or "skipped"."""

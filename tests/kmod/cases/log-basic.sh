@@ -9,6 +9,12 @@ m=$(disk virtio0)
 refused ENOSPC ebbtest attach "$d" "id-${d##*/}" 1 "$m" 0 16 create
 refused ERANGE ebbtest attach "$d" "id-${d##*/}" 1 "$m" 4 4096 create
 refused EOPNOTSUPP ebbtest attach "$d" "id-${d##*/}" 1 "$d" 0 4096 create
+modprobe dm-mod
+b=$(disk virtio1)
+dmsetup create hold --table "0 $(blockdev --getsz "$b") linear $b 0" && dmsetup mknodes || fail "dmsetup"
+refused EBUSY ebbtest attach "$d" "id-${d##*/}" 1 "$b" 0 4096 create
+refused EOPNOTSUPP ebbtest attach "$d" "id-${d##*/}" 1 "$(readlink -f /dev/mapper/hold)" 0 4096 create
+dmsetup remove hold
 id=$(attach_logged "$d" 1 "$m" 0 create) || fail "attach"
 value() { # value NAME WANT WHAT
     local got
@@ -50,10 +56,12 @@ value hot_regions 10 "a discard"
 printf -v cookie %064d 42
 expect "confirm" ebbtest confirm 1 "$cookie"
 disk_get "$id" cookie | grep -q 3432 || fail "the cookie is $(disk_get "$id" cookie)"
+printf 'pass-begin live 1\ncookie 1 another\nabandon 1\n' | ebbtest script >"$W/c.out" 2>&1
+disk_get "$id" cookie | grep -q '^616e6f74686572' || fail "the cookie is $(disk_get "$id" cookie)"
 # Suspect blocks are told apart, and stay so until they are released.
 expect "mark" ebbtest mark "$id" 102400 16 compare
 value suspect_blocks 2 "marked two"
-printf 'pass-begin live 1\nsleep 300\nmap 3 %s 102400\nrelease 3 %s 102400 8\nget %s\nabandon 1\n' "$id" "$id" "$id" | ebbtest script >"$W/s.out" 2>&1
+printf 'pass-begin live 1\nsleep 300\nmap 4 %s 102400\nrelease 4 %s 102400 8\nget %s\nabandon 1\n' "$id" "$id" "$id" | ebbtest script >"$W/s.out" 2>&1
 grep -q '\[102400,16,2\]' "$W/s.out" || fail "not reported as suspect: $(cat "$W/s.out")"
 grep -q '"suspect_blocks":1' "$W/s.out" || fail "a released block is still suspect: $(cat "$W/s.out")"
 # A stream over cold regions, all of it right.
@@ -68,5 +76,8 @@ id=$(attach_logged "$d" 1 "$m" 0) || fail "attach again"
 value resync_reasons 4096 "a declared gap"
 value recovery 0 "a declared gap"
 [ "$(disk_get "$id" map_uuid)" != "$uuid" ] || fail "the map is the old one"
-finish() { nullb_gone lb; }
+finish() {
+    dmsetup remove hold
+    nullb_gone lb
+}
 detach_all
