@@ -92,6 +92,59 @@ MUTATIONS = {
                    "\tif (!op_is_write(bio_op(bio)))\n",
                    "\tif (!op_is_write(bio_op(bio)) || (bio->bi_iter.bi_sector & 64))\n",
                    "compare-engines"),
+    # The durable map: these are stories of restarts.py.
+    "log-not-durable": ("log_store.c", "(durable ? REQ_FUA : 0)", "(durable ? 0 : 0)",
+                        "restarts:crash_armed"),
+    "log-after-write": ("log.c",
+                        "\tif (!ebb_log_write_due(log)) {\n\t\tspin_lock_irq(&log->lock);\n",
+                        "\tif (log) {\n\t\tspin_lock_irq(&log->lock);\n",
+                        "restarts:crash"),
+    "cool-without-flush": ("log_cool.c",
+                           "\tint err = ebb_issue_flush(ebb_disk_bdev(log->disk));\n",
+                           "\tint err = 0;\n", "restarts:cooled"),
+    "cool-marked": ("log_cool.c",
+                    "\tif (!ebb_log_region_is_marked(log, region))\n\t\treturn;\n\tset_bit",
+                    "\tif (log)\n\t\treturn;\n\tset_bit", "restarts:crash"),
+    "cool-confirmed": ("log.c", "\tforget_idle(log, &disk->unconfirmed);\n", "",
+                       "restarts:cooled"),
+    "seal-without-unconfirmed": ("log_seal.c",
+                                 "ebb_map_word(&disk->released, word) | "
+                                 "ebb_map_word(&disk->unconfirmed, word);",
+                                 "ebb_map_word(&disk->released, word);",
+                                 "restarts:clean_in_an_epoch"),
+    "seal-without-pass": ("log_seal.c",
+                          "\treturn ebb_map_word(&disk->map[0], word) | "
+                          "ebb_map_word(&disk->map[1], word) |\n",
+                          "\treturn ebb_map_word(&disk->map[disk->group->gen & 1], word) |\n",
+                          "restarts:clean_in_an_epoch"),
+    "seal-without-released": ("log_seal.c",
+                              "ebb_map_word(&disk->released, word) | "
+                              "ebb_map_word(&disk->unconfirmed, word);",
+                              "ebb_map_word(&disk->unconfirmed, word);",
+                              "restarts:clean_in_an_epoch"),
+    "seal-hot": ("log_seal.c", "\t\tbitmap_zero(log->hot, log->nr_regions);\n", "",
+                 "restarts:writes_after_seal"),
+    "slot-not-alternated": ("log.c", "\t\t\tchange_bit(batch[i], log->newer);\n", "",
+                            "restarts:crash_armed"),
+    "log-of-sealed-ignored": ("log_load.c",
+                              "\t\tif (seq <= log->super.log_since)\n",
+                              "\t\tif (seq <= log->super.log_since || "
+                              "log->super.state == EBB_SUPER_SEALED)\n",
+                              "restarts:writes_after_seal"),
+    "witness-not-compared": ("log_load.c", "|| crc != w->crc)\n", "|| (crc != w->crc && !w))\n",
+                             "restarts:stale"),
+    "late-attach-trusted": ("log_load.c",
+                            "\tif (ebb_disk_writes(disk->gd) > ebb_store_writes_on(disk->gd))\n",
+                            "\tif (ebb_disk_writes(disk->gd) > U64_MAX - 1)\n", "restarts:late"),
+    "map-in-image": ("image.c",
+                     "\t\tsubstitute(disk, origin, false);\n"
+                     "\t\tebb_store_blank(disk->gd, origin);\n\t\t/* The state",
+                     "\t\tsubstitute(disk, origin, false);\n\t\t/* The state",
+                     "restarts:same_disk"),
+    "mark-not-logged": ("log.c",
+                        "\t\tebb_log_want(log, first >> log->shift, last >> log->shift);\n"
+                        "\t\tif (!ebb_log_write_due(log))\n\t\t\tset_hot(log, first, last);\n",
+                        "\t\tset_hot(log, first, last);\n", "restarts:reasons_stay"),
 }
 
 
@@ -117,9 +170,11 @@ def plant(name, kernel):
 
 
 def run(case, kernel, tag, *more):
-    """The summary line of one case."""
-    done = subprocess.run([os.path.join(TOP, "tests/kmod/run.py"), "--kernel", kernel, "--only",
-                           case, "--tag", tag, *more], stdout=subprocess.PIPE, text=True,
+    """The summary line of one case, or story (restarts:NAME)."""
+    program, _, story = case.partition(":")
+    program = f"tests/kmod/{program}.py" if story else "tests/kmod/run.py"
+    done = subprocess.run([os.path.join(TOP, program), "--kernel", kernel, "--only",
+                           story or case, "--tag", tag, *more], stdout=subprocess.PIPE, text=True,
                           check=False)
     return done.stdout.splitlines()[-1] if done.stdout else ""
 

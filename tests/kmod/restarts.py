@@ -199,6 +199,45 @@ def wide(m):
     m.reboot()
     m.run("load; attach wide0 d0 map0 0")
     m.demand(recovery=CLEAN, resync_reasons=[], recovered_blocks=len(places))
+def cooled(m):
+    """What went cold is on the disk: power cuts take back nothing that was confirmed away."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    for turn in range(3):
+        # Written and confirmed, and not flushed by anybody but the log.
+        m.run(f"for i in 1 2 3 4; do write $(dev data0) $((i * 1000 + {turn} * 50)) 40; done; "
+              "replicate --cuts 1 >/dev/null; wait_for 20 all_cold || fail cold")
+        m.power_cut("drop")
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(recovery=CRASH, resync_reasons=[], recovered_blocks=0)
+        m.catch_up()
+    # Hot, idle, written, sent and confirmed between two looks: not cold yet, since not flushed.
+    m.run("echo 3600 >/sys/module/ebb/parameters/log_cool_s; write $(dev data0) 5000 40; "
+          "replicate --cuts 1 >/dev/null; look() { echo 0 >/sys/module/ebb/parameters/log_cool_s; "
+          "ebbtest confirm 1; echo 3600 >/sys/module/ebb/parameters/log_cool_s; sleep 2; }; look; "
+          "[ $(get 1 hot_regions) = 1 ] || fail early; write $(dev data0) 5000 40; "
+          "replicate --cuts 1 >/dev/null; look; [ $(get 1 hot_regions) = 1 ] || fail \"cold, and written since\"")
+    m.power_cut("drop")
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=CRASH, resync_reasons=[], hot_regions=1)
+    m.catch_up()
+
+
+def clean_in_an_epoch(m):
+    """An orderly reboot in the middle of an epoch: nothing of it is dropped."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    # 100 blocks unconfirmed, 10 released in a pass, 5 left in it, 3 written since.
+    m.run("write $(dev data0) 0 100; printf \"pass-begin live 1\\nsleep 300\\nrelease 3 1 0 800\\n"
+          "end 3\\n\" | ebbtest script; write $(dev data0) 4000 15; "
+          "mkfifo /dev/shm/in; (exec 3>/dev/shm/in; printf \"pass-begin live 1\\nsleep 300\\n"
+          "release 4 1 32000 80\\n\" >&3; sleep 600) & ebbtest script </dev/shm/in >/dev/shm/s.out 2>&1 & "
+          "released() { [ $(grep -c ok /dev/shm/s.out) = 3 ]; }; wait_for 20 released || fail release; "
+          "write $(dev data0) 9000 3; sync; "
+          "[ $(get 1 dirty_blocks)/$(get 1 unconfirmed_blocks) = 3/100 ] || fail state")
+    m.reboot()
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=118)
     m.catch_up()
 
 
@@ -361,8 +400,8 @@ def two_disks(m):
     m.run("IDS=\"1 2\" replicate --cuts 1 --compare")
 
 
-STORIES = [crash, crash_armed, clean, wide, writes_after_seal, corrupt, foreign, stale, late, reasons_stay,
-           detached, same_disk, two_disks]
+STORIES = [crash, crash_armed, cooled, clean, wide, clean_in_an_epoch, writes_after_seal, corrupt,
+           foreign, stale, late, reasons_stay, detached, same_disk, two_disks]
 CHECK = [crash, clean, stale, same_disk]
 
 

@@ -127,8 +127,9 @@ class Machine:
         elif what == "resize":
             self.vm.qmp.execute("block_resize", node_name=disk.node, size=int(rest[0]))
         elif what == "throttle":  # so many requests a second; 0: as many as may be
-            self.vm.qmp.execute("block_set_io_throttle", _literal=True, id="dev-" + disk.node,
-                                bps=0, bps_rd=0, bps_wr=0, iops=int(rest[0]), iops_rd=0, iops_wr=0)
+            self.vm.qmp.execute("block_set_io_throttle", _literal=True,
+                                id=f"/machine/peripheral/dev-{disk.node}/virtio-backend", bps=0,
+                                bps_rd=0, bps_wr=0, iops=int(rest[0]), iops_rd=0, iops_wr=0)
 
     def run(self, case):
         """(verdict, text): "passed", "failed" or "skipped"."""
