@@ -4,7 +4,7 @@
 
 A promise is a table row whose first cell is its number (`P12`); its last cell names its tests:
 `case:NAME` (tests/kmod/cases), `vm:NAME` (tests/vm), `unit:NAME` (tests/unit), `cli:NAME`
-(tests/cli), `bench` (tests/bench), `sim`, or `sim:NAME` (a mutation of the simulator)."""
+(tests/cli), `bench` (tests/bench), `story:NAME` (tests/kmod/restarts.py), `sim`, or `sim:NAME` (a mutation of the simulator)."""
 import os
 import re
 
@@ -22,6 +22,8 @@ def exists(top, kind, name):
     if kind == "sim" and name:
         sources = gate.files(top, "tests/sim/*.cc", "tests/sim/*.h")
         return any(f'"{name}"' in gate.read(top, source) for source in sources)
+    if kind == "story":
+        return f"\ndef {name}(m):" in gate.read(top, "tests/kmod/restarts.py")
     return any(gate.files(top, ":(glob)" + place.format(name)) for place in PLACES.get(kind, ()))
 
 

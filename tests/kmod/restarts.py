@@ -199,6 +199,8 @@ def wide(m):
     m.reboot()
     m.run("load; attach wide0 d0 map0 0")
     m.demand(recovery=CLEAN, resync_reasons=[], recovered_blocks=len(places))
+
+
 def cooled(m):
     """What went cold is on the disk: power cuts take back nothing that was confirmed away."""
     m.run("load; attach data0 d0 map0 0 create")
