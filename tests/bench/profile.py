@@ -14,15 +14,15 @@ import collections
 import os
 import subprocess
 
-import run
-from vm import Lab  # run.py has set the path
+from candidates import CANDIDATES, DEVICES, TOP, Lab, build_module
+from instructions import Bench
 
 COUNT = 20000
 
 
 def build_plugin():
     here = os.path.dirname(os.path.abspath(__file__))
-    out = os.path.join(run.TOP, "build/bench/count_plugin.so")
+    out = os.path.join(TOP, "build/bench/count_plugin.so")
     os.makedirs(os.path.dirname(out), exist_ok=True)
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
                     "-fvisibility=hidden", "-o", out, os.path.join(here, "count_plugin.c")], check=True)
@@ -49,7 +49,7 @@ def count(lab, options, candidate, plugin):
     vm = lab.vm(name, kernel=options.kernel, icount=True, mem=1536, timeout=3000,
                 qemu=["-plugin", f"{plugin},out={counts}"])
     vm.start(timeout=900)
-    bench = run.Bench(vm, options.device, COUNT, options.module)
+    bench = Bench(vm, options.device, COUNT, options.module)
     device = bench.values["a"]
     if candidate:
         before, device, _ = bench.commands(candidate)
@@ -68,12 +68,12 @@ def count(lab, options, candidate, plugin):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--kernel", default="6.1", help="label of kernel.sh")
-    parser.add_argument("--device", choices=run.DEVICES, default="null_blk")
+    parser.add_argument("--device", choices=DEVICES, default="null_blk")
     parser.add_argument("--depth", type=int, default=32)
-    parser.add_argument("--only", choices=run.CANDIDATES, default="ebb tracked")
+    parser.add_argument("--only", choices=CANDIDATES, default="ebb tracked")
     options = parser.parse_args()
-    options.module = run.build_module(options.kernel)
-    subprocess.run([os.path.join(run.TOP, "scripts/build.sh"), "ebbtest", "writes"], check=True,
+    options.module = build_module(options.kernel)
+    subprocess.run([os.path.join(TOP, "scripts/build.sh"), "ebbtest", "writes"], check=True,
                    stdout=subprocess.DEVNULL)
     plugin = build_plugin()
     with Lab("profile") as lab:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# run.sh: the table of `make bench`. Options go to run.py.
+# run.sh: the tables of `make bench`. Options go to run.py.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-"$here/../../scripts/build.sh" ebbtest writes >/dev/null
+"$here/../../scripts/build.sh" ebbtest writes latency cuts >/dev/null
 exec "$here/run.py" "$@"

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// cuts DISK_ID [--group N] [--interval MS] [--cuts N] [--depth N]: takes a cut at each interval and
+// reads all of it from the image, as a source of replication does, but sends it nowhere. The first
+// one comes after an interval. Prints what they cost, as one line of JSON.
+// cuts DEVICE --reads N [--range BYTES] ...: no cuts; reads as many blocks of it at each interval.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <span>
+
+#include <fcntl.h>
+
+#include "lib/client.h"
+#include "lib/direct.h"
+#include "lib/options.h"
+
+namespace ebb::kmodtest {
+namespace {
+
+constexpr std::uint32_t kMostSectors = 512;  // of one read
+
+double now_ms() {
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_nsec) / 1e6;
+}
+
+struct Account {
+    std::uint64_t closed = 0, voided = 0, blocks = 0, held = 0, held_ns_max = 0, preserved = 0,
+                  pool_peak = 0, cut_ns_max = 0;
+    double ms_max = 0;
+};
+
+class Reader {
+public:
+    explicit Reader(const Options& options)
+        : disk_(static_cast<std::uint32_t>(std::strtoul(options.rest()[0].c_str(), nullptr, 0))),
+          group_(static_cast<std::uint32_t>(options.number("group", 1))),
+          reads_(options.number("reads", 0)),
+          blocks_(options.number("range", 60ULL << 20U) / 4096),
+          interval_ms_(static_cast<double>(options.number("interval", 5000))),
+          cuts_(options.number("cuts", 4)),
+          depth_(options.number("depth", 16)),
+          batch_(static_cast<unsigned>(depth_)),
+          memory_(aligned(depth_ * kMostSectors * 512)) {
+        if (reads_) image_ = open(options.rest()[0].c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+    }
+
+    int run();
+
+private:
+    int open_image();
+    int pass();
+    int plain();
+    int wait_ready();
+    int read_map(std::uint64_t pass);
+    int read_ranges(std::uint64_t pass, std::span<const ebb_extent> ranges);
+    void add_up(double ms);
+
+    std::uint32_t disk_, group_;
+    std::uint64_t reads_, blocks_, state_ = 1;
+    double interval_ms_;
+    std::uint64_t cuts_;
+    std::size_t depth_;
+    AioBatch batch_;
+    Aligned memory_;
+    int image_ = -1;
+    Client client_;
+    Nest last_;
+    Account sum_;
+};
+
+int Reader::open_image() {
+    Reply reply;
+    Request request{.command = EBB_CMD_DISK_GET, .disk = disk_};
+    if (int error = client_.call(request, reply)) return error;
+    image_ = open(device_path(reply.disk[EBB_DISK_A_IMAGE_DEV]).c_str(),
+                  O_RDONLY | O_DIRECT | O_CLOEXEC);
+    return image_ < 0 ? -errno : 0;
+}
+
+int Reader::wait_ready() {
+    for (;;) {
+        Reply reply;
+        Request request{.command = EBB_CMD_PASS_GET, .group = group_};
+        if (int error = client_.call(request, reply)) return error;
+        last_ = reply.pass;
+        if (last_[EBB_PASS_A_STATE] == EBB_PASS_VOID) return -ESTALE;
+        if (last_[EBB_PASS_A_STATE] == EBB_PASS_READY) return 0;
+        usleep(200);
+    }
+}
+
+int Reader::read_ranges(std::uint64_t pass, std::span<const ebb_extent> ranges) {
+    std::vector<Piece> pieces;
+    std::byte* to = memory_.get();
+    for (const auto& range : ranges) {
+        if (!(range.flags & EBB_EXTENT_DISCARDED))
+            pieces.push_back({image_, to, range.nr_sectors * 512ULL, range.sector * 512ULL, 0});
+        to += static_cast<std::size_t>(kMostSectors) * 512;
+    }
+    if (!batch_.run(pieces, false)) return -ESTALE;
+    Request request{.command = EBB_CMD_PASS_RELEASE, .disk = disk_, .pass = pass};
+    request.extents.assign(ranges.begin(), ranges.end());
+    for (auto& extent : request.extents) extent.flags = 0;
+    return client_.call(request);
+}
+
+int Reader::read_map(std::uint64_t pass) {
+    for (std::int64_t at = 0;;) {
+        Reply reply;
+        Request request{.command = EBB_CMD_PASS_MAP, .disk = disk_, .pass = pass, .sector = at};
+        if (int error = client_.call(request, reply)) return error;
+        std::vector<ebb_extent> pieces;
+        for (auto extent : reply.extents)
+            while (extent.nr_sectors > 0) {
+                auto part = extent;
+                part.nr_sectors = std::min(extent.nr_sectors, kMostSectors);
+                pieces.push_back(part);
+                extent.sector += part.nr_sectors;
+                extent.nr_sectors -= part.nr_sectors;
+            }
+        for (std::size_t i = 0; i < pieces.size(); i += depth_) {
+            std::size_t count = std::min(depth_, pieces.size() - i);
+            if (int error = read_ranges(pass, std::span(pieces).subspan(i, count))) return error;
+        }
+        if (!reply.top.numbers.contains(EBB_A_NEXT_SECTOR)) return 0;
+        at = static_cast<std::int64_t>(reply.top[EBB_A_NEXT_SECTOR]);
+    }
+}
+
+int Reader::pass() {
+    Reply reply;
+    Request begin{.command = EBB_CMD_PASS_BEGIN, .group = group_, .kind = EBB_PASS_FROZEN};
+    if (int error = client_.call(begin, reply)) return error;
+    std::uint64_t id = reply.pass[EBB_PASS_A_ID];
+    if (int error = wait_ready()) return error;
+    for (;;) {
+        if (int error = read_map(id)) return error;
+        if (int error = wait_ready()) return error;
+        int error = client_.call(Request{.command = EBB_CMD_PASS_END, .pass = id});
+        if (error == -EBUSY) continue;  // blocks have joined it
+        return error ? error
+                     : client_.call(Request{.command = EBB_CMD_EPOCH_CONFIRM, .group = group_});
+    }
+}
+
+int Reader::plain() {
+    for (std::uint64_t done = 0; done < reads_; done += depth_) {
+        std::vector<Piece> pieces;
+        for (std::size_t i = 0; i < depth_; ++i) {
+            state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+            pieces.push_back(
+                {image_, memory_.get() + i * 4096, 4096, (state_ >> 33U) % blocks_ * 4096, 0});
+        }
+        if (!batch_.run(pieces, false)) return -EIO;
+    }
+    return 0;
+}
+
+void Reader::add_up(double ms) {
+    ++sum_.closed;
+    sum_.blocks += last_[EBB_PASS_A_BLOCKS];
+    sum_.held += last_[EBB_PASS_A_HELD];
+    sum_.preserved += last_[EBB_PASS_A_PRESERVED];
+    sum_.held_ns_max = std::max(sum_.held_ns_max, last_[EBB_PASS_A_HELD_NS_MAX]);
+    sum_.pool_peak = std::max(sum_.pool_peak, last_[EBB_PASS_A_POOL_PEAK_BYTES]);
+    sum_.cut_ns_max = std::max(sum_.cut_ns_max, last_[EBB_PASS_A_CUT_DURATION_NS]);
+    sum_.ms_max = std::max(sum_.ms_max, ms);
+}
+
+int Reader::run() {
+    int error = reads_ ? (image_ < 0 ? -errno : 0) : client_.open();
+    if (!error && !reads_) error = open_image();
+    double next = now_ms();
+    for (std::uint64_t i = 0; i < cuts_ && !error; ++i) {
+        next += interval_ms_;
+        if (double wait = next - now_ms(); wait > 0) usleep(static_cast<useconds_t>(wait * 1e3));
+        double begun = now_ms();
+        error = reads_ ? plain() : pass();
+        if (!error) add_up(now_ms() - begun);
+        if (error == -ESTALE) ++sum_.voided;
+        if (error == -ESTALE) error = 0;
+    }
+    if (error) {
+        std::fprintf(stderr, "cuts: %s %s\n", std::strerror(-error), client_.message().c_str());
+        return 1;
+    }
+    auto n = [](std::uint64_t v) { return static_cast<unsigned long long>(v); };
+    std::printf(
+        "{\"closed\":%llu,\"void\":%llu,\"blocks\":%llu,\"held\":%llu,\"preserved\":%llu,"
+        "\"held_us_max\":%.1f,\"pool_peak\":%llu,\"cut_us_max\":%.1f,\"pass_ms_max\":%.1f}\n",
+        n(sum_.closed), n(sum_.voided), n(sum_.blocks), n(sum_.held), n(sum_.preserved),
+        static_cast<double>(sum_.held_ns_max) / 1e3, n(sum_.pool_peak),
+        static_cast<double>(sum_.cut_ns_max) / 1e3, sum_.ms_max);
+    return 0;
+}
+
+}  // namespace
+}  // namespace ebb::kmodtest
+
+int main(int argc, char** argv) {
+    ebb::kmodtest::Options options(argc, argv, {});
+    if (options.rest().size() != 1) {
+        std::fprintf(stderr, "usage: cuts DISK_ID [--interval MS] [--cuts N] ...\n");
+        return 2;
+    }
+    return ebb::kmodtest::Reader(options).run();
+}
