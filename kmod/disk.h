@@ -11,6 +11,7 @@
 #include <linux/hashtable.h>
 #include <linux/mempool.h>
 #include <linux/mutex.h>
+#include <linux/rbtree.h>
 #include <linux/rculist.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -100,6 +101,7 @@ struct ebb_disk {
 	spinlock_t		hold_lock;
 	bool			drained;	/* the writes of the pass have landed here */
 	struct list_head	held;		/* struct ebb_write, in order of arrival */
+	struct rb_root_cached	held_tree;	/* the same, by blocks */
 	struct list_head	to_read;	/* struct ebb_keep */
 	u64			nr_held;
 	u64			held_ns;

@@ -7,6 +7,7 @@
  * the oldest of them has waited for the deadline, or the pool is empty, or the read failed, the
  * pass becomes void first, and then they go on.
  */
+#include <linux/interval_tree_generic.h>
 #include <linux/ktime.h>
 #include <linux/slab.h>
 
@@ -127,6 +128,14 @@ static bool is_preserving(struct ebb_disk *disk)
 
 /* ---- holding ---- */
 
+#define FIRST(w)	((w)->first)
+#define LAST(w)		((w)->last)
+
+INTERVAL_TREE_DEFINE(struct ebb_write, rb, u64, subtree_last, FIRST, LAST, static, held_tree)
+
+#undef FIRST
+#undef LAST
+
 /* Sees to it that the blocks are going to be preserved: 1 they are not yet, 0 they are. */
 static int claim_blocks(struct ebb_disk *disk, struct ebb_write *w)
 {
@@ -154,18 +163,35 @@ static int claim_blocks(struct ebb_disk *disk, struct ebb_write *w)
 	return wait;
 }
 
-/* Whether a write that came before it, up to @end of the list, goes to a block of it. */
-static bool overlaps(struct ebb_disk *disk, struct ebb_write *w, struct list_head *end)
+/* Whether a write that is held goes to a block of it. */
+static bool meets_held(struct ebb_disk *disk, struct ebb_write *w)
 {
-	struct list_head *at;
+	lockdep_assert_held(&disk->hold_lock);
+	return held_tree_iter_first(&disk->held_tree, w->first, w->last);
+}
+
+/* The same of one that is held itself, and those that came before it. */
+static bool is_behind(struct ebb_disk *disk, struct ebb_write *w)
+{
 	struct ebb_write *other;
 
-	for (at = disk->held.next; at != end; at = at->next) {
-		other = list_entry(at, struct ebb_write, held);
-		if (other->first <= w->last && w->first <= other->last)
+	if (list_first_entry(&disk->held, struct ebb_write, held) == w)
+		return false;
+	for (other = held_tree_iter_first(&disk->held_tree, w->first, w->last); other;
+	     other = held_tree_iter_next(other, w->first, w->last))
+		if ((s32)(other->order - w->order) < 0)
 			return true;
-	}
 	return false;
+}
+
+static void add_held(struct ebb_disk *disk, struct ebb_write *w)
+{
+	w->held_at = ktime_get_ns();
+	w->next = w->first;
+	w->order = disk->nr_held++;
+	list_add_tail(&w->held, &disk->held);
+	held_tree_insert(w, &disk->held_tree);
+	atomic64_inc(&disk->group->pass.held);
 }
 
 static bool is_frozen(struct ebb_disk *disk, struct ebb_write *w)
@@ -188,14 +214,10 @@ bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w)
 	spin_lock_irqsave(&disk->hold_lock, flags);
 	if (is_preserving(disk) && w->gen > disk->cut_gen) {
 		wait = claim_blocks(disk, w);
-		hold = wait > 0 || (!wait && overlaps(disk, w, &disk->held));
+		hold = wait > 0 || (!wait && meets_held(disk, w));
 	}
 	if (hold) {
-		w->held_at = ktime_get_ns();
-		w->next = w->first;
-		list_add_tail(&w->held, &disk->held);
-		disk->nr_held++;
-		atomic64_inc(&disk->group->pass.held);
+		add_held(disk, w);
 		queue_delayed_work(deadline_wq, &disk->deadline_work,
 				   msecs_to_jiffies(ebb_hold_deadline_ms));
 		if (READ_ONCE(disk->drained))
@@ -235,7 +257,7 @@ static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
 		if (!keep || keep->state != EBB_KEEP_DONE)
 			return false;
 	}
-	return !overlaps(disk, w, &w->held);
+	return !is_behind(disk, w);
 }
 
 static void count_held(struct ebb_disk *disk, struct ebb_write *w)
@@ -270,6 +292,7 @@ static void release_work(struct work_struct *work)
 		if (!may_go(disk, w))
 			continue;
 		count_held(disk, w);
+		held_tree_remove(w, &disk->held_tree);
 		list_move_tail(&w->held, &go);
 	}
 	spin_unlock_irq(&disk->hold_lock);
@@ -492,6 +515,7 @@ void ebb_preserve_disk_init(struct ebb_disk *disk)
 {
 	spin_lock_init(&disk->hold_lock);
 	INIT_LIST_HEAD(&disk->held);
+	disk->held_tree = RB_ROOT_CACHED;
 	INIT_LIST_HEAD(&disk->to_read);
 	hash_init(disk->keeps);
 	INIT_WORK(&disk->read_work, read_work);

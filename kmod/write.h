@@ -7,6 +7,7 @@
 
 #include <linux/bio.h>
 #include <linux/list.h>
+#include <linux/rbtree.h>
 
 #include "disk.h"
 
@@ -23,7 +24,10 @@ struct ebb_write {
 	unsigned long		gen;
 	bool			discard;
 	/* while it is held; guarded by the disk's hold_lock */
+	u32			order;		/* of arrival */
 	struct list_head	held;
+	struct rb_node		rb;		/* in held_tree, by blocks */
+	u64			subtree_last;
 	u64			held_at;
 	u64			next;		/* all blocks before it are preserved */
 };

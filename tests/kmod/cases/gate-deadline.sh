@@ -65,8 +65,11 @@ must_not ESTALE gate-open 1 "$gate"
 # The owner says nothing. Writes go on; no cut is begun behind a gate that opened by itself.
 before=$(disk_get "$id" gated)
 stamp w --disk "$d@8+500" --engine mixed --writers 2
-gate 300
-wait_for 60 came $((before + 1)) || fail "no write came to the gate"
+for ms in 300 1200 4800 19200 60000; do # until the writers' turn comes while it is closed
+    gate $ms
+    wait_for $((ms / 1000 + 1)) came $((before + 1)) && break
+done
+came $((before + 1)) || fail "no write came to the gate"
 writes=$(disk_get "$id" writes)
 goes_on() { [ "$(disk_get "$id" writes)" -gt $((writes + 20)) ]; }
 wait_for 60 goes_on || fail "the application does not go on"
