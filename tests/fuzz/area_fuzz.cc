@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     for (auto kind : {EBB_FORMAT_SUPER, EBB_FORMAT_LOG, EBB_FORMAT_FINE_BLOCK}) {
         const ebb_format_id id = {kind, 0, nullptr};
         __u64 seq = 0;
-        if (ebb_format_decode(block.data(), &id, &seq, payload.data()) != EBB_FORMAT_WHOLE) continue;
+        if (ebb_format_decode(block.data(), &id, &seq, payload.data()) != EBB_FORMAT_WHOLE)
+            continue;
         std::array<std::uint8_t, EBB_FORMAT_BLOCK> again{};
         ebb_format_encode(again.data(), &id, seq, payload.data());
         if (again != block) std::abort();
