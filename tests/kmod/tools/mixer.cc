@@ -5,7 +5,8 @@
 //
 //   --disk PATH[@FIRST+BYTES] ...   may name a disk again, with another region
 //   --kinds A,B,...     of the list below (default: all)
-//   --need A,B,...      each of these must have been done at least once on each disk
+//   --need A,B,...      each of these must have been done at least once on each disk: it goes on
+//   until then
 //   --discard-zeroes    what was discarded must read as zeroes (otherwise: anything)
 //   --operations N, --seconds S, or until SIGTERM; --rate N operations a second, each thread
 //   --seed N
@@ -122,6 +123,7 @@ private:
     std::span<const std::byte> fill(std::uint64_t length, std::size_t offset = 0);
     int write(int fd, Range r, int flags);
     void tell(std::uint64_t at) const;
+    [[nodiscard]] std::size_t missing() const;
     std::vector<Piece> pieces(bool consecutive);
     int batch_done(const std::vector<Piece>& all);
     int ring(io_uring& ring);
@@ -161,9 +163,10 @@ private:
     bool ring_ready_ = false, poll_ready_ = false;
     void* map_ = MAP_FAILED;
     std::array<std::uint64_t, 20> done_{};
-    std::array<int, 20> refused_{};  // by which errno
-    std::vector<std::size_t> bag_;   // indices of kinds, as often as their weight
-    std::size_t kind_ = 0;           // of the operation under way
+    std::array<int, 20> refused_{};    // by which errno
+    std::vector<std::size_t> needed_;  // indices of kinds
+    std::vector<std::size_t> bag_;     // indices of kinds, as often as their weight
+    std::size_t kind_ = 0;             // of the operation under way
     std::vector<Entry> history_;
     std::size_t differing_ = 0;
 };
@@ -378,6 +381,9 @@ bool Mixer::prepare() {
         if (wanted.empty() ||
             std::find(wanted.begin(), wanted.end(), kinds[i].name) != wanted.end())
             bag_.insert(bag_.end(), kinds[i].weight, i);
+    for (const auto& name : words(options_.get("need")))
+        for (std::size_t i = 0; i < kinds.size(); ++i)
+            if (name == kinds[i].name) needed_.push_back(i);
     if (bag_.empty()) {
         fprintf(stderr, "mixer: no such kinds\n");
         return false;
@@ -391,13 +397,21 @@ bool Mixer::prepare() {
     return false;
 }
 
+// A kind that is needed and was not done, nor refused, yet; kinds.size() if there is none.
+std::size_t Mixer::missing() const {
+    for (std::size_t kind : needed_)
+        if (!done_[kind] && !refused_[kind]) return kind;
+    return kinds.size();
+}
+
 void Mixer::run(double until) {
     const std::uint64_t operations = options_.number("operations", ~0ull);
     const double rate = static_cast<double>(options_.number("rate", 0));
     double next = now();
-    for (std::uint64_t n = 0; n < operations && !bag_.empty(); ++n) {
-        if (stop_asked || failed || now() > until) break;
-        const std::size_t kind = kind_ = bag_[pick(bag_.size())];
+    for (std::uint64_t n = 0; !failed && !bag_.empty(); ++n) {
+        const bool enough = stop_asked || n >= operations || now() > until;
+        const std::size_t kind = kind_ = enough ? missing() : bag_[pick(bag_.size())];
+        if (kind == kinds.size()) break;
         const int error = (this->*kinds[kind].run)();
         if (!error) {
             ++done_[kind];
@@ -422,13 +436,12 @@ bool Mixer::judge() {
     differing_ = bad.size();
     bool good = bad.empty();
     if (!good) tell(bad[0]);
-    for (const auto& name : words(options_.get("need")))
-        for (std::size_t i = 0; i < kinds.size(); ++i)
-            if (name == kinds[i].name && !done_[i]) {
-                fprintf(stderr, "mixer: %s: no %s: %s\n", target_.path.c_str(), kinds[i].name,
-                        strerror(refused_[i]));
-                good = false;
-            }
+    for (std::size_t i : needed_)
+        if (!done_[i]) {
+            fprintf(stderr, "mixer: %s: no %s: %s\n", target_.path.c_str(), kinds[i].name,
+                    strerror(refused_[i]));
+            good = false;
+        }
     return good;
 }
 
