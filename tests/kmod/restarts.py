@@ -230,10 +230,10 @@ def clean_in_an_epoch(m):
     m.run("load; attach data0 d0 map0 0 create")
     m.replicate_first()
     # 100 blocks unconfirmed, 10 released in a pass, 5 left in it, 3 written since.
-    m.run("write $(dev data0) 0 100; printf \"pass-begin live 1\\nsleep 300\\nrelease 3 1 0 800\\n"
-          "end 3\\n\" | ebbtest script; write $(dev data0) 4000 15; "
+    m.run("write $(dev data0) 0 100; printf \"pass-begin live 1\\nsleep 300\\nrelease 4 1 0 800\\n"
+          "end 4\\n\" | ebbtest script; write $(dev data0) 4000 15; "
           "mkfifo /dev/shm/in; (exec 3>/dev/shm/in; printf \"pass-begin live 1\\nsleep 300\\n"
-          "release 4 1 32000 80\\n\" >&3; sleep 600) & ebbtest script </dev/shm/in >/dev/shm/s.out 2>&1 & "
+          "release 5 1 32000 80\\n\" >&3; sleep 600) >/dev/null 2>&1 & ebbtest script </dev/shm/in >/dev/shm/s.out 2>&1 & "
           "released() { [ $(grep -c ok /dev/shm/s.out) = 3 ]; }; wait_for 20 released || fail release; "
           "write $(dev data0) 9000 3; sync; "
           "[ $(get 1 dirty_blocks)/$(get 1 unconfirmed_blocks) = 3/100 ] || fail state")
