@@ -143,6 +143,8 @@ STEPS = [
     _gate("tidy", "clang-tidy", "tidy.py", weight=2, needs=("build",), limit=3600),
     Step("check-test", "gates", "the runner of make check counts no failure as passed",
          "tests/gates/check_test.py", tests=True),
+    Step("probe-test", "gates", "a kernel with an unknown feature ends the module's build",
+         "tests/gates/probe_test.py", tests=True),
     Step("gates-test", "gates", "each gate fails on a planted violation",
          "tests/gates/gates_test.py", tests=True),
     Step("gates-module", "gates", "checkpatch and sparse fail on a planted violation",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* a54895fa057c (5.11): block_rq_issue lost its queue. EL8, 5.10.138 took it over. */
+/* a54895fa057c (5.11): block_rq_issue lost its queue. EL8 and Debian's 5.10 took it over. */
 #include <linux/blkdev.h>
 #include <trace/events/block.h>
 
