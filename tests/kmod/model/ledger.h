@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which blocks must be in the map of a pass: those of every write since the last pass, whether it
-// changed anything or failed, and all that came back from passes that were void or abandoned.
+// Which blocks must be in the map of a pass: those of every write since the last pass that was
+// certainly sent, whether it changed anything or not, and all that came back from passes that were
+// void or abandoned.
 #pragma once
 
 #include <cstdint>

@@ -42,7 +42,7 @@ struct Write {
     Content content = Content::data;
     bool atomic = false;  // one bio: a member of a cut or not, as a whole
     bool ok = false;
-    bool sent = true;   // false: refused before it was sent to the disk
+    bool sent = true;   // false: perhaps refused before it was sent to the disk
     bool seen = false;  // while a cut is judged
     std::uint64_t issued = 0;
     std::uint64_t done = never;

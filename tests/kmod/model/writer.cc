@@ -80,7 +80,9 @@ void Writer::finish(const Pending& pending, long result) {
     bool ok = result == due;
     bool refused = (o.kind == Kind::nowait || o.kind == Kind::discard) &&
                    (result == -EAGAIN || result == -EOPNOTSUPP);
-    model_.done(pending.write, ok, !refused);
+    // A write past the page cache first writes out what the cache has of the range, and fails
+    // with that: one that failed may never have been sent.
+    model_.done(pending.write, ok, ok);
     if (ok || refused || machine_.disk(machine_.path(o.path).disk).may_fail) return;
     verdict_.fault(
         kmodtest::text("an application's write failed (%ld): %s", result, to_line(o).c_str()));
