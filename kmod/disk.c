@@ -236,18 +236,31 @@ static void leave_group(struct ebb_disk *disk)
 {
 	struct ebb_group *group = disk->group;
 
+	lockdep_assert_held(&ebb_mutex);
 	list_del(&disk->list);
 	list_del_rcu(&disk->member);
 	group->nr_disks--;
 	synchronize_rcu();
 }
 
+/* Lockdep knows the order of main.c before anything goes by it, in whichever order that comes. */
+static void tell_lock_order(struct ebb_disk *disk)
+{
+	lockdep_assert_held(&ebb_mutex);
+	spin_lock_irq(&disk->hold_lock);
+	might_lock(&disk->group->pass_lock);
+	might_lock(&disk->group->pool.lock);
+	spin_unlock_irq(&disk->hold_lock);
+}
+
 static int publish(struct ebb_disk *disk, struct ebb_group *group, const char **why)
 {
 	int err;
 
+	lockdep_assert_held(&ebb_mutex);
 	disk->id = next_disk_id++;
 	disk->cut_gen = group->gen - 1;
+	tell_lock_order(disk);
 	list_add_tail(&disk->list, &ebb_disks);
 	list_add_tail_rcu(&disk->member, &group->disks);
 	group->nr_disks++;
@@ -282,6 +295,7 @@ static struct ebb_disk *find_by_gendisk(struct gendisk *gd)
 {
 	struct ebb_disk *disk;
 
+	lockdep_assert_held(&ebb_mutex);
 	list_for_each_entry(disk, &ebb_disks, list)
 		if (disk->gd == gd)
 			return disk;
@@ -362,6 +376,7 @@ close:
 /* Tracked again; what was written meanwhile is not known, and has landed before that is said. */
 static void undo_detach(struct ebb_disk *disk)
 {
+	lockdep_assert_held(&ebb_mutex);
 	WRITE_ONCE(disk->detaching, false);
 	WRITE_ONCE(disk->draining, false);
 	make_known(disk);

@@ -142,6 +142,7 @@ static inline struct ebb_disk *ebb_disk_of(const struct gendisk *gd)
 {
 	struct ebb_disk *disk;
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "the disk may go");
 	hlist_for_each_entry_rcu(disk, ebb_disk_bucket(gd), node)
 		if (disk->gd == gd)
 			return disk;

@@ -21,9 +21,9 @@ struct ebb_pass {
 	u32		reason;
 	unsigned int	undrained;	/* disks on which writes have yet to land */
 	u32		owner;		/* netlink port; 0: nobody any more */
-	/* under ebb_mutex */
-	bool		settled;	/* a void pass: its map has been put back */
+	bool		settled;	/* a void pass: its map has been put back, or is being */
 	bool		told;		/* user space knows the state */
+	/* under ebb_mutex */
 	u32		kind;
 	u32		flags;
 	u64		gate;		/* the gate that it was begun behind; 0: none */

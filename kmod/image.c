@@ -201,6 +201,7 @@ struct ebb_image *ebb_image_add(struct ebb_disk *disk)
 	struct ebb_image *image = kzalloc(sizeof(*image), GFP_KERNEL);
 	int err;
 
+	lockdep_assert_held(&ebb_mutex);
 	if (!image)
 		return ERR_PTR(-ENOMEM);
 	err = ida_alloc_max(&minors, MINORMASK, GFP_KERNEL);
@@ -218,6 +219,8 @@ free:
 
 void ebb_image_del(struct ebb_image *image)
 {
+	/* It waits for readers, and one may be about to close and take the mutex. */
+	might_lock(&ebb_mutex);
 	del_gendisk(image->gd);
 	ebb_put_disk(image->gd);
 	ida_free(&minors, image->minor);

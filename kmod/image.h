@@ -12,8 +12,9 @@ struct ebb_disk;
 struct gendisk;
 struct ebb_image;
 
-struct ebb_image *ebb_image_add(struct ebb_disk *disk);	/* or ERR_PTR() */
-void ebb_image_del(struct ebb_image *image);		/* the disk must not go before */
+struct ebb_image *ebb_image_add(struct ebb_disk *disk);	/* or ERR_PTR(); under ebb_mutex */
+/* The disk must not go before. Waits for readers: not under ebb_mutex. */
+void ebb_image_del(struct ebb_image *image);
 dev_t ebb_image_dev(const struct ebb_image *image);
 bool ebb_image_is(const struct gendisk *gd);
 

@@ -8,6 +8,7 @@
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 
+#include "disk.h"
 #include "map.h"
 
 /* Leaves that nobody finds any more, until nobody looks at them any more. */
@@ -327,6 +328,7 @@ int ebb_map_move(struct ebb_map *to, struct ebb_map *from, u64 first, u64 last, 
 {
 	unsigned long word, set, *src, *dst;
 
+	lockdep_assert_held(&ebb_mutex);
 	for (word = first / BITS_PER_LONG; word <= last / BITS_PER_LONG; word++) {
 		if (is_coarse(from, word) && make_fine(from, word))
 			return -ENOMEM;
@@ -365,6 +367,7 @@ void ebb_map_merge(struct ebb_map *to, struct ebb_map *from)
 {
 	unsigned long word, set, *dst;
 
+	lockdep_assert_held(&ebb_mutex);
 	for (word = ebb_map_skip_empty(from, 0); word < from->words;
 	     word = ebb_map_skip_empty(from, word + 1)) {
 		set = get_word(from, word);
@@ -391,7 +394,7 @@ static void free_old_leaves(struct rcu_head *rcu)
 /* Without memory to remember it by, the leaf stays for this time. */
 static struct old_leaves *let_go(struct ebb_map *map, unsigned long **slot, struct old_leaves *old)
 {
-	if (!*slot)
+	if (!READ_ONCE(*slot))
 		return old;
 	if (old && old->nr == ARRAY_SIZE(old->leaf)) {
 		call_rcu(&old->rcu, free_old_leaves);
@@ -427,10 +430,11 @@ void ebb_map_clear(struct ebb_map *map)
 	unsigned long i;
 	bool used;
 
+	lockdep_assert_held(&ebb_mutex);
 	for (i = 0; i < map->nr_leaves; i++) {
 		used = __test_and_clear_bit(i, map->used);
-		used |= map->mask && clear_leaf(map->mask[i]);
-		used |= clear_leaf(map->leaf[i]);
+		used |= map->mask && clear_leaf(READ_ONCE(map->mask[i]));
+		used |= clear_leaf(READ_ONCE(map->leaf[i]));
 		if (used)
 			continue;
 		old = let_go(map, &map->leaf[i], old);

@@ -683,6 +683,7 @@ static void tell(struct ebb_group *group, struct ebb_disk *disk)
 
 void ebb_netlink_tell_disk(struct ebb_disk *disk)
 {
+	lockdep_assert_held(&ebb_mutex);
 	/* Not yet, or no more, a disk that others know of. */
 	if (!IS_ERR_OR_NULL(disk->image) && !disk->detaching)
 		tell(disk->group, disk);
@@ -693,6 +694,7 @@ void ebb_netlink_tell_pass(struct ebb_group *group)
 	struct ebb_pass *pass = &group->pass;
 	bool due;
 
+	lockdep_assert_held(&ebb_mutex);
 	spin_lock_irq(&group->pass_lock);
 	due = !pass->told;
 	pass->told = true;

@@ -20,10 +20,11 @@ bool ebb_pass_void_locked(struct ebb_group *group, u64 id, enum ebb_void_reason 
 	lockdep_assert_held(&group->pass_lock);
 	if (!ebb_pass_is_live(group) || (id && pass->id != id))
 		return false;
-	pass->reason = reason;
+	WRITE_ONCE(pass->reason, reason);
 	pass->settled = false;
 	pass->told = false;
-	WRITE_ONCE(pass->state, EBB_PASS_VOID);
+	/* Pairs with put_pass(): who sees that it is void sees why. */
+	smp_store_release(&pass->state, EBB_PASS_VOID);
 	/* It is void before any held write goes on. */
 	smp_mb();
 	return true;
@@ -70,6 +71,7 @@ void ebb_pass_landed(struct ebb_disk *disk)
 	unsigned long flags;
 	bool ready = false, drained = false;
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "the disk may go");
 	if (READ_ONCE(disk->detaching))
 		wake_up_all(&disk->idle);
 	if (READ_ONCE(disk->drained) || !has_drained(disk))
@@ -78,7 +80,7 @@ void ebb_pass_landed(struct ebb_disk *disk)
 	spin_lock_irqsave(&group->pass_lock, flags);
 	if (!disk->drained && ebb_pass_is_live(group) && has_drained(disk)) {
 		WRITE_ONCE(disk->drained, true);
-		WRITE_ONCE(disk->draining, disk->detaching);
+		WRITE_ONCE(disk->draining, READ_ONCE(disk->detaching));
 		drained = true;
 		ready = --pass->undrained == 0;
 		if (ready) {
@@ -95,11 +97,12 @@ void ebb_pass_landed(struct ebb_disk *disk)
 
 struct ebb_map *ebb_pass_map(struct ebb_disk *disk)
 {
-	return &disk->map[disk->cut_gen & 1];
+	return &disk->map[READ_ONCE(disk->cut_gen) & 1];
 }
 
 static struct ebb_map *current_map(struct ebb_disk *disk)
 {
+	lockdep_assert_held(&ebb_mutex);
 	return &disk->map[disk->group->gen & 1];
 }
 
@@ -115,9 +118,14 @@ void ebb_pass_settle(struct ebb_group *group)
 {
 	struct ebb_pass *pass = &group->pass;
 	struct ebb_disk *disk;
+	bool due;
 
 	lockdep_assert_held(&ebb_mutex);
-	if (READ_ONCE(pass->state) != EBB_PASS_VOID || pass->settled)
+	spin_lock_irq(&group->pass_lock);
+	due = pass->state == EBB_PASS_VOID && !pass->settled;
+	pass->settled = true;
+	spin_unlock_irq(&group->pass_lock);
+	if (!due)
 		return;
 	end_preservation(group);
 	list_for_each_entry(disk, &group->disks, member) {
@@ -125,7 +133,6 @@ void ebb_pass_settle(struct ebb_group *group)
 		ebb_map_merge(current_map(disk), ebb_pass_map(disk));
 		ebb_map_merge(current_map(disk), &disk->released);
 	}
-	pass->settled = true;
 }
 
 /* All disks are there, and the counters of the new generation are free. */
@@ -156,12 +163,15 @@ static void prepare(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 
 	struct ebb_pass *pass = &group->pass;
 	struct ebb_disk *disk;
 
-	pass->id = next_pass_id++;
+	lockdep_assert_held(&ebb_mutex);
+	lockdep_assert_held(&group->pass_lock);
+	/* Pairs with image_read(). */
+	WRITE_ONCE(pass->id, next_pass_id++);
 	pass->kind = kind;
 	pass->flags = flags;
 	pass->gate = gate;
 	pass->owner = owner;
-	pass->reason = EBB_VOID_NONE;
+	WRITE_ONCE(pass->reason, EBB_VOID_NONE);
 	pass->generation = group->gen;
 	pass->released = 0;
 	pass->undrained = group->nr_disks;
@@ -181,6 +191,7 @@ static void cut(struct ebb_group *group)
 	struct ebb_pass *pass = &group->pass;
 	u64 t0;
 
+	lockdep_assert_held(&ebb_mutex);
 	preempt_disable();
 	t0 = ktime_get_ns();
 	/* Who sees the new number sees what has been prepared. */

@@ -29,6 +29,7 @@ int ebb_pool_init(struct ebb_pool *pool, u64 bytes)
 	u32 nr = bytes / PAGE_SIZE;
 	u32 i;
 
+	might_sleep();
 	spin_lock_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->free);
 	pool->keeps = kvcalloc(max(nr, 1u), sizeof(*pool->keeps), GFP_KERNEL);
@@ -64,11 +65,12 @@ void ebb_pool_new_peak(struct ebb_pool *pool)
 	spin_unlock_irq(&pool->lock);
 }
 
-/* Under hold_lock. */
+/* Both under hold_lock, and so with interrupts off. */
 static struct ebb_keep *pool_take(struct ebb_pool *pool)
 {
 	struct ebb_keep *keep;
 
+	lockdep_assert_irqs_disabled();
 	spin_lock(&pool->lock);
 	keep = list_first_entry_or_null(&pool->free, struct ebb_keep, list);
 	if (keep) {
@@ -82,6 +84,7 @@ static struct ebb_keep *pool_take(struct ebb_pool *pool)
 
 static void pool_give(struct ebb_pool *pool, struct ebb_keep *keep)
 {
+	lockdep_assert_irqs_disabled();
 	spin_lock(&pool->lock);
 	list_add(&keep->list, &pool->free);
 	pool->used--;
@@ -117,7 +120,7 @@ static void drop_keep(struct ebb_disk *disk, struct ebb_keep *keep)
 /* The first block from there on that has to be kept; beyond @last: none. */
 static u64 next_kept(struct ebb_disk *disk, u64 block, u64 last)
 {
-	return disk->whole ? block : ebb_map_first(ebb_pass_map(disk), block, last);
+	return READ_ONCE(disk->whole) ? block : ebb_map_first(ebb_pass_map(disk), block, last);
 }
 
 static bool is_preserving(struct ebb_disk *disk)
@@ -143,6 +146,7 @@ static int claim_blocks(struct ebb_disk *disk, struct ebb_write *w)
 	int wait = 0;
 	u64 block;
 
+	lockdep_assert_held(&disk->hold_lock);
 	/* A discard may be of a million blocks: at most as many are looked at as the pool has. */
 	for (block = next_kept(disk, w->first, w->last); block <= w->last;
 	     block = next_kept(disk, block + 1, w->last)) {
@@ -175,6 +179,7 @@ static bool is_behind(struct ebb_disk *disk, struct ebb_write *w)
 {
 	struct ebb_write *other;
 
+	lockdep_assert_held(&disk->hold_lock);
 	if (list_first_entry(&disk->held, struct ebb_write, held) == w)
 		return false;
 	for (other = held_tree_iter_first(&disk->held_tree, w->first, w->last); other;
@@ -209,17 +214,18 @@ bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w)
 	bool hold = false;
 	int wait = 0;
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "the disk may go");
 	if (!ebb_pass_is_live(disk->group) || !is_frozen(disk, w))
 		return false;
 	spin_lock_irqsave(&disk->hold_lock, flags);
-	if (is_preserving(disk) && w->gen > disk->cut_gen) {
+	if (is_preserving(disk) && w->gen > READ_ONCE(disk->cut_gen)) {
 		wait = claim_blocks(disk, w);
 		hold = wait > 0 || (!wait && meets_held(disk, w));
 	}
 	if (hold) {
 		add_held(disk, w);
 		queue_delayed_work(deadline_wq, &disk->deadline_work,
-				   msecs_to_jiffies(ebb_hold_deadline_ms));
+				   msecs_to_jiffies(READ_ONCE(ebb_hold_deadline_ms)));
 		if (READ_ONCE(disk->drained))
 			queue_work(read_wq, &disk->read_work);
 	} else if (wait < 0) {
@@ -246,7 +252,7 @@ static bool may_go(struct ebb_disk *disk, struct ebb_write *w)
 	 * One that an earlier pass held, and that was not sent before the next began, belongs to
 	 * what that one closed: it waits for this write to land, not the other way round.
 	 */
-	if (!is_preserving(disk) || w->gen <= disk->cut_gen)
+	if (!is_preserving(disk) || w->gen <= READ_ONCE(disk->cut_gen))
 		return true;
 	for (;; w->next++) {
 		w->next = next_kept(disk, w->next, w->last);
@@ -266,6 +272,7 @@ static void count_held(struct ebb_disk *disk, struct ebb_write *w)
 	atomic64_t *max = &disk->group->pass.held_ns_max;
 	s64 old = atomic64_read(max);
 
+	lockdep_assert_held(&disk->hold_lock);
 	disk->held_ns += ns;
 	disk->held_ns_max = max(disk->held_ns_max, ns);
 	while (old < (s64)ns && !atomic64_try_cmpxchg(max, &old, ns))
@@ -312,7 +319,7 @@ static struct ebb_write *oldest_held(struct ebb_disk *disk)
 
 	if (is_preserving(disk))
 		list_for_each_entry(w, &disk->held, held)
-			if (w->gen > disk->cut_gen)
+			if (w->gen > READ_ONCE(disk->cut_gen))
 				return w;
 	return NULL;
 }
@@ -320,7 +327,7 @@ static struct ebb_write *oldest_held(struct ebb_disk *disk)
 static void deadline_work(struct work_struct *work)
 {
 	struct ebb_disk *disk = container_of(work, struct ebb_disk, deadline_work.work);
-	u64 limit = (u64)ebb_hold_deadline_ms * NSEC_PER_MSEC, age;
+	u64 limit = (u64)READ_ONCE(ebb_hold_deadline_ms) * NSEC_PER_MSEC, age;
 	struct ebb_write *w;
 
 	spin_lock_irq(&disk->hold_lock);
@@ -340,6 +347,7 @@ static void deadline_work(struct work_struct *work)
 
 static void kept(struct ebb_disk *disk, struct ebb_keep *keep, bool failed)
 {
+	lockdep_assert_held(&disk->hold_lock);
 	list_del_init(&keep->list);
 	if (keep->orphan) {
 		pool_give(&disk->group->pool, keep);
@@ -386,6 +394,7 @@ static unsigned int gather(struct ebb_disk *disk, struct list_head *keeps)
 	unsigned int nr = 0;
 	u64 block = 0;
 
+	lockdep_assert_held(&disk->hold_lock);
 	while (nr < READ_BLOCKS) {
 		keep = list_first_entry_or_null(&disk->to_read, struct ebb_keep, list);
 		if (!keep || (nr && keep->block != block))
@@ -461,6 +470,7 @@ bool ebb_preserve_get(struct ebb_disk *disk, u64 block, unsigned int offset, uns
 
 void ebb_preserve_begin(struct ebb_disk *disk, bool whole)
 {
+	lockdep_assert_held(&ebb_mutex);
 	spin_lock_irq(&disk->hold_lock);
 	WRITE_ONCE(disk->whole, whole);
 	/* Pairs with is_frozen(). */
@@ -475,6 +485,7 @@ void ebb_preserve_end(struct ebb_disk *disk)
 	struct ebb_keep *keep;
 	int i;
 
+	lockdep_assert_held(&ebb_mutex);
 	for (i = 0; i < HASH_SIZE(disk->keeps); i++) {
 		spin_lock_irq(&disk->hold_lock);
 		clear_bit(EBB_LOOK_FROZEN, &disk->look);
@@ -493,6 +504,7 @@ void ebb_preserve_forget(struct ebb_disk *disk, u64 first, u64 last)
 	u64 block;
 	int i;
 
+	lockdep_assert_held(&ebb_mutex);
 	spin_lock_irq(&disk->hold_lock);
 	if (!ebb_disk_looks(disk, EBB_LOOK_FROZEN) || disk->whole) {
 		/* nothing is kept, or all of it until the end */
@@ -525,6 +537,7 @@ void ebb_preserve_disk_init(struct ebb_disk *disk)
 
 void ebb_preserve_disk_exit(struct ebb_disk *disk)
 {
+	might_sleep();
 	cancel_delayed_work_sync(&disk->deadline_work);
 	cancel_work_sync(&disk->read_work);
 	cancel_work_sync(&disk->release_work);

@@ -34,7 +34,7 @@ int ebb_pool_init(struct ebb_pool *pool, u64 bytes);
 void ebb_pool_exit(struct ebb_pool *pool);
 void ebb_pool_new_peak(struct ebb_pool *pool);
 
-/* Takes the write if it has to wait. Any context. */
+/* Takes the write if it has to wait. Any context, under rcu_read_lock(). */
 bool ebb_preserve_hold(struct ebb_disk *disk, struct ebb_write *w);
 
 /* Something that held writes wait for may have happened. Any context. */
@@ -44,6 +44,7 @@ void ebb_preserve_kick(struct ebb_disk *disk);
 bool ebb_preserve_get(struct ebb_disk *disk, u64 block, unsigned int offset, unsigned int len,
 		      void *to);
 
+/* The next three under ebb_mutex, with interrupts on. */
 void ebb_preserve_begin(struct ebb_disk *disk, bool whole);
 void ebb_preserve_end(struct ebb_disk *disk);
 /* The range is released: its copies are not needed any more. */

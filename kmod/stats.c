@@ -109,6 +109,13 @@ static int put_log(struct sk_buff *skb, struct ebb_disk *disk)
 	       nla_put_u32(skb, EBB_DISK_A_WITNESSES, super->nr_witnesses);
 }
 
+/* A figure of preservation. */
+static u64 shown(const u64 *figure)
+{
+	/* Changed under hold_lock; who asks must not make writes wait for that. */
+	return data_race(*figure);
+}
+
 static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
 {
 	struct ebb_disk_cpu sum = {};
@@ -129,10 +136,10 @@ static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
 	       put_disk_u64(skb, EBB_DISK_A_WRITTEN_SECTORS, sum.sectors) ||
 	       put_disk_u64(skb, EBB_DISK_A_DISCARDS, sum.discards) ||
 	       put_disk_u64(skb, EBB_DISK_A_IN_FLIGHT, ebb_write_in_flight(disk)) ||
-	       put_disk_u64(skb, EBB_DISK_A_HELD, READ_ONCE(disk->nr_held)) ||
-	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_TOTAL, READ_ONCE(disk->held_ns)) ||
-	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_MAX, READ_ONCE(disk->held_ns_max)) ||
-	       put_disk_u64(skb, EBB_DISK_A_PRESERVED, READ_ONCE(disk->nr_preserved)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD, shown(&disk->nr_held)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_TOTAL, shown(&disk->held_ns)) ||
+	       put_disk_u64(skb, EBB_DISK_A_HELD_NS_MAX, shown(&disk->held_ns_max)) ||
+	       put_disk_u64(skb, EBB_DISK_A_PRESERVED, shown(&disk->nr_preserved)) ||
 	       put_disk_u64(skb, EBB_DISK_A_WRITE_ERRORS, sum.errors) ||
 	       put_disk_u64(skb, EBB_DISK_A_UNTRACKED_REQUESTS, sum.untracked) ||
 	       put_disk_u64(skb, EBB_DISK_A_GATED, READ_ONCE(disk->nr_gated));
@@ -158,12 +165,15 @@ static int put_pass(struct sk_buff *skb, struct ebb_group *group)
 {
 	struct ebb_pass *pass = &group->pass;
 	u64 left = ebb_pass_blocks_left(group);
+	/* Changed under the lock of the pool; who asks must not make writes wait for that. */
+	u64 peak = data_race(group->pool.peak);
 
 	return put_pass_u64(skb, EBB_PASS_A_ID, pass->id) ||
 	       nla_put_u32(skb, EBB_PASS_A_GROUP, group->id) ||
 	       nla_put_u32(skb, EBB_PASS_A_KIND, pass->kind) ||
-	       nla_put_u32(skb, EBB_PASS_A_STATE, READ_ONCE(pass->state)) ||
-	       nla_put_u32(skb, EBB_PASS_A_VOID_REASON, pass->reason) ||
+	       /* Pairs with ebb_pass_void(). */
+	       nla_put_u32(skb, EBB_PASS_A_STATE, smp_load_acquire(&pass->state)) ||
+	       nla_put_u32(skb, EBB_PASS_A_VOID_REASON, READ_ONCE(pass->reason)) ||
 	       put_pass_u64(skb, EBB_PASS_A_GENERATION, pass->generation) ||
 	       put_pass_u64(skb, EBB_PASS_A_CUT_REALTIME_NS, pass->realtime_ns) ||
 	       put_pass_u64(skb, EBB_PASS_A_CUT_BOOTTIME_NS, pass->boottime_ns) ||
@@ -173,8 +183,7 @@ static int put_pass(struct sk_buff *skb, struct ebb_group *group)
 	       put_pass_u64(skb, EBB_PASS_A_PRESERVED, atomic64_read(&pass->preserved)) ||
 	       put_pass_u64(skb, EBB_PASS_A_HELD, atomic64_read(&pass->held)) ||
 	       put_pass_u64(skb, EBB_PASS_A_HELD_NS_MAX, atomic64_read(&pass->held_ns_max)) ||
-	       put_pass_u64(skb, EBB_PASS_A_POOL_PEAK_BYTES,
-			    (u64)READ_ONCE(group->pool.peak) * PAGE_SIZE);
+	       put_pass_u64(skb, EBB_PASS_A_POOL_PEAK_BYTES, peak * PAGE_SIZE);
 }
 
 int ebb_stats_put_pass(struct sk_buff *skb, struct ebb_group *group)

@@ -120,6 +120,7 @@ u64 ebb_write_in_flight(const struct ebb_disk *disk)
 /* True: somebody waits. Under RCU in any of its forms, since the disk may be freed by then. */
 static inline bool count_landed(struct ebb_disk *disk, unsigned long gen)
 {
+	RCU_LOCKDEP_WARN(!rcu_read_lock_any_held(), "the disk may go");
 	/* Pairs with ebb_write_slot_landed(). */
 	smp_wmb();
 	this_cpu_inc(disk->cpu->finished[gen % EBB_SLOTS]);
@@ -435,6 +436,7 @@ enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
 {
 	struct ebb_write *w = ebb_write_of(bio);
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "the disk may go");
 	/* The rest of a split comes back; it is part of what was marked and counted. */
 	if (unlikely(w && w->disk == disk))
 		return EBB_PASS_ON;

@@ -32,7 +32,7 @@ struct ebb_write {
 	u64			next;		/* all blocks before it are preserved */
 };
 
-/* The caller passes the bio on, or must not touch it any more. Any context. */
+/* The caller passes the bio on, or must not touch it any more. Any context, under RCU. */
 enum ebb_verdict { EBB_PASS_ON, EBB_TAKEN };
 
 enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio);

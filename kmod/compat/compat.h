@@ -23,6 +23,13 @@
 #include <scsi/scsi_request.h>
 #endif
 
+/* ---- marks for a race checker ---- */
+
+/* Since dfd402a4c4ba (5.8). */
+#ifndef data_race
+#define data_race(expr)			(expr)
+#endif
+
 /* ---- the entry of the block layer, which bios of all kinds pass ---- */
 
 #ifdef EBB_HAVE_SUBMIT_BIO_NOACCT
