@@ -5,7 +5,7 @@
 #
 #   LABEL 5.10 (bullseye)  6.1 (bookworm)  6.12 (bookworm-backports: gcc-12 builds modules for it)
 #         trixie, sid (whatever is newest there, with a chroot of that suite for its compiler)
-#         debug (made by debug-kernel.sh: fetch calls it)
+#         debug, kcsan (made by debug-kernel.sh: fetch calls it)
 #
 # $EBB_CACHE/kernels/LABEL/ holds afterwards
 #   release      the output of uname -r
@@ -113,8 +113,8 @@ relocate() {
 
 fetch() {
     local label=$1 d=$EBB_CACHE/kernels/$1 t
-    if [ "$label" = debug ]; then
-        "$LAB/debug-kernel.sh"
+    if [ "$label" = debug ] || [ "$label" = kcsan ]; then
+        "$LAB/debug-kernel.sh" "$label"
         return
     fi
     # What was added is there, or not at all.

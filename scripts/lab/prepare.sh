@@ -69,7 +69,10 @@ finish
 if [[ $want == *" debug "* ]]; then
     begin kernel-debug "$LAB/debug-kernel.sh"
     finish
+    begin kernel-kcsan "$LAB/debug-kernel.sh" kcsan
+    finish
     begin initrd-debug "$LAB/initrd.sh" 9p debug
+    begin initrd-kcsan "$LAB/initrd.sh" 9p kcsan
     finish
 fi
 say "the cache is complete: $EBB_CACHE"
