@@ -61,7 +61,7 @@ check-kernels: deps ## every module test on 6.1, and on two of 5.10, 6.12, trixi
 check-full: deps ## check-kernels, planted faults in the module, userspace in machines
 	@$(CHECK) kernels full
 
-check-debug: deps ## module tests under KASAN, lockdep and atomic-sleep checks
+check-debug: deps ## module tests under KASAN, lockdep, kmemleak, and under KCSAN
 	@$(CHECK) debug
 
 check-install: deps ## make install, units, DKMS

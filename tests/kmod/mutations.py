@@ -49,7 +49,7 @@ MUTATIONS = {
                     "\t\tif (age >= limit)\n\t\t\tebb_pass_void",
                     "\t\tif (age >= limit * 1000)\n\t\t\tebb_pass_void", "deadline"),
     "held-of-earlier-pass": ("preserve.c",
-                             "\tif (!is_preserving(disk) || w->gen <= disk->cut_gen)\n",
+                             "\tif (!is_preserving(disk) || w->gen <= READ_ONCE(disk->cut_gen))\n",
                              "\tif (!is_preserving(disk))\n", "next-pass-before-release"),
     "cut-race-unseen": ("write.c",
                         "\t\tstray_mark(disk, gen, first, last);\n", "", "cut-race"),
@@ -145,6 +145,15 @@ MUTATIONS = {
                         "\t\tebb_log_want(log, first >> log->shift, last >> log->shift);\n"
                         "\t\tif (!ebb_log_write_due(log))\n\t\t\tset_hot(log, first, last);\n",
                         "\t\tset_hot(log, first, last);\n", "restarts:reasons_stay"),
+    # Under the debug kernel: what kmemleak, lockdep and RCU's checks see. Under kcsan: data races.
+    "leak": ("image.c", "\tida_free(&minors, image->minor);\n\tkfree(image);\n}\n",
+             "\tida_free(&minors, image->minor);\n}\n", "or-back", "debug"),
+    "lock-order": ("preserve.c", "\tspin_lock(&pool->lock);\n\tkeep = list_first",
+                   "\tspin_lock(&pool->lock);\n\tmight_lock(&ebb_mutex);\n\tkeep = list_first",
+                   "slow-reader-preserves", "debug"),
+    "unmarked": ("write.c", "\tthis_cpu_add(cpu->sectors, nr);\n",
+                 "\tthis_cpu_add(cpu->sectors, nr);\n\tdisk->nr_preserved++;\n",
+                 "stamps-two-disks", "kcsan"),
 }
 
 

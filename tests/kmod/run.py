@@ -11,11 +11,12 @@ next one gets a new one. Lines of a case's head say what it needs:
 
     # not on KERNEL...: REASON         where it cannot run; it is named as skipped there
     # check: 6.1 debug                 part of `make check` on these kernels
+    # races: yes                       runs under KCSAN (--kernel kcsan)
     # machine: own                     has a machine for itself
     # threads: single                  the virtual CPUs take turns (see docs/testing.md)
     # disks: more                      the machine has those of MORE_DISKS too
     # memory: MIB                      the machine has so much
-    # timeout: SECONDS                 (default 240; four times that under the debug kernel)
+    # timeout: SECONDS                 (default 240; four times that under debug and kcsan)
 
 --pairwise chooses, by a case's name, two of the kernels that do not get all cases; where it cannot
 run on some of these, of the others. What a case finds missing in the guest it says itself (skip). On
@@ -45,6 +46,30 @@ CASES = os.path.join(TOP, "tests/kmod/cases")
 PRINT = threading.Lock()
 DEBIAN = ("5.10", "6.1", "6.12", "trixie", "sid")
 PAIRWISE = ("5.10", "6.12", "trixie", "sid")
+# Kernels that check every access, emulated. Under KASAN the AML interpreter does not get through its
+# tables, and allocations of ebb_write may be made to fail (out-of-memory). A guest under KCSAN would
+# see no race if it looked as seldom as a real machine, and not for as long as an emulated CPU needs.
+SLOW = {"debug": "pci=noacpi slub_debug=A,ebb_write",
+        "kcsan": "kcsan.skip_watch=40 kcsan.udelay_task=300 kcsan.udelay_interrupt=60 "
+                 "sym53c8xx.cmd_per_lun=1"}
+LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
+
+
+def without_foreign_races(log):
+    """The log without KCSAN's reports in which nothing of ebb.ko takes part: those are the kernel's."""
+    kept, report = [], None
+    for line in log.splitlines():
+        if report is None and "BUG: KCSAN: " in line:
+            report = []
+        if report is None:
+            kept.append(line)
+            continue
+        report.append(line)
+        if re.search(r"={60}", line):
+            if any("[ebb]" in entry for entry in report):
+                kept += report
+            report = None
+    return "\n".join(kept + (report or []))
 
 
 # Behind controllers, and with sectors and sizes, that only some cases ask for: name, bus, bytes, more.
@@ -65,13 +90,15 @@ class Case:
         self.name = os.path.basename(path)[:-3]
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        head = dict(re.findall(r"^# (check|machine|threads|disks|memory|timeout): *(.*)$", text, re.M))
+        head = dict(re.findall(r"^# (check|races|machine|threads|disks|memory|timeout): *(.*)$", text,
+                               re.M))
         if re.search(r"^# (kernels|short):", text, re.M):
             sys.exit(f"run.py: {path}: what it cannot run on is said by '# not on KERNEL...: REASON'")
         self.absent = {kernel: reason
                        for kernels, reason in re.findall(r"^# not on ([^:]+): *(.+)$", text, re.M)
                        for kernel in kernels.split()}
         self.check = head.get("check", "").split()
+        self.races = head.get("races") == "yes"
         self.own = head.get("machine") == "own"
         # What a machine must be like to run it.
         self.needs = (head.get("threads", "multi"), head.get("disks") == "more",
@@ -91,23 +118,21 @@ class Machine:
     def __init__(self, options, number, needs):
         self.options, self.needs = options, needs
         threads, more_disks, memory = needs
-        slow = options.kernel == "debug"
+        slow = options.kernel in SLOW
         self.lab = Lab(f"kmod-{options.kernel}-{options.tag}{number}")
         self.vm = self.lab.vm("kmod", kernel=options.kernel,
                               mem=memory * (2 if slow else 1) or (3072 if slow else 1536),
                               smp=2, threads=threads,
-                              # Some memory is a disk (refused-disks); allocations of ebb_write
-                              # may be made to fail (out-of-memory). Under KASAN the AML
-                              # interpreter does not get through its tables. The emulated LSI
+                              # Some memory is a disk (refused-disks). The emulated LSI
                               # controller loses commands when many are queued on two disks: one each.
-                              append="pci=noacpi slub_debug=A,ebb_write" if slow else
-                              ("" if memory else "memmap=64M!1G ") + "sym53c8xx.cmd_per_lun=1",
-                              share=TOP, timeout=7200)
+                              append=SLOW.get(options.kernel, ("" if memory else "memmap=64M!1G ") +
+                                              "sym53c8xx.cmd_per_lun=1"),
+                              share=TOP, timeout=6 * 3600)
         for index in range(2):
             for bus, kind, size in (("lsi", 0xA0, "32M"), ("virtio-scsi", 0xB0, "64M")):
                 image = self.lab.image(f"{bus}{index}.raw", size)
                 # Under KASAN sym53c8xx loses patience with the emulated controller.
-                if slow and bus == "lsi":
+                if options.kernel == "debug" and bus == "lsi":
                     bus = "virtio-scsi"
                 self.vm.disk(image, bus, wwn=0x5000C29000000000 + kind + index)
             image = self.lab.image(f"virtio{index}.raw", "64M")
@@ -121,7 +146,7 @@ class Machine:
         virtio1 IOPS"."""
         what, name, *rest = line.split()
         disk = next(d for d in self.vm.disks if d.serial == name or
-                    (d.wwn and name == f"scsi{d.wwn & 0xf}" and d.bus == "virtio-scsi"))
+                    (d.wwn and name == f"scsi{d.wwn & 0xf}" and d.wwn & 0xF0 == 0xB0))
         if what == "unplug":
             self.vm.qmp.execute("device_del", id="dev-" + disk.node)
         elif what == "resize":
@@ -133,8 +158,10 @@ class Machine:
 
     def run(self, case):
         """(verdict, text): "passed", "failed" or "skipped"."""
+        slow = self.options.kernel in SLOW
+        if self.options.kernel == "debug":
+            self.vm.run(LEAKS + "begin", 120)
         mark = len(console.read(self.vm.console))
-        slow = self.options.kernel == "debug"
         seen = bytearray()
         why = ""
 
@@ -161,6 +188,8 @@ class Machine:
             text, status = f"{error}\n{why}", 125
         time.sleep(0.1)
         log = console.read(self.vm.console)[mark:]
+        if self.options.kernel == "kcsan":
+            log = without_foreign_races(log)
         if found := console.complaints(log):
             return "failed", text + "\nkernel:\n" + console.excerpt(log, found[0])
         if status == 0 or status == 77:
@@ -168,6 +197,11 @@ class Machine:
                 self.vm.run("! grep -q '^ebb ' /proc/modules", 30)
             except GuestError:
                 return "failed", text + "\nthe module is still loaded"
+            if self.options.kernel == "debug":
+                leaks = self.vm.run(LEAKS + "end", 900, check=False)
+                text += leaks.output
+                if leaks.status != 0:
+                    return "failed", text
         if status == 77 and self.options.kernel in DEBIAN:
             return "failed", text + "\nskipped, which its head does not say"
         return {0: "passed", 77: "skipped"}.get(status, "failed"), text
@@ -270,6 +304,8 @@ def select(options):
         return [c for c in cases if c.name in options.only] * options.repeat, []
     if options.check:
         cases = [c for c in cases if options.kernel in c.check]
+    if options.kernel == "kcsan":
+        cases = [c for c in cases if c.races]
     absent = [c for c in cases if options.kernel in c.absent]
     cases = [c for c in cases if options.kernel not in c.absent]
     if options.pairwise:
