@@ -23,10 +23,8 @@
 #include <scsi/scsi_request.h>
 #endif
 
-/* ---- marks for a race checker ---- */
-
-/* Since dfd402a4c4ba (5.8). */
 #ifndef data_race
+/* Since dfd402a4c4ba (5.8): a mark for race checkers. */
 #define data_race(expr)			(expr)
 #endif
 
