@@ -77,6 +77,7 @@ static void set_suspect(struct ebb_disk *disk, u64 first, u64 last, u32 flags)
 
 void ebb_disk_mark_all(struct ebb_disk *disk, u32 flags)
 {
+	const int passed_by = 1 << EBB_RESYNC_UNTRACKED_WRITE | 1 << EBB_RESYNC_PASSTHROUGH;
 	int keep = disk->gone ? 1 << EBB_RESYNC_GONE : 0;
 
 	lockdep_assert_held(&ebb_mutex);
@@ -85,10 +86,10 @@ void ebb_disk_mark_all(struct ebb_disk *disk, u32 flags)
 	/* The log says itself when that is over. */
 	if (disk->log)
 		keep |= 1 << EBB_RESYNC_MAP_FAILED;
-	/* First: what is seen untracked from now on must be flagged anew. */
-	atomic_and(keep, &disk->resync);
-	/* ... which it is only if it comes after the marks below are due. */
-	smp_mb__after_atomic();
+	/* First: what is seen untracked from now on must be flagged anew (fully ordered). */
+	if (atomic_fetch_and(keep, &disk->resync) & passed_by && queue_is_mq(disk->gd->queue))
+		/* What was seen before may still be on its way: no pass must read before it. */
+		ebb_drain_queue(disk->gd->queue);
 	set_suspect(disk, 0, disk->blocks - 1, flags);
 	ebb_map_set(&disk->map[disk->group->gen & 1], 0, disk->blocks - 1, GFP_KERNEL);
 	ebb_log_mark_all(disk);

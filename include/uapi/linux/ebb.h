@@ -134,10 +134,11 @@
  *	the initial user namespace (else -EPERM), as does opening an image device and,
  *	where the kernel can limit it, listening to events. Errors are negative errno in
  *	the netlink answer, with an extended error message that says what was wrong
- *	(-ENOENT: no such disk, group or pass). All commands may sleep. Two wait for the
+ *	(-ENOENT: no such disk, group or pass). All commands may sleep. Three wait for the
  *	application's I/O: EBB_CMD_DISK_ATTACH until the requests have completed that the
  *	disk's queue held, and for an empty flush; EBB_CMD_DISK_DETACH until held and
- *	in-flight writes of that disk are gone. Multicast group EBB_GENL_EVENTS carries
+ *	in-flight writes of that disk are gone; EBB_CMD_DISK_MARK_ALL of a disk that
+ *	something had passed by, until its queue is empty. Multicast group EBB_GENL_EVENTS carries
  *	EBB_CMD_EVENT.
  *
  *	A gate belongs to the socket that closed it: no other one can open it, or begin a pass
@@ -202,7 +203,9 @@ enum ebb_cmd {
 	EBB_CMD_DISK_GET,
 	/*
 	 * Mark every block of the disk dirty and clear its resync-required flag:
-	 * the caller undertakes to send all of it. Takes DISK_ID, [MARK_FLAGS].
+	 * the caller undertakes to send all of it. Takes DISK_ID, [MARK_FLAGS]. If
+	 * something had passed by, waits until the requests in the disk's queue have
+	 * completed: what passed may be one of them.
 	 */
 	EBB_CMD_DISK_MARK_ALL,
 	/* Mark ranges dirty. Takes DISK_ID, EXTENTS, [MARK_FLAGS]. Durable with a log. */
