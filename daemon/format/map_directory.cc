@@ -30,7 +30,8 @@ std::uint64_t divide_up(std::uint64_t value, std::uint64_t by) {
 // Over the copy, with zeroes for the checksum itself.
 std::uint32_t checksum(std::span<const std::byte> copy) {
     std::vector<std::byte> plain(copy.begin(), copy.end());
-    std::fill_n(plain.begin() + crc_offset, 4, std::byte{0});
+    for (std::size_t i = crc_offset; i < crc_offset + 4 && i < plain.size(); ++i)
+        plain[i] = std::byte{0};
     return crc32c(plain);
 }
 
