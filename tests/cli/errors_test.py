@@ -15,7 +15,7 @@ def read(name):
 
 class Errors(unittest.TestCase):
     def test_each_is_documented(self):
-        sources = [name for folder in ("daemon", "ctl")
+        sources = [name for folder in ("daemon", "ctl", "attach")
                    for kind in ("h", "cc")
                    for name in glob.glob(f"{TOP}/{folder}/**/*.{kind}", recursive=True)]
         used = {code for name in sources for code in re.findall(r'"(E_[A-Z_]+)"', read(name))}
