@@ -42,6 +42,9 @@ CLEAN = {
                     "--help) printf 'Commands:\\n  job  what runs\\n' ;;\n"
                     "job--help) printf 'Subcommands:\\n  watch  follow\\n' ;;\n"
                     "jobwatch) printf 'Options:\\n  --help  this\\n  --json  as JSON\\n' ;;\nesac\n",
+    "docs/man/ebb-attach.8": '.\\" SPDX-License-Identifier: Apache-2.0\n.TH EBB-ATTACH 8\n.SH OPTIONS\n'
+                             "\\-\\-help\n",
+    "build/ebb-attach": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\necho 'Options: --help'\n",
     "build/ebbd": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\necho 'Options: --help'\n",
 }
 
@@ -58,7 +61,7 @@ class Tree:
             shutil.copy(os.path.join(TOP, name), self.top)
         for name, text in CLEAN.items():
             self.write(name, text)
-        for program in ("ebbctl", "ebbd"):
+        for program in ("ebbctl", "ebbd", "ebb-attach"):
             os.chmod(os.path.join(self.top, "build", program), 0o755)
 
     def write(self, name, text):
