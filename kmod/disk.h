@@ -173,7 +173,4 @@ void ebb_disk_flag(struct ebb_disk *disk, enum ebb_resync_reason reason);
 /* The bus that a disk, tracked or not, is on. Any context. */
 enum ebb_bus ebb_disk_bus(const struct gendisk *gd);
 
-int ebb_disk_init(void);
-void ebb_disk_exit(void);
-
 #endif
