@@ -20,26 +20,26 @@ class ModelTest : public testing::Test {
 protected:
     Code begin(std::uint32_t disk, std::uint64_t first, std::uint64_t count,
                Content content = Content::data, bool atomic = true) {
-        return model.issue({disk, first, count}, content, atomic);
+        return model_.issue({disk, first, count}, content, atomic);
     }
     Code write(std::uint32_t disk, std::uint64_t first, std::uint64_t count,
                Content content = Content::data) {
         Code code = begin(disk, first, count, content);
-        model.done(code, true);
+        model_.done(code, true);
         return code;
     }
     void see(std::uint32_t disk, std::uint64_t first, std::uint64_t count, Code code) {
-        std::fill_n(state[disk].begin() + static_cast<std::ptrdiff_t>(first), count, code);
+        std::fill_n(state_[disk].begin() + static_cast<std::ptrdiff_t>(first), count, code);
     }
     // A cut that nothing happens beside.
     Cut cut() {
-        std::uint64_t asked = model.ticket();
-        return {asked, model.ticket()};
+        std::uint64_t asked = model_.ticket();
+        return {asked, model_.ticket()};
     }
-    Faults judge(Cut c) { return model.judge({state[0], state[1]}, c); }
+    Faults judge(Cut c) { return model_.judge({state_[0], state_[1]}, c); }
 
-    Model model{{{size, false, false}, {size, true, false}}};
-    std::vector<Code> state[2] = {std::vector<Code>(size), std::vector<Code>(size)};
+    Model model_{{{size, false, false}, {size, true, false}}};
+    std::vector<Code> state_[2] = {std::vector<Code>(size), std::vector<Code>(size)};
 };
 
 TEST_F(ModelTest, AcceptsWhatWasDone) {
@@ -64,7 +64,7 @@ TEST_F(ModelTest, AcceptsAWriteAcrossTheCutOrNot) {
     Code before = write(0, 0, 8);
     Code across = begin(0, 0, 8);
     Cut c = cut();
-    model.done(across, true);
+    model_.done(across, true);
     see(0, 0, 8, before);
     EXPECT_TRUE(judge(c).empty());
     see(0, 0, 8, across);
@@ -95,10 +95,10 @@ TEST_F(ModelTest, RefusesTheFuture) {
 
 TEST_F(ModelTest, RefusesABreachOfCausalityOverDisks) {
     Cut c;
-    c.asked = model.ticket();
+    c.asked = model_.ticket();
     write(0, 0, 1);                // done, and
     see(1, 0, 1, begin(1, 0, 1));  // issued after that: in the cut, and the other one is not
-    c.granted = model.ticket();
+    c.granted = model_.ticket();
     Faults faults = judge(c);
     ASSERT_EQ(faults.size(), 1U);
     EXPECT_NE(faults[0].find("before one in the cut was issued"), std::string::npos);
@@ -106,8 +106,8 @@ TEST_F(ModelTest, RefusesABreachOfCausalityOverDisks) {
 
 TEST_F(ModelTest, AcceptsAnyOrderOfWritesAtOnce) {
     Code a = begin(0, 0, 8), b = begin(0, 4, 8);
-    model.done(a, true);
-    model.done(b, true);
+    model_.done(a, true);
+    model_.done(b, true);
     see(0, 0, 8, a);
     see(0, 8, 4, b);
     EXPECT_TRUE(judge(cut()).empty());
@@ -144,7 +144,7 @@ TEST_F(ModelTest, AcceptsAMixtureOfWritesAtOnceWhereDisksTear) {
 
 TEST_F(ModelTest, FailedWritesAreThereOrNot) {
     Code old = write(0, 0, 8), failed = begin(0, 0, 8, Content::data, false);
-    model.done(failed, false);
+    model_.done(failed, false);
     see(0, 0, 4, old);
     see(0, 4, 4, failed);
     EXPECT_TRUE(judge(cut()).empty());
@@ -202,17 +202,17 @@ TEST_F(ModelTest, ForgettingChangesNothing) {
 }
 
 TEST_F(ModelTest, ComparesADiskAtRest) {
-    state[0][3] = 1;
+    state_[0][3] = 1;
     std::vector<Code> disk(size);
     write(0, 3, 1);
-    EXPECT_EQ(model.compare(0, state[0], disk, "the disk").size(), 1U);
-    state[0][3] = code_discarded;
-    EXPECT_TRUE(model.compare(0, state[0], disk, "the disk").empty());
+    EXPECT_EQ(model_.compare(0, state_[0], disk, "the disk").size(), 1U);
+    state_[0][3] = code_discarded;
+    EXPECT_TRUE(model_.compare(0, state_[0], disk, "the disk").empty());
 }
 
 class LedgerTest : public testing::Test {
 protected:
-    LedgerTest() { ledger.attach(0, 1); }
+    LedgerTest() { ledger_.attach(0, 1); }
     static Write done(std::uint64_t first, std::uint64_t count, std::uint64_t issued,
                       std::uint64_t at, bool ok = true) {
         Write w{.extent = {0, first, count}, .ok = ok};
@@ -225,63 +225,63 @@ protected:
         for (std::uint64_t b : blocks) m[0][b] = true;
         return m;
     }
-    Ledger ledger{std::vector<std::uint64_t>{size}};
+    Ledger ledger_{std::vector<std::uint64_t>{size}};
 };
 
 TEST_F(LedgerTest, FindsALostBit) {
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({1, 2}), {done(15, 2, 2, 3)}, {10, 11}).empty());
-    ledger.begin();
-    EXPECT_EQ(ledger.end(maps({1}), {done(15, 2, 12, 13)}, {20, 21}).size(), 1U);
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({1, 2}), {done(15, 2, 2, 3)}, {10, 11}).empty());
+    ledger_.begin();
+    EXPECT_EQ(ledger_.end(maps({1}), {done(15, 2, 12, 13)}, {20, 21}).size(), 1U);
 }
 
 TEST_F(LedgerTest, FindsTheLostBitOfAFailedWrite) {
-    ledger.begin();
-    EXPECT_EQ(ledger.end(maps({}), {done(8, 8, 2, 3, false)}, {10, 11}).size(), 1U);
+    ledger_.begin();
+    EXPECT_EQ(ledger_.end(maps({}), {done(8, 8, 2, 3, false)}, {10, 11}).size(), 1U);
 }
 
 TEST_F(LedgerTest, AWriteAcrossACutIsInOneMapOrTheOther) {
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({3}), {}, {10, 12}).empty());
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({}), {done(24, 8, 9, 13)}, {20, 21}).empty());
-    ledger.begin();
-    EXPECT_EQ(ledger.end(maps({}), {done(24, 8, 15, 23)}, {30, 31}).size(), 1U);
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({3}), {}, {10, 12}).empty());
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({}), {done(24, 8, 9, 13)}, {20, 21}).empty());
+    ledger_.begin();
+    EXPECT_EQ(ledger_.end(maps({}), {done(24, 8, 15, 23)}, {30, 31}).size(), 1U);
 }
 
 TEST_F(LedgerTest, WhatIsAbandonedComesBack) {
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({3}), {done(24, 8, 2, 3)}, {10, 11}).empty());
-    ledger.abandon();
-    ledger.begin();
-    EXPECT_EQ(ledger.end(maps({}), {}, {20, 21}).size(), 1U);
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({3}), {done(24, 8, 2, 3)}, {10, 11}).empty());
+    ledger_.abandon();
+    ledger_.begin();
+    EXPECT_EQ(ledger_.end(maps({}), {}, {20, 21}).size(), 1U);
 }
 
 TEST_F(LedgerTest, WhatIsConfirmedDoesNot) {
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({3}), {done(24, 8, 2, 3)}, {10, 11}).empty());
-    ledger.confirm();
-    ledger.abandon();
-    ledger.begin();
-    EXPECT_TRUE(ledger.end(maps({}), {}, {20, 21}).empty());
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({3}), {done(24, 8, 2, 3)}, {10, 11}).empty());
+    ledger_.confirm();
+    ledger_.abandon();
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.end(maps({}), {}, {20, 21}).empty());
 }
 
 TEST_F(LedgerTest, WhatAVoidPassHadComesBack) {
-    ledger.mark(0, 1, 1);
-    ledger.begin();
-    ledger.come_back(maps({5}));
-    ledger.begin();
-    EXPECT_EQ(ledger.end(maps({}), {}, {20, 21}).size(), 2U);
+    ledger_.mark(0, 1, 1);
+    ledger_.begin();
+    ledger_.come_back(maps({5}));
+    ledger_.begin();
+    EXPECT_EQ(ledger_.end(maps({}), {}, {20, 21}).size(), 2U);
 }
 
 TEST_F(LedgerTest, MarksDuringAPassAreForTheNext) {
-    ledger.begin();
-    ledger.mark_all(0);
-    EXPECT_TRUE(ledger.end(maps({}), {}, {10, 11}).empty());
-    EXPECT_FALSE(ledger.is_whole(0));
-    ledger.begin();
-    EXPECT_TRUE(ledger.is_whole(0));
-    EXPECT_EQ(ledger.end(maps({0, 1, 2, 3, 4, 5, 6}), {}, {20, 21}).size(), 1U);
+    ledger_.begin();
+    ledger_.mark_all(0);
+    EXPECT_TRUE(ledger_.end(maps({}), {}, {10, 11}).empty());
+    EXPECT_FALSE(ledger_.is_whole(0));
+    ledger_.begin();
+    EXPECT_TRUE(ledger_.is_whole(0));
+    EXPECT_EQ(ledger_.end(maps({0, 1, 2, 3, 4, 5, 6}), {}, {20, 21}).size(), 1U);
 }
 
 TEST(Replica, GoesBackToWhatWasConfirmed) {
