@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "base/uuid_text.h"
 #include "platform/system_error.h"
 #include "uevents.h"
 
@@ -179,7 +180,7 @@ Result<std::string> list_maps(const Choice& choice) {
     if (!config) return std::unexpected(config.error());
     auto map = await_map(choice, *config);
     if (!map) return std::unexpected(map.error());
-    std::string text = map->node() + " " + platform::uuid_text(map->directory().uuid) + "\n";
+    std::string text = map->node() + " " + to_text(map->directory().uuid) + "\n";
     for (const auto& slot : map->directory().slots) {
         text += slot.stable_id + " disk=" + std::to_string(slot.disk_bytes) +
                 " offset=" + std::to_string(slot.offset) +

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/names.h"
 
+#include "base/uuid_text.h"
+
 #include <algorithm>
 
 namespace ebb::api {
@@ -51,14 +53,7 @@ bool valid_path(std::string_view path) {
 }
 
 bool valid_uuid(std::string_view id) {
-    if (id.size() != 36) return false;
-    for (std::size_t i = 0; i < id.size(); ++i) {
-        const bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        const char c = id[i];
-        const bool hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-        if (dash ? c != '-' : !hex) return false;
-    }
-    return true;
+    return parse_uuid(id).has_value();
 }
 
 }  // namespace ebb::api

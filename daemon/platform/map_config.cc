@@ -4,24 +4,14 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/uuid_text.h"
 #include "platform/file_store.h"
 
 namespace ebb::platform {
 
 namespace {
 
-constexpr std::size_t uuid_characters = 36;
 constexpr std::size_t id_characters = 127;
-
-bool dash_at(std::size_t place) {
-    return place == 8 || place == 13 || place == 18 || place == 23;
-}
-
-int digit_of(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    return -1;
-}
 
 bool valid_id(std::string_view id) {
     return !id.empty() && id.size() <= id_characters &&
@@ -29,35 +19,6 @@ bool valid_id(std::string_view id) {
 }
 
 }  // namespace
-
-std::optional<Uuid> uuid_of(std::string_view text) {
-    if (text.size() != uuid_characters) return std::nullopt;
-    Uuid uuid;
-    std::size_t digits = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (dash_at(i)) {
-            if (text[i] != '-') return std::nullopt;
-            continue;
-        }
-        const int digit = digit_of(text[i]);
-        if (digit < 0) return std::nullopt;
-        auto& byte = uuid.bytes[digits / 2];
-        byte = byte << 4 | static_cast<std::byte>(digit);
-        ++digits;
-    }
-    return uuid;
-}
-
-std::string uuid_text(const Uuid& uuid) {
-    static constexpr const char* digits = "0123456789abcdef";
-    std::string text;
-    for (const std::byte byte : uuid.bytes) {
-        if (dash_at(text.size())) text += '-';
-        text += digits[std::to_integer<unsigned>(byte) >> 4];
-        text += digits[std::to_integer<unsigned>(byte) & 15];
-    }
-    return text;
-}
 
 bool MapConfig::has(const std::string& stable_id) const {
     return std::ranges::find(disks, stable_id) != disks.end();
@@ -82,7 +43,7 @@ Result<MapConfig> parse_map_config(std::string_view text) {
         const auto blank = line.find(' ');
         const auto word = line.substr(0, blank);
         const auto value = blank == std::string_view::npos ? "" : line.substr(blank + 1);
-        const auto uuid = uuid_of(value);
+        const auto uuid = parse_uuid(value);
         if (word == "map" && uuid) {
             config.map = uuid;
         } else if (word == "disk" && valid_id(value)) {
@@ -99,7 +60,7 @@ std::string map_config_text(const MapConfig& config) {
     std::string text =
         "# Disks whose map is on a map device: attached before anything can write to them.\n"
         "# Kept by ebbd and ebb-attach; part of the initramfs.\n";
-    if (config.map) text += "map " + uuid_text(*config.map) + "\n";
+    if (config.map) text += "map " + to_text(*config.map) + "\n";
     for (const auto& disk : config.disks) text += "disk " + disk + "\n";
     return text;
 }

@@ -33,7 +33,4 @@ struct MapConfig {
 [[nodiscard]] Result<MapConfig> load_map_config(const std::string& path);
 Status save_map_config(const std::string& path, const MapConfig& config);
 
-[[nodiscard]] std::string uuid_text(const Uuid& uuid);
-[[nodiscard]] std::optional<Uuid> uuid_of(std::string_view text);
-
 }  // namespace ebb::platform

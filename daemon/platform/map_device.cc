@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/uuid_text.h"
 #include "platform/file_descriptor.h"
 #include "platform/map_config.h"
 #include "platform/system_error.h"
@@ -135,7 +136,7 @@ Result<MapDevice> MapDevice::find(const BlockTable& table, const std::optional<U
     if (!found.empty()) return std::move(found.front());
     if (damaged) return std::unexpected(*damaged);
     return fail("E_MAP_NOT_FOUND", ErrorCode::not_found,
-                uuid ? "there is no map device with the directory " + uuid_text(*uuid)
+                uuid ? "there is no map device with the directory " + to_text(*uuid)
                      : "there is no map device",
                 "Attach it, or make one: ebb-attach --create DEVICE");
 }

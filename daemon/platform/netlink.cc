@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/uuid_text.h"
 #include "platform/file_store.h"
 #include "platform/map_config.h"
 
@@ -117,7 +118,7 @@ using Callbacks = std::unique_ptr<nl_cb, decltype(&nl_cb_put)>;
 Result<Uuid> boot_id() {
     auto text = read_file("/proc/sys/kernel/random/boot_id");
     if (!text) return std::unexpected(text.error());
-    const auto uuid = uuid_of(std::string_view(*text).substr(0, text->find('\n')));
+    const auto uuid = parse_uuid(std::string_view(*text).substr(0, text->find('\n')));
     if (!uuid) return fail(ErrorCode::internal, "the kernel gave no boot id");
     return *uuid;
 }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "base/uuid_text.h"
 #include "platform/file_store.h"
 #include "platform/map_config.h"
 #include "platform/netlink.h"
@@ -70,10 +71,10 @@ RestartState parse_restart_state(std::string_view text) {
         const auto line = text.substr(0, text.find('\n'));
         text.remove_prefix(std::min(text.size(), line.size() + 1));
         const auto words = words_of(line);
-        const auto uuid = words.size() < 2 ? std::nullopt : uuid_of(words.back());
+        const auto uuid = words.size() < 2 ? std::nullopt : parse_uuid(words.back());
         if (words.size() == 3 && words[0] == "boot") {
             Boot boot;
-            const auto id = uuid_of(words[1]);
+            const auto id = parse_uuid(words[1]);
             std::from_chars(words[2].data(), words[2].data() + words[2].size(), boot.seen);
             if (!id) continue;
             boot.id = *id;
@@ -90,10 +91,10 @@ RestartState parse_restart_state(std::string_view text) {
 std::string restart_state_text(const RestartState& state) {
     std::string text;
     for (const auto& boot : state.boots)
-        text += "boot " + uuid_text(boot.id) + " " + std::to_string(boot.seen) + "\n";
+        text += "boot " + to_text(boot.id) + " " + std::to_string(boot.seen) + "\n";
     for (const auto& [disk, boot] : state.settled)
-        text += "settled " + disk + " " + uuid_text(boot) + "\n";
-    for (const auto& map : state.distrusted) text += "distrusted " + uuid_text(map) + "\n";
+        text += "settled " + disk + " " + to_text(boot) + "\n";
+    for (const auto& map : state.distrusted) text += "distrusted " + to_text(map) + "\n";
     return text;
 }
 

@@ -9,8 +9,8 @@
 #include <future>
 #include <iostream>
 
+#include "base/uuid_text.h"
 #include "platform/file_store.h"
-#include "service/uuid_text.h"
 
 namespace ebb::service {
 

@@ -5,10 +5,10 @@
 #include <set>
 
 #include "api/command.h"
+#include "base/uuid_text.h"
 #include "platform/block_table.h"
 #include "platform/event_loop.h"
 #include "service/controller_health.h"
-#include "service/uuid_text.h"
 
 namespace ebb::service {
 

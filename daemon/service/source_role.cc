@@ -9,13 +9,13 @@
 #include <iostream>
 #include <set>
 
+#include "base/uuid_text.h"
 #include "platform/file_store.h"
 #include "platform/netlink_tracker.h"
 #include "service/command_args.h"
 #include "service/image_export.h"
 #include "service/source_disks.h"
 #include "service/source_maps.h"
-#include "service/uuid_text.h"
 
 namespace ebb::service {
 

@@ -6,10 +6,10 @@
 #include <iostream>
 #include <set>
 
+#include "base/uuid_text.h"
 #include "format/message.h"
 #include "platform/file_store.h"
 #include "service/command_args.h"
-#include "service/uuid_text.h"
 
 namespace ebb::service {
 

@@ -3,9 +3,9 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/uuid_text.h"
 #include "provider/qemu.h"
 #include "service/config.h"
-#include "service/uuid_text.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         static_cast<void>(ebb::provider::QemuProvider::parse(config->serve.qemu));
     if (const auto json = ebb::api::parse(text); json && json->is_object())
         static_cast<void>(ebb::provider::QemuProvider::parse(*json));
-    const auto uuid = ebb::service::parse_uuid(text);
-    if (uuid && ebb::service::to_text(*uuid) != text) std::abort();
+    const auto uuid = ebb::parse_uuid(text);
+    if (uuid && ebb::to_text(*uuid) != text) std::abort();
     return 0;
 }

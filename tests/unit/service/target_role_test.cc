@@ -2,8 +2,8 @@
 // The target's role on a machine made of files, with sources on the loopback interface.
 #include "service/target_role.h"
 
+#include "base/uuid_text.h"
 #include "format/message.h"
-#include "service/uuid_text.h"
 #include "unit/service/role_test.h"
 
 namespace ebb::service {

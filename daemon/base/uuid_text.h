@@ -8,9 +8,9 @@
 
 #include "base/units.h"
 
-namespace ebb::service {
+namespace ebb {
 
 [[nodiscard]] std::string to_text(const Uuid& uuid);
 [[nodiscard]] std::optional<Uuid> parse_uuid(std::string_view text);
 
-}  // namespace ebb::service
+}  // namespace ebb
