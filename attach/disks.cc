@@ -150,6 +150,27 @@ Result<Attached> attach_found(const Disk& disk, const platform::MapDevice& map) 
     return attach_with(disk, slot->group, {map.number(), slot->offset, slot->length, false});
 }
 
+// What an order is about.
+struct Place {
+    platform::MapConfig config;
+    Disk disk;
+    platform::MapDevice map;
+};
+
+// A disk that is gone can be named by its id, where that is of use.
+Result<Place> place_of(const Choice& choice, const std::string& words, bool gone_too) {
+    auto config = config_of(choice);
+    if (!config) return std::unexpected(config.error());
+    auto table = platform::BlockTable::load({});
+    if (!table) return std::unexpected(table.error());
+    auto disk = find_disk(*table, words);
+    if (!disk && gone_too) disk = Disk{.name = {}, .stable_id = platform::normal_id(words)};
+    if (!disk) return std::unexpected(disk.error());
+    auto map = await_map(choice, *config);
+    if (!map) return std::unexpected(map.error());
+    return Place{std::move(*config), std::move(*disk), std::move(*map)};
+}
+
 // All that is there of the wanted, and which is not.
 struct Round {
     std::vector<Disk> present;
@@ -191,38 +212,28 @@ Result<std::string> list_maps(const Choice& choice) {
 }
 
 Result<Attached> add_disk(const Choice& choice, const std::string& words) {
-    auto config = config_of(choice);
-    if (!config) return std::unexpected(config.error());
-    auto table = platform::BlockTable::load({});
-    if (!table) return std::unexpected(table.error());
-    auto disk = find_disk(*table, words);
-    if (!disk) return std::unexpected(disk.error());
-    auto map = await_map(choice, *config);
-    if (!map) return std::unexpected(map.error());
-    auto directory = map->directory();
-    auto slot = directory.reserve(disk->stable_id, disk->size, choice.group);
+    auto place = place_of(choice, words, false);
+    if (!place) return std::unexpected(place.error());
+    auto& [config, disk, map] = *place;
+    auto directory = map.directory();
+    auto slot = directory.reserve(disk.stable_id, disk.size, choice.group);
     if (!slot) return std::unexpected(slot.error());
-    if (auto ok = map->store(std::move(directory)); !ok) return std::unexpected(ok.error());
+    if (auto ok = map.store(std::move(directory)); !ok) return std::unexpected(ok.error());
     auto attached =
-        attach_with(*disk, slot->group, {map->number(), slot->offset, slot->length, true});
+        attach_with(disk, slot->group, {map.number(), slot->offset, slot->length, true});
     if (!attached) return attached;
-    config->map = map->directory().uuid;
-    config->add(disk->stable_id);
-    if (auto ok = platform::save_map_config(choice.config, *config); !ok)
+    config.map = map.directory().uuid;
+    config.add(disk.stable_id);
+    if (auto ok = platform::save_map_config(choice.config, config); !ok)
         return std::unexpected(ok.error());
     return attached;
 }
 
 Status remove_disk(const Choice& choice, const std::string& words) {
-    auto config = config_of(choice);
-    if (!config) return std::unexpected(config.error());
-    auto table = platform::BlockTable::load({});
-    if (!table) return std::unexpected(table.error());
-    // A disk that is gone can be named by its id.
-    auto disk = find_disk(*table, words);
-    const auto id = disk ? disk->stable_id : platform::normal_id(words);
-    auto map = await_map(choice, *config);
-    if (!map) return std::unexpected(map.error());
+    auto place = place_of(choice, words, true);
+    if (!place) return std::unexpected(place.error());
+    auto& [config, disk, map] = *place;
+    const auto& id = disk.stable_id;
     if (auto client = platform::NetlinkClient::open()) {
         auto present = client->call({.command = EBB_CMD_DISK_GET, .dump = true});
         if (!present) return std::unexpected(present.error());
@@ -235,27 +246,20 @@ Status remove_disk(const Choice& choice, const std::string& words) {
             if (!gone) return std::unexpected(gone.error());
         }
     }
-    auto directory = map->directory();
+    auto directory = map.directory();
     if (!directory.remove(id)) {
-        return fail("E_DISK_NOT_IN_MAP", ErrorCode::not_found,
-                    map->node() + " has no map of " + id);
+        return fail("E_DISK_NOT_IN_MAP", ErrorCode::not_found, map.node() + " has no map of " + id);
     }
     // In this order: an area that is free must not be attached at the next boot.
-    config->remove(id);
-    if (auto ok = platform::save_map_config(choice.config, *config); !ok) return ok;
-    return map->store(std::move(directory));
+    config.remove(id);
+    if (auto ok = platform::save_map_config(choice.config, config); !ok) return ok;
+    return map.store(std::move(directory));
 }
 
 Result<Attached> attach_disk(const Choice& choice, const std::string& words) {
-    auto config = config_of(choice);
-    if (!config) return std::unexpected(config.error());
-    auto table = platform::BlockTable::load({});
-    if (!table) return std::unexpected(table.error());
-    auto disk = find_disk(*table, words);
-    if (!disk) return std::unexpected(disk.error());
-    auto map = await_map(choice, *config);
-    if (!map) return std::unexpected(map.error());
-    return attach_found(*disk, *map);
+    auto place = place_of(choice, words, false);
+    if (!place) return std::unexpected(place.error());
+    return attach_found(place->disk, place->map);
 }
 
 std::vector<Result<Attached>> attach_all(const Choice& choice) {
