@@ -164,7 +164,9 @@ bool RestartRecord::knew(const std::string& stable_id) {
 Status RestartRecord::distrust(const Uuid& map) {
     const std::lock_guard lock(mutex_);
     if (!state_.distrusted.insert(map).second) return {};
-    return save();
+    auto saved = save();
+    if (!saved) state_.distrusted.erase(map);  // it is not known: to be tried again
+    return saved;
 }
 
 Status RestartRecord::settle(const std::string& stable_id, const Uuid& map) {

@@ -136,6 +136,19 @@ TEST_F(RestartRecordTest, AMapThatFailedIsNotBelievedLater) {
     EXPECT_EQ(record->gaps("naa.1", uuid(9), {uuid(1), now_}, true), Reasons{});
 }
 
+TEST_F(RestartRecordTest, WhatCouldNotBeNotedIsNotedAtTheNextTry) {
+    auto record = open({{uuid(1), 10}});
+    const auto folder = std::filesystem::path(path_).parent_path();
+    std::filesystem::rename(folder, top_ / "away");
+    write(folder.filename(), "no folder");
+    EXPECT_FALSE(record->distrust(uuid(9)).has_value());
+    std::filesystem::remove(folder);
+    std::filesystem::rename(top_ / "away", folder);
+    ASSERT_TRUE(record->distrust(uuid(9)).has_value());
+    record = *RestartRecord::open(path_, top_ / "crash");
+    EXPECT_EQ(record->gaps("naa.1", uuid(9), {uuid(1), now_}, true), Reasons{"map-failed"});
+}
+
 TEST_F(RestartRecordTest, ADumpBetweenTwoBootsIsAGap) {
     write("crash/202611211200/dump.1", "core");
     std::filesystem::last_write_time(
