@@ -57,10 +57,10 @@ public:
             traits.push_back(machine_.disk(d).traits);
         Model model(traits);
         {
-            Operator operator_(machine_, model, verdict_, run_);
-            operator_.start();
-            phases(model, operator_);
-            outcome.tally = operator_.tally();
+            Operator the_operator(machine_, model, verdict_, run_);
+            the_operator.start();
+            phases(model, the_operator);
+            outcome.tally = the_operator.tally();
         }
         outcome.tally.runs = 1;
         outcome.tally.writes = model.writes();
@@ -71,7 +71,7 @@ public:
 private:
     using Lanes = std::map<std::uint32_t, std::vector<Operation>>;
 
-    void phases(Model& model, Operator& operator_) {
+    void phases(Model& model, Operator& the_operator) {
         Lanes lanes;
         bool open = true;  // the last phase ends though nothing says so
         for (const auto& o : scenario_.operations) {
@@ -81,21 +81,21 @@ private:
                 lanes[o.lane].push_back(o);
                 continue;
             }
-            phase(model, operator_, lanes);
+            phase(model, the_operator, lanes);
             lanes.clear();
             if (verdict_.failed()) return;
             if (o.kind == Kind::reload) {
-                operator_.reload();
+                the_operator.reload();
             } else {
-                operator_.settle();
+                the_operator.settle();
             }
         }
         if (!open || lanes.empty()) return;
-        phase(model, operator_, lanes);
-        if (!verdict_.failed()) operator_.settle();
+        phase(model, the_operator, lanes);
+        if (!verdict_.failed()) the_operator.settle();
     }
 
-    void phase(Model& model, Operator& operator_, const Lanes& lanes) {
+    void phase(Model& model, Operator& the_operator, const Lanes& lanes) {
         std::atomic<bool> stop{false};
         std::vector<std::jthread> threads;
         for (const auto& [lane, operations] : lanes)
@@ -105,7 +105,7 @@ private:
                 });
         if (auto found = lanes.find(operator_lane); found != lanes.end())
             for (const auto& o : found->second)
-                if (!verdict_.failed()) operator_.step(o);
+                if (!verdict_.failed()) the_operator.step(o);
         stop = true;
     }
 

@@ -45,7 +45,7 @@ bool write_file(const std::string& path, const std::string& value) {
 }
 
 bool is_block(const std::string& path) {
-    struct stat status{};
+    struct stat status {};
     return stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
 }
 
@@ -238,8 +238,8 @@ std::string Machine::make_path(std::uint32_t number) {
     } else if (plan.kind == "partition") {
         int fd = open(disk.device.c_str(), O_RDWR | O_CLOEXEC);
         blkpg_partition part{};
-        part.start = static_cast<long long>(plan.first * sector_bytes);
-        part.length = static_cast<long long>(sectors * sector_bytes);
+        part.start = static_cast<off_t>(plan.first * sector_bytes);
+        part.length = static_cast<off_t>(sectors * sector_bytes);
         part.pno = 1;
         blkpg_ioctl_arg request{BLKPG_ADD_PARTITION, 0, sizeof(part), &part};
         if (fd < 0 || ioctl(fd, BLKPG, &request) != 0)

@@ -161,13 +161,14 @@ bool Operator::read_run(const Run& run) {
         auto [before, is_new] = pass_->read.try_emplace(key, codes);
         if (is_new || before->second == codes) continue;
         bool discarded = run.discarded || before->second[0] == code_discarded;
-        for (std::uint64_t s = 0; s < sectors_of_block && pass_->is_frozen() && !discarded; ++s)
+        for (std::uint64_t s = 0; s < sectors_of_block && pass_->is_frozen() && !discarded; ++s) {
+            const unsigned long long sector = key.second * sectors_of_block + s;
             if (before->second[s] != codes[s])
                 pass_->differs[key] = text(
                     "disk %u sector %llu: read as %s, and once more as %s, in pass %llu", run.disk,
-                    static_cast<unsigned long long>(key.second * sectors_of_block + s),
-                    model_.describe(before->second[s]).c_str(), model_.describe(codes[s]).c_str(),
-                    static_cast<unsigned long long>(pass_->id));
+                    sector, model_.describe(before->second[s]).c_str(),
+                    model_.describe(codes[s]).c_str(), static_cast<unsigned long long>(pass_->id));
+        }
         before->second = codes;
     }
     return true;

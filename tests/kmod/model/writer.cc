@@ -130,7 +130,7 @@ void Writer::issue_aio(Pending pending) {
     Pending& p = *owned;
     const Operation& o = *p.operation;
     io_prep_pwrite(&p.control, machine_.path(o.path).direct, p.memory.get(), bytes(o),
-                   static_cast<long long>(o.at * sector_bytes));
+                   static_cast<off_t>(o.at * sector_bytes));
     p.control.data = &p;
     aio_[&p] = std::move(owned);
     iocb* control = &p.control;

@@ -12,6 +12,7 @@
 // Exit status 0 unless the kernel stopped to answer.
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
+#include <netlink/msg.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -135,7 +136,7 @@ private:
             case EBB_A_DISK_ID: number(message, type, about(known_.disk), 4); break;
             case EBB_A_STABLE_ID: message.attribute(type, "fuzz", 5, 0); break;
             case EBB_A_PASS_ID: number(message, type, about(known_.pass), 8); break;
-            case EBB_A_PASS_KIND: number(message, type, below(2), 4); break;
+            case EBB_A_PASS_KIND:
             case EBB_A_PASS_FLAGS: number(message, type, below(2), 4); break;
             case EBB_A_SECTOR:
                 number(message, type, chance(8) ? random_() : below(2) * 4096, 8);
@@ -260,8 +261,8 @@ private:
     // Whether it was the last one of an exchange.
     bool take(std::uint8_t* data, std::size_t length) {
         int left = static_cast<int>(length);
-        for (auto* header = reinterpret_cast<nlmsghdr*>(data); NLMSG_OK(header, left);
-             header = NLMSG_NEXT(header, left)) {
+        for (auto* header = reinterpret_cast<nlmsghdr*>(data); nlmsg_ok(header, left);
+             header = nlmsg_next(header, &left)) {
             if (header->nlmsg_type == NLMSG_ERROR) {
                 ++answers_[static_cast<nlmsgerr*>(NLMSG_DATA(header))->error];
                 return true;
