@@ -19,6 +19,6 @@ if [ "$kernel" = --kernel-dir ]; then
     fi
     "$lab/kernel.sh" add "$kernel" "$dir"
 fi
-"$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck coordinator netlinkfuzz modeltest \
+"$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck coordinator mixer netlinkfuzz modeltest \
     >/dev/null
 exec "$here/run.py" --kernel "$kernel" --jobs "${EBB_KMOD_JOBS:-1}" "$@"
