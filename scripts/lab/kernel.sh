@@ -151,7 +151,9 @@ add() {
     mkdir -p "$t"
     cp -L "$tree/arch/x86/boot/bzImage" "$t/vmlinuz"
     cp "$tree/include/config/kernel.release" "$t/release"
-    sed -n 's/^# Compiler: \([^ ]*\).*/\1/p' "$tree/.config" >"$t/cc"
+    # As older and newer kernels say it.
+    sed -n 's/^# Compiler: \([^ ]*\).*/\1/p; s/^CONFIG_CC_VERSION_TEXT="\([^ ]*\).*/\1/p' "$tree/.config" |
+        head -n 1 >"$t/cc"
     [ -s "$t/cc" ] || die "$tree/.config does not say which compiler it was built with"
     ln -sfn "$tree" "$t/headers"
     make -s -C "$tree" INSTALL_MOD_PATH="$t" INSTALL_MOD_STRIP=1 modules_install >&2
