@@ -444,7 +444,10 @@ enum ebb_verdict ebb_write_seen(struct ebb_disk *disk, struct bio *bio)
 	if (unlikely(ebb_store_owns(bio)))
 		return EBB_PASS_ON;
 	if (unlikely(!bio_sectors(bio))) {
-		if (READ_ONCE(disk->probing))
+		/* Commands to zones say no size. */
+		if (bio_op(bio) != REQ_OP_WRITE)
+			is_tracked(disk, bio);
+		else if (READ_ONCE(disk->probing))
 			atomic_set(&disk->probe_seen, 1);
 		return EBB_PASS_ON;
 	}

@@ -78,6 +78,8 @@ MUTATIONS = {
                       "multipath"),
     "erased-untracked": ("write.c", "\tcase REQ_OP_SECURE_ERASE:\n\tcase REQ_OP_WRITE_ZEROES:\n",
                          "\tcase REQ_OP_WRITE_ZEROES:\n", "secure-erase"),
+    "zone-reset-unseen": ("write.c", "\t\tif (bio_op(bio) != REQ_OP_WRITE)\n\t\t\tis_tracked(disk, bio);\n\t\telse if (",
+                          "\t\tif (", "zoned-below"),
     "divertible": ("hook.c",
                    ".flags\t= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT",
                    ".flags\t= FTRACE_OPS_FL_PERMANENT", "diverted"),
