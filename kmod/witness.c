@@ -173,11 +173,12 @@ static void request_issued(void *data, EBB_RQ_ISSUE_ARGUMENTS)
 
 	if (!gd)
 		return;
+	/* First what is most frequent: a write to a tracked disk. No passthrough command is one. */
+	if (!hlist_empty(ebb_disk_bucket(gd)) && all_came_through(gd, rq))
+		return;
 	if (unlikely(READ_ONCE(ebb_nr_stacked)) && blk_rq_is_passthrough(rq))
 		look_below(gd, rq);
 	if (hlist_empty(ebb_disk_bucket(gd)))
-		return;
-	if (all_came_through(gd, rq))
 		return;
 	if (!op_is_write(req_op(rq)) && !blk_rq_is_passthrough(rq))
 		return;
