@@ -160,7 +160,7 @@ class Machine:
         """(verdict, text): "passed", "failed" or "skipped"."""
         slow = self.options.kernel in SLOW
         if self.options.kernel == "debug":
-            self.vm.run(LEAKS + "begin", 120)
+            self.vm.run(LEAKS + "begin", 900)
         mark = len(console.read(self.vm.console))
         seen = bytearray()
         why = ""
@@ -194,7 +194,7 @@ class Machine:
             return "failed", text + "\nkernel:\n" + console.excerpt(log, found[0])
         if status == 0 or status == 77:
             try:
-                self.vm.run("! grep -q '^ebb ' /proc/modules", 30)
+                self.vm.run("! grep -q '^ebb ' /proc/modules", 120)
             except GuestError:
                 return "failed", text + "\nthe module is still loaded"
             if self.options.kernel == "debug":
