@@ -96,7 +96,7 @@ static void start_log_block(struct ebb_log *log, unsigned int io, u32 index)
 	ebb_format_encode(ebb_store_page(&log->store, io), &id, ++log->seq, payload);
 	ebb_store_write(&log->store, io, ebb_log_block_of(index, !test_bit(index, log->newer)),
 			true);
-	log->writes++;
+	WRITE_ONCE(log->writes, log->writes + 1);
 }
 
 int ebb_log_write_due(struct ebb_log *log)
@@ -160,7 +160,7 @@ bool ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
 	held = !ebb_log_failed(log);
 	if (held) {
 		list_add_tail(&w->held, &log->waiting);
-		log->nr_held++;
+		WRITE_ONCE(log->nr_held, log->nr_held + 1);
 	}
 	spin_unlock_irqrestore(&log->lock, flags);
 	if (!held)
@@ -221,7 +221,7 @@ static void let_go(struct ebb_log *log, struct list_head *writes)
 
 	blk_start_plug(&plug);
 	list_for_each_entry_safe(w, next, writes, held) {
-		if (now - w->held_at > log->held_ns_max)
+		if (now - w->held_at > READ_ONCE(log->held_ns_max))
 			WRITE_ONCE(log->held_ns_max, now - w->held_at);
 		list_del(&w->held);
 		rcu_read_lock();
@@ -512,7 +512,7 @@ void ebb_log_detach(struct ebb_disk *disk)
 	lockdep_assert_held(&ebb_mutex);
 	if (!disk->log)
 		return;
-	disk->log->closing = true;
+	WRITE_ONCE(disk->log->closing, true);
 	say_state(disk->log, EBB_SUPER_DETACHED);
 }
 
@@ -521,7 +521,7 @@ void ebb_log_resume(struct ebb_disk *disk)
 	lockdep_assert_held(&ebb_mutex);
 	if (!disk->log)
 		return;
-	disk->log->closing = false;
+	WRITE_ONCE(disk->log->closing, false);
 	say_state(disk->log, EBB_SUPER_ACTIVE);
 }
 

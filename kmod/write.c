@@ -350,7 +350,8 @@ static noinline enum ebb_verdict admit_later(struct ebb_disk *disk, struct bio *
 
 	atomic_inc(&disk->nr_to_admit);
 	spin_lock_irqsave(&disk->to_admit_lock, flags);
-	disk->nr_gated += ebb_disk_looks(disk, EBB_LOOK_GATE);
+	if (ebb_disk_looks(disk, EBB_LOOK_GATE))
+		WRITE_ONCE(disk->nr_gated, disk->nr_gated + 1);
 	bio_list_add(&disk->to_admit, bio);
 	spin_unlock_irqrestore(&disk->to_admit_lock, flags);
 	/* Pairs with let_go(): it finds the bio, or we the gate open. */
