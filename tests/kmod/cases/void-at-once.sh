@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
+# races: yes
+# check: 6.12
+# A pool of one page, and writers everywhere: cut after cut is void as soon as it is made, while its
+# writes land, user space is told, and what it had is put back. Nothing is lost by that.
+load pool_bytes=4096
+d=$(nullb vo 16 submit_queues=2) || fail "null_blk"
+id=$(attach "$d" 1)
+replicate r 1 "$id" --initial --cuts 1 --interval 10
+wait "$pid_r" || fail "first replicator"
+cp "$W/r.$id.img" "$W/s.$id.img"
+stamp w --disk "$d@0+3000" --engine aio --writers 2
+coproc EBB { ebbtest script; }
+made=0
+for i in $(seq 1 $((SLOW ? 1500 : 600))); do
+    if ask pass-begin frozen 1; then
+        made=$((made + 1))
+    elif [[ $answer != *EBUSY* && $answer != *EAGAIN* ]]; then
+        fail "pass-begin: $answer"
+    fi
+done
+is_void() { ask pass-get 1 && [[ $answer == *'"void_name":"pool-full"'* ]]; }
+wait_for 60 is_void || fail "the last cut is not void: $answer"
+[ "$made" -ge 5 ] || fail "only $made cuts of $i were made"
+say "$made cuts"
+hang_up
+kill -TERM "$pid_w"
+stamped w
+[ "$(ebbtest info | field pool_used_bytes)" = 0 ] || fail "the pool is not empty"
+replicate s 1 "$id" --compare
+replica_good s 1
+finish() { nullb_gone vo; }
+detach_all
