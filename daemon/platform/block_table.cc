@@ -117,6 +117,7 @@ Status BlockTable::load_devices() {
             device.parent = fs::path(device.path).parent_path().filename();
         device.wwid = device.parent.empty() ? wwid_of(device.path) : std::string{};
         device.dm_name = first_line(device.path + "/dm/name");
+        device.dm_uuid = first_line(device.path + "/dm/uuid");
         device.slaves = names_in(device.path + "/slaves");
         device.holders = names_in(device.path + "/holders");
         device.physical = is_physical(device);
@@ -232,6 +233,14 @@ std::set<std::string> BlockTable::made_of(const std::string& name) const {
         }
     }
     return found;
+}
+
+const BlockDevice* BlockTable::multipath_of(const BlockDevice& device) const {
+    for (const auto& name : device.holders) {
+        const auto* holder = find(name);
+        if (holder != nullptr && holder->dm_uuid.starts_with("mpath-")) return holder;
+    }
+    return nullptr;
 }
 
 std::optional<PciFunction> BlockTable::pci_of(const BlockDevice& device) const {

@@ -39,6 +39,7 @@ struct BlockDevice {
     bool physical = false;            // a whole disk with hardware (or a hypervisor) behind it
     std::string wwid;                 // as the device reports it, trimmed; empty: none
     std::string dm_name;              // empty: no device-mapper device
+    std::string dm_uuid;              // who made it, and what it names it: "mpath-...", "LVM-..."
     std::vector<std::string> slaves;  // what it is stacked on, by name
     std::vector<std::string> holders;
 };
@@ -69,6 +70,8 @@ public:
     [[nodiscard]] std::set<std::string> disks_under(const std::string& name) const;
     // The device itself and all that is made of it: partitions, and what holds any of them.
     [[nodiscard]] std::set<std::string> made_of(const std::string& name) const;
+    // The multipath device that the disk is one path of; absent: none. Others write past that path.
+    [[nodiscard]] const BlockDevice* multipath_of(const BlockDevice& device) const;
     [[nodiscard]] bool is_swap(const std::string& name) const { return swaps_.contains(name); }
     // The PCI function next above the disk.
     [[nodiscard]] std::optional<PciFunction> pci_of(const BlockDevice& device) const;

@@ -42,11 +42,21 @@ api::SourceDisk describe(const platform::BlockTable& table, const platform::Bloc
         disk.reasons.push_back({"E_DISK_ZERO_CAPACITY", device.name + " has a capacity of zero",
                                 "Protect the other disks"});
     }
+    if (auto path = check_no_path(table, device); !path)
+        disk.reasons.push_back(api::to_info(path.error()));
     disk.trackable = disk.reasons.empty();
     return disk;
 }
 
 }  // namespace
+
+Status check_no_path(const platform::BlockTable& table, const platform::BlockDevice& device) {
+    const auto* above = table.multipath_of(device);
+    if (above == nullptr) return {};
+    return fail("E_DISK_MULTIPATH", ErrorCode::refused,
+                device.name + " is a path of the multipath device " + above->dm_name,
+                "Leave it out (--exclude " + device.name + "), or dissolve the multipath device");
+}
 
 std::vector<api::SourceDisk> list_source_disks(const platform::BlockTable& table) {
     std::vector<api::SourceDisk> disks;

@@ -12,6 +12,9 @@
 namespace ebb::service {
 
 [[nodiscard]] std::vector<api::SourceDisk> list_source_disks(const platform::BlockTable& table);
+// E_DISK_MULTIPATH when the disk is one path of a multipath device.
+[[nodiscard]] Status check_no_path(const platform::BlockTable& table,
+                                   const platform::BlockDevice& device);
 [[nodiscard]] api::ModuleStatus module_status();
 // E_EXPORT_TRACKED when `folder` is on one of these disks: each write of the copy would be one more
 // block to be preserved for it. E_NOT_FOUND when there is no such folder.

@@ -54,6 +54,8 @@ Result<std::vector<platform::TrackDisk>> find_disks(const platform::BlockTable& 
             return fail("E_DISK_NOT_FOUND", ErrorCode::not_found, "there is no disk " + id,
                         "Attach it: replication goes on by itself");
         }
+        if (auto path = check_no_path(table, found->second); !path)
+            return std::unexpected(path.error());
         if (found->second.size != disk.size) {
             return fail("E_DISK_RESIZED", ErrorCode::refused,
                         id + " has " + std::to_string(found->second.size) + " bytes, not " +

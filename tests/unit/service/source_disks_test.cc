@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a cut's image may be copied to, against a machine made of files.
+// Which disks can be tracked, and where a cut's image may be copied to: on a machine made of files.
 #include "service/source_disks.h"
 
 #include <gtest/gtest.h>
@@ -97,6 +97,30 @@ TEST_F(ExportFolder, ALinkIsWhereItLeads) {
 
 TEST_F(ExportFolder, MustBeThere) {
     EXPECT_EQ(check("nowhere"), "E_NOT_FOUND");
+}
+
+// What holds a disk: LVM may, multipath may not, for other paths lead to the same blocks.
+TEST_F(ExportFolder, APathOfAMultipathDeviceIsRefused) {
+    write("proc/swaps", "Filename Type Size Used Priority\n");
+    const fs::path above = "sys/devices/virtual/block/dm-1";
+    block(above, "253:1");
+    write(above / "dm/name", "mpatha");
+    const auto holder = fs::path("sys/class/block/sdb/holders/dm-1");
+    write(holder, "");
+    auto reasons = [&] {
+        auto table = platform::BlockTable::load({top_ / "sys", top_ / "proc", top_ / "dev"});
+        EXPECT_TRUE(table);
+        std::string all;
+        for (const auto& disk : list_source_disks(*table)) {
+            EXPECT_EQ(disk.trackable, disk.reasons.empty());
+            for (const auto& reason : disk.reasons) all += disk.name + " " + reason.code + " ";
+        }
+        return all;
+    };
+    write(above / "dm/uuid", "LVM-abcdef\n");
+    EXPECT_EQ(reasons(), "");
+    write(above / "dm/uuid", "mpath-3600508b4000156d700012000000b0000\n");
+    EXPECT_EQ(reasons(), "sdb E_DISK_MULTIPATH ");
 }
 
 }  // namespace

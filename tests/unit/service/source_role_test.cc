@@ -161,6 +161,14 @@ TEST_F(SourceRoleTest, ADiskThatIsLateOrResizedIsNamed) {
     EXPECT_EQ(error(), "E_DISK_RESIZED");
 }
 
+TEST_F(SourceRoleTest, ADiskThatHasBecomeAPathIsNamed) {
+    was_protected();
+    mapped("dm-0", "253:0", "mpatha", "sys/class/block/sda");
+    write("sys/class/block/dm-0/dm/uuid", "mpath-3600508b4000156d700012000000b0000\n");
+    start(soon);
+    EXPECT_EQ(error(), "E_DISK_MULTIPATH");
+}
+
 TEST_F(SourceRoleTest, ProtectBeginsWhatRests) {
     was_protected();
     loaded_ = false;
