@@ -11,14 +11,14 @@ d=$(nullb live 32 submit_queues=2 irqmode=2 completion_nsec=1000000) || fail "nu
 t=$(nullb twin 32 submit_queues=2 irqmode=2 completion_nsec=1000000) || fail "null_blk"
 finish() { nullb_gone live; nullb_gone twin; }
 write_to() { # write_to DISK NAME: until it is told to stop
-    exec fio --name="$2" --filename="$1" --size=18M --norandommap=1 --rw=randwrite --bs=4k --direct=1 \
+    exec fio --name="$2" --filename="$1" --size=9M --norandommap=1 --rw=randwrite --bs=4k --direct=1 \
         --ioengine=libaio --iodepth=16 --time_based --runtime=1000 --output="$W/$2.out"
 }
 writes_of() { awk '{print $5}' "/sys/block/${1##*/}/stat"; }
 enough() { [ "$(ebbtest pass-get 1 | sed 's/.*"pass":{//' | field id)" -ge 48 ]; }
-load pool_bytes=4194304
+load pool_bytes=2097152
 id=$(attach "$d" 1)
-replicate r 1 "$id" --initial --interval 0 --cut-writes 850 --release-writes 23 --compare
+replicate r 1 "$id" --initial --interval 0 --cut-writes 425 --release-writes 12 --compare
 (write_to "$d" tracked) &
 background+=($!)
 (write_to "$t" bare) &
