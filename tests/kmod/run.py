@@ -300,16 +300,18 @@ def build_module(options, source, out):
 def select(options):
     """(cases to run, cases that cannot run there)"""
     cases = [Case(path) for path in sorted(glob.glob(os.path.join(CASES, "*.sh")))]
+    absent = []
     if options.only:
-        return [c for c in cases if c.name in options.only] * options.repeat, []
-    if options.check:
-        cases = [c for c in cases if options.kernel in c.check]
-    if options.kernel == "kcsan":
-        cases = [c for c in cases if c.races]
-    absent = [c for c in cases if options.kernel in c.absent]
-    cases = [c for c in cases if options.kernel not in c.absent]
-    if options.pairwise:
-        cases = [c for c in cases if options.kernel in c.pair()]
+        cases = [c for c in cases if c.name in options.only]
+    else:
+        if options.check:
+            cases = [c for c in cases if options.kernel in c.check]
+        if options.kernel == "kcsan":
+            cases = [c for c in cases if c.races]
+        absent = [c for c in cases if options.kernel in c.absent]
+        cases = [c for c in cases if options.kernel not in c.absent]
+        if options.pairwise:
+            cases = [c for c in cases if options.kernel in c.pair()]
     # Machines of their own last: the common one is not thrown away in between. Long cases first.
     return sorted(cases * options.repeat, key=lambda c: (c.own, c.needs, -c.timeout)), absent
 
