@@ -58,33 +58,57 @@ void ebb_log_wq_exit(void)
 	destroy_workqueue(late_wq);
 }
 
+/* Into the slot whose turn it is; after an error the other one's is next. */
+static int put_super(struct ebb_log *log)
+{
+	struct ebb_format_id id = ebb_log_id(log, EBB_FORMAT_SUPER, 0);
+
+	log->super_newer = !log->super_newer;
+	log->super.reasons |= atomic_read(&log->disk->resync);
+	ebb_super_encode(&log->super, ebb_store_page(&log->store, 1));
+	ebb_format_encode(ebb_store_page(&log->store, 0), &id, ++log->seq,
+			  ebb_store_page(&log->store, 1));
+	ebb_store_write(&log->store, 0, log->super_newer, true);
+	return ebb_store_wait(&log->store);
+}
+
+static void must_be_failed(struct ebb_log *log)
+{
+	if (log->super.state != EBB_SUPER_DETACHED)
+		log->super.state = EBB_SUPER_FAILED;
+}
+
+/*
+ * A part of the area may still take writes: it says so before anybody goes on. A later boot would
+ * take the log for one that goes up to the crash.
+ */
+void ebb_log_give_up(struct ebb_log *log)
+{
+	unsigned int tries;
+
+	lockdep_assert_held(&log->io);
+	must_be_failed(log);
+	for (tries = 0; tries < 2; tries++)
+		if (ebb_log_failed(log) || ebb_store_is_stuck(&log->store) || !put_super(log))
+			break;
+	ebb_log_fail(log);
+}
+
 static int failed(struct ebb_log *log, int err)
 {
-	if (err)
-		ebb_log_fail(log);
+	if (err && !ebb_log_failed(log))
+		ebb_log_give_up(log);
 	return err;
 }
 
 int ebb_log_write_super(struct ebb_log *log)
 {
-	struct ebb_format_id id = ebb_log_id(log, EBB_FORMAT_SUPER, 0);
-	unsigned int slot = !log->super_newer;
-	int err;
-
 	lockdep_assert_held(&log->io);
 	if (ebb_store_is_stuck(&log->store))
 		return failed(log, -ETIMEDOUT);
-	if (ebb_log_failed(log) && log->super.state != EBB_SUPER_DETACHED)
-		log->super.state = EBB_SUPER_FAILED;
-	log->super.reasons |= atomic_read(&log->disk->resync);
-	ebb_super_encode(&log->super, ebb_store_page(&log->store, 1));
-	ebb_format_encode(ebb_store_page(&log->store, 0), &id, ++log->seq,
-			  ebb_store_page(&log->store, 1));
-	ebb_store_write(&log->store, 0, slot, true);
-	err = ebb_store_wait(&log->store);
-	if (!err)
-		log->super_newer = slot;
-	return failed(log, err);
+	if (ebb_log_failed(log))
+		must_be_failed(log);
+	return failed(log, put_super(log));
 }
 
 /* Starts writing a log block, by its payload in on_disk. */

@@ -121,7 +121,8 @@ struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, 
 /* Under io, unless said otherwise. Each gives the log up if it fails. */
 int ebb_log_write_super(struct ebb_log *log);
 int ebb_log_write_due(struct ebb_log *log);
-void ebb_log_fail(struct ebb_log *log);	/* without io as well */
+void ebb_log_give_up(struct ebb_log *log);
+void ebb_log_fail(struct ebb_log *log);	/* at once; without io as well */
 int ebb_log_wq_init(void);
 void ebb_log_wq_exit(void);
 /* Notes regions as to be on disk. */

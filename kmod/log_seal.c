@@ -116,7 +116,7 @@ static void write_seal(struct ebb_log *log)
 
 	super->seal_seq = ++log->seq;
 	if (write_fine(&s)) {
-		ebb_log_fail(log);
+		ebb_log_give_up(log);
 		return;
 	}
 	know_witnesses(log);

@@ -143,6 +143,9 @@ MUTATIONS = {
                      "\t\tebb_store_blank(disk->gd, origin);\n\t\t/* The state",
                      "\t\tsubstitute(disk, origin, false);\n\t\t/* The state",
                      "restarts:same_disk"),
+    "failure-unsaid": ("log.c",
+                       "ebb_store_is_stuck(&log->store) || !put_super(log))\n",
+                       "ebb_store_is_stuck(&log->store) || log)\n", "log-device-fails"),
     "mark-not-logged": ("log.c",
                         "\t\tebb_log_want(log, first >> log->shift, last >> log->shift);\n"
                         "\t\tif (!ebb_log_write_due(log))\n\t\t\tset_hot(log, first, last);\n",

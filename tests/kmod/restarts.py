@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ REASONS = {"NEW": 0, "UNTRACKED_WRITE": 1, "RESIZED": 6, "MAP_LOST": 8, "MAP_FOR
 CLEAN, CRASH = 1, 2
 MIB = 1 << 20
 REGION = 256  # blocks
+# Of data1: one for data, one for its own map.
+PARTITIONS = "2048,100000\n102048,16384\n"
 
 
 class Failure(Exception):
@@ -49,6 +52,9 @@ class Machine:
         self.disks, self.images = {}, {}
         for name, size in (("data0", 64), ("data1", 64), ("map0", 16), ("wide0", 512)):
             self.images[name] = lab.image(name + ".raw", f"{size}M")
+            if name == "data1":
+                subprocess.run(["sfdisk", "-q", self.images[name]], input=PARTITIONS, text=True,
+                               check=True)
             self.disks[name] = PowerCutDisk(self.images[name], lab.sockets)
             self.vm.disk("nbd:" + self.disks[name].socket, "virtio", serial=name)
         self.seed = options.seed
@@ -97,6 +103,13 @@ class Machine:
         with open(self.images[name], "r+b") as file:
             file.seek(offset)
             file.write(data)
+
+    def newer_superblock(self):
+        """The slot of map0's superblock that was written last: they are written past the cache."""
+        with open(self.images["map0"], "rb") as file:
+            head = file.read(8192)
+        first, second = (struct.unpack_from("<Q", head, at + 8)[0] for at in (0, 4096))
+        return int(second > first)
 
     def replicate_first(self, more=""):
         """Brings everything over, until all is confirmed and cold."""
@@ -283,6 +296,21 @@ def corrupt(m):
         print(f"    {what}: lost")
 
 
+def failed(m):
+    """The log cannot be written any more: what of its area still can says so before writers go on."""
+    m.run("load; attach data0 d0 map0 0 create")
+    m.replicate_first()
+    if m.newer_superblock():
+        m.run("ebbtest confirm 1 cookie")
+    # Both slots of the log block, and that of the superblock that is written next.
+    m.disks["map0"].refuse(4096, 3 * 4096)
+    m.run("write $(dev data0) 5000 1")
+    m.power_cut("drop")
+    m.disks["map0"].refuse(0, 0)
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=0, resync_reasons=["MAP_FAILED"])
+
+
 def foreign(m):
     """The map of another disk, or of this one when it had another size."""
     m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1")
@@ -360,27 +388,28 @@ def detached(m):
     m.demand(resync_reasons=["DETACHED"])
 
 
+def own_map_equal(number):
+    """The replica of data1 is it, and has nothing where the map is."""
+    return (f"cmp -n $((102048 * 512)) /out/replica{number}.img $(dev data1) || fail differs; "
+            f"cmp -n $((4096 * 512)) -i $((102048 * 512)):0 /out/replica{number}.img /dev/zero || "
+            "fail \"not void\"")
+
+
 def same_disk(m):
     """The map on a partition of the tracked disk: not tracked, zeros in the replica."""
-    m.run("printf \"2048,100000\\n102048,16384\\n\" | sfdisk -q $(dev data0); blockdev --rereadpt "
-          "$(dev data0); wait_for 9 test -b $(dev data0-2)")
-    m.vm.power_off()
-    m.vm.start()
-    m.run("load; attach data0 d0 data0-2 0 create")
+    m.run("load; attach data1 d0 data1-2 0 create")
     m.replicate_first()
-    m.run("write $(dev data0-1) 6000 5; sync")
+    m.run("write $(dev data1-1) 6000 5; sync")
     for turn in range(2):
-        m.run(f"writing data0-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2")
+        m.run(f"writing data1-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2")
         m.power_cut()
-        m.run("load; attach data0 d0 data0-2 0")
+        m.run("load; attach data1 d0 data1-2 0")
         disk = m.demand(recovery=CRASH, resync_reasons=[], untracked_requests=0)
         if not 1 <= disk["hot_regions"] <= 20:
             raise Failure(f"{disk['hot_regions']} regions were hot")
-        m.run("replicate --cuts 1; cmp -n $((102048 * 512)) /out/replica1.img $(dev data0) || fail differs; "
-              "cmp -n $((4096 * 512)) -i $((102048 * 512)):0 /out/replica1.img /dev/zero || fail \"not void\"; "
-              "wait_for 20 all_cold || fail cold")
+        m.run(f"replicate --cuts 1; {own_map_equal(1)}; wait_for 20 all_cold || fail cold")
     m.reboot()
-    m.run("load; attach data0 d0 data0-2 0")
+    m.run("load; attach data1 d0 data1-2 0")
     m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=0)
 
 
@@ -402,9 +431,54 @@ def two_disks(m):
     m.run("IDS=\"1 2\" replicate --cuts 1 --compare")
 
 
+def share(m):
+    """What `make check` runs, in one machine: power cuts, an orderly reboot, a boot without the module; the map
+    of one disk on a device of its own, that of the other on itself."""
+    attach = "load; attach data0 d0 map0 0; attach data1 d1 data1-2 0"
+    catch_up = ("IDS=\"1 2\" replicate --cuts 1; cmp /out/replica1.img $(dev data0) || fail differs; "
+                f"{own_map_equal(2)}; cold() {{ all_cold 1 && all_cold 2; }}; wait_for 30 cold || fail cold")
+    m.run("load; attach data0 d0 map0 0 create; attach data1 d1 data1-2 0 create; ebbtest mark-all 1; "
+          f"ebbtest mark-all 2; IDS=\"1 2\" replicate --initial --cuts 1; {catch_up}")
+    rng = random.Random(m.seed)
+    for turn in range(2):
+        m.run(f"IDS=\"1 2\" replicating --interval 200; writing data0 {rng.randrange(12000)}+1500; "
+              f"writing data1-1 {rng.randrange(10000)}+1500; wait_for 60 closed {turn + 2}")
+        time.sleep(rng.random())
+        m.power_cut()
+        m.run(attach)
+        for number in (1, 2):
+            disk = m.demand(number, recovery=CRASH, resync_reasons=[], untracked_requests=0)
+            if disk["recovered_blocks"] != disk["hot_regions"] * REGION or not 1 <= disk["hot_regions"] <= 20:
+                raise Failure(f"not some whole regions: {disk}")
+        m.run(catch_up)
+    m.run("write $(dev data0) 1000 7; write $(dev data0) 9000 300; write $(dev data1-1) 6000 5; sync; "
+          "ebbtest confirm 1 cookie-of-7; ebbtest witness 1 0 8 65536 16")
+    before = m.demand(1, dirty_blocks=307, witnesses=3)
+    m.reboot()
+    m.run(attach)
+    m.demand(1, recovery=CLEAN, resync_reasons=[], dirty_blocks=307, suspect_blocks=0, witnesses=3,
+             map_uuid=before["map_uuid"], cookie=before["cookie"])
+    m.demand(2, recovery=CLEAN, resync_reasons=[], dirty_blocks=5)
+    m.run(f"{catch_up}; write $(dev data0) 5000 2")
+    # After a seal that was used: all of the region, and not what the seal said.
+    m.power_cut("drop")
+    m.run(attach)
+    m.demand(1, recovery=CRASH, resync_reasons=[], recovered_blocks=REGION, hot_regions=1)
+    m.demand(2, recovery=CRASH, resync_reasons=[], recovered_blocks=0)
+    m.run(f"{catch_up}; write $(dev data0) 8192 1; sync; {catch_up}; [ $(get 1 resync_reasons) = 0 ] || fail reasons")
+    m.power_cut()
+    # Behind the module's back: by a kernel without it.
+    m.run("write $(dev data0) 8193 1; sync")
+    m.vm.power_off()
+    m.vm.start()
+    m.run(attach)
+    m.demand(1, recovery=0, resync_reasons=["MAP_STALE"])
+    m.demand(2, recovery=CRASH, resync_reasons=[])
+
+
 STORIES = [crash, crash_armed, cooled, clean, wide, clean_in_an_epoch, writes_after_seal, corrupt,
-           foreign, stale, late, reasons_stay, detached, same_disk, two_disks]
-CHECK = [crash, clean, stale, same_disk]
+           failed, foreign, stale, late, reasons_stay, detached, same_disk, two_disks, share]
+CHECK = [share]
 
 
 def tell(story, options):

@@ -5,6 +5,25 @@
 # The map device fails under load: writes go on at once, the log is given up by name, nothing that was
 # tracked is lost; marking everything makes the map anew once the device works again.
 load log_cool_s=0
+
+# A part of the area alone fails: the rest says so before the write that found out goes on.
+p=$(nullb lp 64) && q=$(nullb lq 16) || fail "null_blk"
+part=$(attach_logged "$p" 2 "$q" 0 create) || fail "attach"
+sector() { dd if="$q" bs=512 skip="$1" count=1 iflag=direct 2>/dev/null; }
+number() { sector "$1" | od -An -tu8 -j8 -N8 | tr -d ' '; }
+state() { sector "$1" | od -An -tu4 -j28 -N4 | tr -d ' '; }
+# Both slots of the log block, and that of the superblock that is written next.
+older=0
+[ "$(number 8)" -gt "$(number 0)" ] || older=8
+echo "+16-31" >/sys/kernel/config/nullb/lq/badblocks
+echo "+$older-$((older + 7))" >/sys/kernel/config/nullb/lq/badblocks
+dd if=/dev/urandom of="$p" bs=4k count=1 seek=16000 oflag=direct conv=notrunc 2>/dev/null || fail "a write failed"
+[ "$(state $((8 - older)))" = 4 ] || fail "the area does not say that its log failed"
+[ "$(disk_get "$part" log_state)" = 2 ] || fail "a log that cannot be written is used"
+expect "detach" ebbtest detach "$part"
+nullb_gone lp
+nullb_gone lq
+
 d=$(nullb lf 64) || fail "null_blk"
 m=$(disk scsi0)
 id=$(attach_logged "$d" 1 "$m" 0 create) || fail "attach"

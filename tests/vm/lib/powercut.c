@@ -11,6 +11,7 @@
  *   cut tear SEED   power fails: each unflushed sector survives or not, by a seeded coin
  *   arm write N PID    power will fail at the Nth write from now: that one does not arrive, and the
  *   arm flush N PID    process, QEMU, is killed before anything is answered; likewise a flush
+ *   refuse AT BYTES    writes there fail from now on (0 0: none do)
  *   stats           counts since the start
  *
  * A cut waits for the end of all connections (the guest is gone), so that no request that was on
@@ -57,6 +58,7 @@ static struct entry *table[buckets]; /* all below: under the lock */
 static unsigned long cached, connections, writes, flushes, fua_writes, cuts;
 static unsigned long armed_writes, armed_flushes; /* requests left until the power fails */
 static pid_t armed_pid;
+static uint64_t refused_at, refused_bytes; /* writes there fail */
 
 static struct entry **find(uint64_t block)
 {
@@ -240,6 +242,10 @@ static int change(const unsigned char *buf, uint64_t len, uint64_t at, uint32_t 
     fua_writes += fua;
     if (power_fails(&armed_writes))
         result = -1;
+    if (at < refused_at + refused_bytes && refused_at < at + len) {
+        errno = EIO;
+        result = -1;
+    }
     while (len && !result) {
         size_t offset = at % block_size;
         size_t n = block_size - offset < len ? block_size - offset : len;
@@ -352,7 +358,7 @@ static void wait_closed(void)
 
 static void command(const char *line, char *answer, size_t room)
 {
-    unsigned long long seed;
+    unsigned long long seed, at, bytes;
     unsigned long count;
     char how[8];
     int pid;
@@ -370,6 +376,10 @@ static void command(const char *line, char *answer, size_t room)
         armed_writes = strcmp(how, "write") ? 0 : count;
         armed_flushes = strcmp(how, "flush") ? 0 : count;
         armed_pid = pid;
+        snprintf(answer, room, "ok\n");
+    } else if (sscanf(line, "refuse %llu %llu", &at, &bytes) == 2) {
+        refused_at = at;
+        refused_bytes = bytes;
         snprintf(answer, room, "ok\n");
     } else if (!strncmp(line, "stats", 5)) {
         unsigned long sectors = 0;

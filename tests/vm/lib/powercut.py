@@ -70,6 +70,10 @@ class PowerCutDisk:
         `pid`, QEMU's, is killed then. cut() says what that loses."""
         self._ask(f"arm {what} {count} {pid}")
 
+    def refuse(self, offset, length):
+        """Writes that touch this range of bytes fail from now on; of length 0: none does."""
+        self._ask(f"refuse {offset} {length}")
+
     def stats(self):
         """{"unflushed": sectors, "writes", "fua", "flushes", "cuts"}"""
         return self._ask("stats")

@@ -164,10 +164,26 @@ def power_fails_at_a_write(disk):
     c.close()
 
 
+def writes_can_be_refused(disk):
+    c = Client(disk.socket)
+    disk.refuse(8192, 4096)
+    c.write(4096, sectors(1, 8), FUA)
+    for at in (8192, 12288 - 512):
+        try:
+            Client(disk.socket).write(at, sectors(2, 1))
+        except AssertionError:
+            continue
+        raise AssertionError(f"a write at {at} arrived")
+    disk.refuse(0, 0)
+    c.write(8192, sectors(3, 1), FUA)
+    assert c.read(4096, 5 * 1024) == sectors(1, 8) + sectors(3, 1) + sectors(0, 1)
+    c.close()
+
+
 TESTS = (unflushed_is_lost, flushed_stays, fua_covers_its_sectors_alone,
          tearing_is_by_sector_and_seed, discards_are_cached_too, an_orderly_end_keeps_all,
          cut_waits_for_clients,
-         power_fails_at_a_write)
+         power_fails_at_a_write, writes_can_be_refused)
 
 
 def main():
