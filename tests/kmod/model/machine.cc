@@ -45,7 +45,7 @@ bool write_file(const std::string& path, const std::string& value) {
 }
 
 bool is_block(const std::string& path) {
-    struct stat status {};
+    struct stat status{};
     return stat(path.c_str(), &status) == 0 && S_ISBLK(status.st_mode);
 }
 
