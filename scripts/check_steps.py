@@ -145,6 +145,8 @@ STEPS = [
     _gate("manpages", "--help and man pages agree", "manpages.py", needs=("build",)),
     _gate("promises", "every promise of the failure model names its tests", "promises.py"),
     _gate("tidy", "clang-tidy", "tidy.py", weight=2, needs=("build",), limit=3600),
+    Step("mutations-apply", "gates", "the faults planted in the module are where its code is",
+         "tests/kmod/mutations.py --dry-run", tests=True),
     Step("check-test", "gates", "the runner of make check counts no failure as passed",
          "tests/gates/check_test.py", tests=True),
     Step("probe-test", "gates", "a kernel with an unknown feature ends the module's build",
