@@ -20,19 +20,26 @@ mount -t 9p -o {NINEP},ro,cache=loose ebb /ebb; mount -t 9p -o {NINEP},cache=non
 ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0
 ip link set eth1 up; ip addr add 10.0.2.15/24 dev eth1
 """
-AREA = re.compile(r"^(\S+) disk=\d+ offset=(\d+) length=(\d+)", re.M)
+AREA = re.compile(r"^\S+ disk=(\d+) offset=(\d+) ", re.M)
+
+
+def map_bytes(disk_bytes):
+    """Of the map of a disk of less than 256 GiB (docs/map-format.md): what a slot has beyond is not used."""
+    regions, blocks = -(-disk_bytes // MIB), -(-disk_bytes // 4096)
+    return 4096 * (2 + 2 * -(-regions // 31744) + -(-blocks // 31680))
 
 
 class RestartPair(Pair):
     """The source's disk 0 is its system, with the map partition; disk 1 is for data."""
 
     def __init__(self, lab, build):
-        made = subprocess.run([os.path.join(HERE, "restart_disk.sh")], check=True, text=True,
+        maker = os.environ.get("EBB_RESTART_INITRAMFS", "initramfs-tools")
+        made = subprocess.run([os.path.join(HERE, "restart_disk.sh"), "6.1", maker], check=True, text=True,
                               stdout=subprocess.PIPE, env={**os.environ, "BUILD": build})
         self.made = made.stdout.strip()
         system = os.path.join(self.made, "system.raw")
         self.sizes = (os.path.getsize(system), SIZE)
-        self.snapshots = {}
+        self.wwn = WWN_SOURCE  # of the source's disks, less the number
         super().__init__(lab, build, target_sizes=self.sizes)
 
     def make_source(self, net):
@@ -52,6 +59,9 @@ class RestartPair(Pair):
             self.source.disk("nbd:" + disk.socket, "virtio-scsi", wwn=WWN_SOURCE + number + 1)
         self.source.net(net)
         self.source.user_net(guestfwd=[(8443, self.controller_port)])
+
+    def source_id(self, number):
+        return f"naa.{self.wwn + number + 1:x}"
 
     def enter(self):
         self.source.run(ENTER)
@@ -93,7 +103,7 @@ class RestartPair(Pair):
         self.enter()
 
     def dev(self, number):
-        return f"/dev/disk/by-id/wwn-0x{WWN_SOURCE + number + 1:x}"
+        return f"/dev/disk/by-id/wwn-0x{self.wwn + number + 1:x}"
 
     def write(self, number, offset_mib, mib):
         """Content that does not compress, on the data disk or in a file of the system's."""
@@ -101,6 +111,18 @@ class RestartPair(Pair):
         device, *words = where.split()
         self.source.run(f"dd if=/dev/urandom of={device} bs=1M count={mib} conv=notrunc "
                         f"{' '.join(words)} status=none && sync")
+
+    def give_ids(self, wwn):
+        """The source's disks have others from its next start on."""
+        self.wwn = wwn
+        for number, disk in enumerate(self.source.disks):
+            disk.wwn = wwn + number + 1
+
+    def new_initramfs(self):
+        """As its administrator makes it; the next start is by that one."""
+        self.source.run("update-initramfs -u -k $(uname -r) && cp /boot/initrd.img-$(uname -r) /out/initrd",
+                        900)
+        self.source.initrd = os.path.join(self.folders["source-out"], "initrd")
 
     def attach_log(self):
         """What the initramfs said of this boot's attaches."""
@@ -111,19 +133,21 @@ class RestartPair(Pair):
         listed = self.source.run("ebb-attach --list; cat /sys/class/block/sd*[0-9]/uevent /dev/null; "
                                  "grep -H . /sys/class/block/sd*/start").output
         start = int(re.search(r"sd[a-z]2/start:(\d+)", listed).group(1)) * 512
-        return [(start + int(offset), int(length)) for _, offset, length in AREA.findall(listed)]
+        return [(start + int(offset), map_bytes(int(size))) for size, offset in AREA.findall(listed)]
 
     def health(self):
         """Every sentence of `ebbctl` about the source, with its remedy."""
         return str(self.control.protection("source"))
+
+    def checkpoint(self, what):
+        self.control.job("checkpoint", "source", "--name", re.sub("[^a-z]+", "-", what))
 
     # -- judging -------------------------------------------------------------------------------
     def compare(self, tally, what):
         """At rest: a last cut, and both disks of both sides are the same on their media."""
         self.source.run("sync; mount -o remount,ro / && sync && for d in /dev/sd?; do blockdev "
                         "--flushbufs $d; done", 120)
-        name = re.sub("[^a-z]+", "-", what)
-        self.control.job("checkpoint", "source", "--name", name)
+        self.checkpoint(what)
         holes = self.areas()
         for number in range(2):
             different = self.differences(self.source_images[number], self.disks[number].image,

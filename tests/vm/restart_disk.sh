@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# restart_disk.sh [LABEL]: makes, once for what goes into it, the system disk of a machine that keeps
+# restart_disk.sh [LABEL [MAKER]]: makes, once for what goes into it, the system disk of a machine that keeps
 # its maps over restarts, as `make install` and mkinitramfs make it, and prints its folder:
 #   system.raw  GPT: Debian on ext4, and a partition for maps, with a directory on it
-#   initrd      made by Debian's mkinitramfs, with Ebb's hook
+#   initrd      made by Debian's update-initramfs, or by dracut if that is MAKER, with what Ebb adds
 #   uuid        of the root file system
 # The disks that map.conf names are naa.5000c2900000a001 and ...2.
 set -euo pipefail
@@ -11,7 +11,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lab/common.sh
 . "$here/../../scripts/lab/common.sh"
 LAB=$here/../../scripts/lab
-label=${1:-6.1}
+label=${1:-6.1} maker=${2:-initramfs-tools}
 build=${BUILD:-$TOP/build}
 root_uuid=eb60c0de-0002-4000-8000-000000000001
 root_mib=416 map_mib=8
@@ -56,13 +56,33 @@ map_partition() { # map_partition IMAGE DIR
     printf 'disk naa.5000c2900000a001\ndisk naa.5000c2900000a002\n' >>"$2/etc/ebb/map.conf"
 }
 
+dracut_packages() { # dracut_packages DIR: dracut itself would have initramfs-tools removed
+    local d=$work/debs conf deb
+    mkdir "$d"
+    conf=$(apt_for bookworm)
+    (cd "$d" && APT_CONFIG=$conf apt-get -qq download dracut-core kpartx >&2)
+    for deb in "$d"/*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -C "$1" -x --keep-directory-symlink
+    done
+}
+
 initramfs() { # initramfs DIR OUT
     local t=$1 m
     mknod -m 666 "$t/dev/null" c 1 3
+    if [ "$maker" = dracut ]; then
+        dracut_packages "$t"
+        chroot "$t" dracut --force --no-hostonly --no-early-microcode --gzip --kver "$release" \
+            --add-drivers "$early" "/boot/initramfs-$release.img" >&2
+        mv "$t/boot/initramfs-$release.img" "$2"
+        rm "$t/dev/null"
+        return
+    fi
     printf 'MODULES=list\nCOMPRESS=gzip\nBUSYBOX=auto\n' >"$t/etc/initramfs-tools/initramfs.conf"
     for m in $early; do echo "$m"; done >"$t/etc/initramfs-tools/modules"
-    chroot "$t" mkinitramfs -o /boot/initrd "$release" >&2
-    mv "$t/boot/initrd" "$2"
+    chroot "$t" update-initramfs -c -k "$release" >&2
+    # The machine is started by the one outside.
+    mv "$t/boot/initrd.img-$release" "$2"
+    : >"$t/boot/initrd.img-$release"
     rm "$t/dev/null"
 }
 
@@ -71,7 +91,7 @@ make_disk() {
     tree "$work/root"
     map_partition "$work/map.img" "$work/root"
     initramfs "$work/root" "$work/out/initrd"
-    rm -rf "$work"/root/usr/share/{initramfs-tools,perl*,doc,gcc*} "$work"/root/usr/lib/x86_64-linux-gnu/perl* \
+    rm -rf "$work"/root/usr/share/{perl*,doc,gcc*} "$work"/root/usr/lib/x86_64-linux-gnu/perl* \
         "$work"/root/var/lib/{dpkg,apt} "$work/root/usr/lib/gcc"
     truncate -s "${root_mib}M" "$work/root.img"
     mke2fs -q -F -t ext4 -U "$root_uuid" -d "$work/root" "$work/root.img"
@@ -84,7 +104,7 @@ make_disk() {
 }
 
 lab_lock restart-disk
-out=$EBB_CACHE/restart/$label-$(hash_text "$(hash_of "$0" "$LAB/guest/ebb-guest" "$agent" "$build/ebb-attach" \
+out=$EBB_CACHE/restart/$label-$maker-$(hash_text "$(hash_of "$0" "$LAB/guest/ebb-guest" "$agent" "$build/ebb-attach" \
     "$build/kmod/$label/ebb.ko" "$TOP/packaging" "$TOP/udev")" "$rootfs")
 if [ ! -e "$out" ]; then
     say "making the system disk for tests of restarts"

@@ -2,20 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """restart_test.py [--share] [BUILD_DIR]: the source restarts, in order and by power cuts, and goes on
 by deltas; whatever happened behind the module's back is found, named and made good. `--share`: what
-`make check` does."""
+`make check` does. EBB_RESTART_ONLY=NAME,... chooses; EBB_RESTART_INITRAMFS=dracut boots by another one."""
 import os
 import subprocess
 import sys
 
-from replication import SIZE, test
+from replication import SIZE, WWN_SOURCE, test
 from restart import MIB, RestartPair
 
 GRUBENV = "/boot/grub/grubenv"
+WWN_HOME = WWN_SOURCE + 0x2000
 
 
 def begin(pair, tally):
     pair.protect()
     tally.say("protected; initial sync is done")
+    tally.check("the initramfs is known to attach what is protected",
+                "E_INITRAMFS_OLD" not in pair.health(), pair.health())
     pair.compare(tally, "initial sync")
     # Regions of the initial sync go cold after further confirmations.
     settle(pair)
@@ -36,7 +39,7 @@ def goes_on(pair, tally, what, limit):
     """The daemon starts; a cut closes after at most so many bytes; all is equal, nothing was named."""
     sent = pair.sent_bytes()
     pair.start_daemon(pair.source)
-    pair.control.job("checkpoint", "source", "--name", what.replace(" ", "-") + "-after")
+    pair.checkpoint(what + " after")
     sent = pair.sent_bytes() - sent
     tally.check(f"{what}: only deltas have travelled", sent < limit, f"{sent} bytes")
     tally.check(f"{what}: no reason for a resync", not pair.source_status()["resync_required"],
@@ -86,7 +89,7 @@ def gap(pair, tally, what, reason):
         pair.until(f"{reason} is named", named, 120)
     except TimeoutError as error:
         tally.check(f"{what}: {reason} is named", False, str(error))
-    pair.control.job("checkpoint", "source", "--name", what.replace(" ", "-") + "-gap")
+    pair.checkpoint(what + " gap")
     words.append(pair.health())
     tally.check(f"{what}: ebbctl names {reason}, with a remedy",
                 any(f"({reason})" in text for text in words), words[-1])
@@ -226,9 +229,59 @@ def crash_kernel(pair, tally):
     gap(pair, tally, "crash kernel", "kdump")
 
 
+def replica_with_map(pair, tally):
+    """The replicas become disks of a machine of their own, with other ids; and then the map of their source
+    is put where that machine has its own."""
+    what = "replica with its source's map"
+    pair.stop_daemon()
+    areas = pair.areas()
+    kept = []
+
+    def recover():
+        with open(pair.source_images[0], "rb") as file:
+            for start, length in areas:
+                file.seek(start)
+                kept.append(file.read(length))
+        for number, size in enumerate(pair.sizes):
+            subprocess.run(["cp", "--sparse=always", pair.disks[number].image,
+                            pair.source_images[number]], check=True)
+            os.truncate(pair.source_images[number], size)
+        pair.give_ids(WWN_HOME)
+
+    pair.reboot(recover)
+    log = pair.attach_log()
+    tally.check(f"{what}: nothing is attached by the ids of its source",
+                log.count("E_DISK_NOT_FOUND") == 2 and "attached" not in log, log)
+    pair.start_daemon(pair.source)
+    pair.until("the protection of the source's disks is in error",
+               lambda: "E_DISK_NOT_FOUND" in pair.health())
+    # It is protected in its own right, and at first its initramfs knows nothing of that.
+    pair.control.job("disable", "source")
+    pair.control.ctl("protect", "source", "--target", "target", "--interval", "2", "--overwrite",
+                     *pair.pairs())
+    pair.until_protected()
+    tally.check(f"{what}: ebbctl says that the initramfs is old", "E_INITRAMFS_OLD" in pair.health(),
+                pair.health())
+    pair.compare(tally, f"{what}, protected")
+    pair.new_initramfs()
+    pair.until("the initramfs is not old any more", lambda: "E_INITRAMFS_OLD" not in pair.health())
+    settle(pair)
+    pair.stop_daemon()
+    pair.reboot()
+    expect_attached(pair, tally, what, "map sealed")
+    goes_on(pair, tally, what, 20 * MIB)
+    tally.check(f"{what}: the areas are where the source had its own", pair.areas() == areas,
+                f"{pair.areas()}, {areas}")
+    pair.stop_daemon()
+    pair.reboot(lambda: [edit(pair.source_images[0], start, data)
+                         for (start, _), data in zip(areas, kept)])
+    expect_attached(pair, tally, what, "map-foreign")
+    gap(pair, tally, what, "map-foreign")
+
+
 SHARE = [clean_reboot, power_cut]
 GAPS = [boot_without_module, grub_environment, older_machine, older_disk, older_map, lost_map,
-        lost_directory, swapped_disk, crash_kernel]
+        lost_directory, swapped_disk, crash_kernel, replica_with_map]
 
 
 def end(_pair, tally):
