@@ -25,6 +25,9 @@ files() {
     for unit in "${units[@]}"; do
         echo "0644 $top/packaging/systemd/$unit.service.in $prefix/lib/systemd/system/$unit.service"
     done
+    echo "0644 $top/packaging/systemd/ebb-initramfs.path $prefix/lib/systemd/system/ebb-initramfs.path"
+    echo "0644 $top/packaging/systemd/ebb-initramfs.service.in $prefix/lib/systemd/system/ebb-initramfs.service"
+    echo "0755 $top/packaging/make-initramfs $prefix/lib/ebb/make-initramfs"
     echo "0644 $top/packaging/modules-load.d/ebb.conf $prefix/lib/modules-load.d/ebb.conf"
     for rule in "$top"/udev/*.rules "$top"/udev/*.rules.in; do
         echo "0644 $rule $prefix/lib/udev/rules.d/$(basename "${rule%.in}")"
@@ -32,6 +35,9 @@ files() {
     # Read from /usr alone; with another prefix a package or the administrator links them.
     echo "0755 $top/packaging/initramfs-tools/ebb $prefix/share/initramfs-tools/hooks/ebb"
     echo "0755 $top/packaging/initramfs-tools/local-top/ebb $prefix/share/initramfs-tools/scripts/local-top/ebb"
+    if [ "$prefix" = /usr ]; then
+        echo "0755 $top/packaging/initramfs-tools/post-update.d/ebb /etc/initramfs/post-update.d/ebb"
+    fi
     echo "0755 $top/packaging/dracut/module-setup.sh $prefix/lib/dracut/modules.d/90ebb/module-setup.sh"
     echo "0755 $top/packaging/dracut/attach.sh $prefix/lib/dracut/modules.d/90ebb/attach.sh"
     echo "0644 $top/include/uapi/linux/ebb.h $prefix/include/linux/ebb.h"
@@ -47,7 +53,7 @@ files() {
 }
 
 fill_in() {
-    sed -e "s|@SBINDIR@|$prefix/sbin|g" -e "s|@VERSION@|$version|g" "$1"
+    sed -e "s|@SBINDIR@|$prefix/sbin|g" -e "s|@LIBDIR@|$prefix/lib/ebb|g" -e "s|@VERSION@|$version|g" "$1"
 }
 
 install_module_source() {
@@ -108,6 +114,7 @@ unregister() {
     fi
     if [ -d /run/systemd/system ]; then
         systemctl disable --now "${units[@]/%/.service}" 2>/dev/null || true
+        systemctl stop ebb-initramfs.path 2>/dev/null || true
     fi
     if command -v dkms >/dev/null; then
         dkms remove "ebb/$version" --all >/dev/null 2>&1 || true
@@ -117,7 +124,7 @@ unregister() {
 remove_files() {
     files | while read -r _ _ to; do rm -f "$dest$to"; done
     rm -rf "$source_dir"
-    rmdir "$dest$prefix/share/doc/ebb" 2>/dev/null || true
+    rmdir "$dest$prefix/share/doc/ebb" "$dest$prefix/lib/ebb" 2>/dev/null || true
     echo "removed ebb $version below ${dest:-/}; /etc/ebb and /var/lib/ebb are as they were"
 }
 

@@ -87,6 +87,7 @@ struct SourceStatus {
     ModuleStatus module;
     std::vector<SourceDisk> disks;
     std::vector<SourceProtection> protections;
+    std::vector<ErrorInfo> warnings;  // about the machine
 };
 
 struct TargetVolume {
@@ -300,6 +301,7 @@ void describe(V& visit, SourceStatus& s) {
     visit("module", s.module);
     visit.optional("disks", s.disks);
     visit.optional("protections", s.protections);
+    visit.optional("warnings", s.warnings);
 }
 
 template <class V>

@@ -81,6 +81,9 @@ public:
                          : Error{ErrorCode::refused, "the module is not loaded on " + name,
                                  "modprobe ebb there", "E_MODULE_NOT_LOADED"});
         }
+        if (view->last.source) {
+            for (const auto& told : view->last.source->warnings) warning(api::from_info(told));
+        }
         if (part == nullptr) {
             if (!preparing()) {
                 critical({ErrorCode::refused,

@@ -132,7 +132,6 @@ Status give_maps(const SourceSettings& settings, const std::string& map_config,
         if (auto ok = map->store(std::move(directory)); !ok) return ok;
     }
     if (config && *config == attach) return {};
-    std::cerr << "ebbd: " << map_config << " has changed: make the initramfs anew\n";
     return platform::save_map_config(map_config, attach);
 }
 

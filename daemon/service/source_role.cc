@@ -414,12 +414,27 @@ void SourceRole::look() {
             found.module = module_status();
             if (auto table = platform::BlockTable::load(surroundings_.paths))
                 found.disks = list_source_disks(*table);
+            found.warnings = look_at_initramfs();
             return found;
         },
         [this](Result<Inventory> found) {
             looking_ = false;
             if (found) inventory_ = std::move(*found);
         });
+}
+
+// Any thread.
+std::vector<api::ErrorInfo> SourceRole::look_at_initramfs() const {
+    const auto wanted = platform::load_map_config(surroundings_.map_config);
+    if (config_.source.map.empty() || !wanted) return {};
+    std::string kernels;
+    for (const auto& release : platform::outdated_initramfs(*wanted, surroundings_.initramfs))
+        kernels += (kernels.empty() ? "" : ", ") + release;
+    if (kernels.empty()) return {};
+    return {{"E_INITRAMFS_OLD",
+             "the initramfs of " + config_.name + " does not attach all protected disks (" +
+                 kernels + "): after a restart they would be gone over as a whole",
+             "Make it anew there: update-initramfs -u -k all, or dracut --force --regenerate-all"}};
 }
 
 void SourceRole::drop_connections() {
@@ -434,6 +449,7 @@ bool SourceRole::fill(api::ExchangeRequest& request) {
     api::SourceStatus status;
     status.module = inventory_->module;
     status.disks = inventory_->disks;
+    status.warnings = inventory_->warnings;
     for (const auto& [id, protection] : protections_)
         status.protections.push_back(describe_one(*protection));
     for (const auto& [id, session] : fenced_) {

@@ -16,6 +16,7 @@
 #include "platform/block_table.h"
 #include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
+#include "platform/initramfs.h"
 #include "platform/map_config.h"
 #include "platform/tls.h"
 #include "platform/worker.h"
@@ -28,6 +29,7 @@ namespace ebb::service {
 struct SourceSurroundings {
     platform::HostPaths paths;
     std::string map_config = platform::map_config_path;
+    platform::InitramfsPlaces initramfs;
     platform::AttachDisks attach;
     std::function<Status(std::uint32_t group)> detach_group;
     // A protection that could not begin is tried again.
@@ -70,6 +72,7 @@ private:
     struct Inventory {
         api::ModuleStatus module;
         std::vector<api::SourceDisk> disks;
+        std::vector<api::ErrorInfo> warnings;
     };
 
     SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls,
@@ -81,6 +84,7 @@ private:
     void begun(const Shared& protection, const Status& status);
     void retry_later();
     void look();
+    [[nodiscard]] std::vector<api::ErrorInfo> look_at_initramfs() const;
     void interval(const api::IntervalArgs& args, env::Callback<api::Json> done);
     void checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done);
     void stop(const std::string& protection, env::StatusCallback done);

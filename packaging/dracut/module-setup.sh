@@ -24,6 +24,18 @@ installkernel() {
     if has_map; then instmods ebb; fi
 }
 
+# What this image attaches, for ebbd.
+note_image() {
+    # shellcheck disable=SC2154  # dracut sets them
+    case $dracutsysrootdir:$outfile in
+    :*kdump* | :*rescue*) ;;
+    :/boot/* | :/efi/*)
+        mkdir -p /var/lib/ebb/initramfs
+        cp "$initdir/etc/ebb/map.conf" "/var/lib/ebb/initramfs/$kernel"
+        ;;
+    esac
+}
+
 install() {
     local mark
     inst_rules 60-ebb.rules
@@ -34,6 +46,7 @@ install() {
     inst_multiple ebb-attach modprobe
     inst_rules 10-ebb-attach.rules
     inst_simple /etc/ebb/map.conf
+    note_image
     # shellcheck disable=SC2154  # dracut sets it
     local here=$moddir
     # Before what is found is assembled, activated or mounted.

@@ -36,13 +36,13 @@ stripped() {
 units_verify() {
     local unit said
     mkdir -p "$work/units"
-    for unit in "$root"/usr/lib/systemd/system/ebbd-*.service; do
+    for unit in "$root"/usr/lib/systemd/system/ebb*; do
         sed -e "s|/usr/sbin/ebbd|$root/usr/sbin/ebbd|" -e "s|/usr/sbin/modprobe|/bin/true|" \
-            "$unit" >"$work/units/$(basename "$unit")"
+            -e "s|/usr/lib/ebb/|$root/usr/lib/ebb/|" "$unit" >"$work/units/$(basename "$unit")"
     done
-    [ "$(find "$work/units" -name '*.service' | wc -l)" = 3 ] || return 1
+    [ "$(find "$work/units" -type f | wc -l)" = 5 ] || return 1
     said=$(SYSTEMD_UNIT_PATH="$work/units:" systemd-analyze verify --man=no \
-        "$work"/units/*.service 2>&1) || { echo "$said"; return 1; }
+        "$work"/units/* 2>&1) || { echo "$said"; return 1; }
     # What else is wrong with the machine's own units is not the matter here.
     ! grep -F "$work/units" <<<"$said"
 }
@@ -104,6 +104,7 @@ check "udev attaches by the program that is installed" \
     grep -q 'PROGRAM="/usr/sbin/ebb-attach ' "$root/usr/lib/udev/rules.d/10-ebb-attach.rules"
 check "initramfs-tools has a script" sh -n "$root/usr/share/initramfs-tools/scripts/local-top/ebb"
 check "initramfs-tools has a hook" test -x "$root/usr/share/initramfs-tools/hooks/ebb"
+check "initramfs-tools tells when an image is in place" test -x "$root/etc/initramfs/post-update.d/ebb"
 check "dracut has a module" bash -n "$root/usr/lib/dracut/modules.d/90ebb/module-setup.sh"
 check "DKMS builds the module" built_by_dkms
 check "another prefix is followed" other_prefix

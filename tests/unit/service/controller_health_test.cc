@@ -95,6 +95,14 @@ TEST(ControllerHealth, TheGravestComesFirst) {
                 ElementsAre("E_MODULE_NOT_LOADED", "E_RESYNC_REQUIRED", "E_POINT_OLD"));
 }
 
+TEST(ControllerHealth, WhatTheMachineWarnsOfIsShown) {
+    auto source = source_view();
+    source.last.source->warnings = {{"E_INITRAMFS_OLD", "the initramfs is old", "Make it anew"}};
+    const auto judged = with_health(protection("protected"), source, target_view(1), now);
+    EXPECT_EQ(judged["health"], "warning");
+    EXPECT_THAT(codes(judged), ElementsAre("E_INITRAMFS_OLD"));
+}
+
 TEST(ControllerHealth, AgentsThatHaveForgottenIt) {
     auto source = source_view();
     source.last.source->protections.clear();

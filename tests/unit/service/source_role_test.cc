@@ -216,6 +216,29 @@ TEST_F(SourceRoleTest, AFenceHoldsOverARestart) {
     EXPECT_EQ(status()->state, api::SourceState::fenced);
 }
 
+TEST_F(SourceRoleTest, AnInitramfsThatDoesNotAttachIsNamedUntilItIsMadeAnew) {
+    const std::string wanted = "disk naa.s\n";
+    surroundings_.map_config = top_ / "map.conf";
+    surroundings_.initramfs = {top_ / "notes", top_ / "boot", top_ / "modules", "6.1"};
+    config_.source.map = top_ / "map";
+    const auto warned = [&](const std::string& code) {
+        return loop_.run_until(
+            [&] {
+                const auto request = told();
+                if (!request) return false;
+                return request->warnings.empty() ? code.empty() : request->warnings[0].code == code;
+            },
+            patience);
+    };
+    start();
+    EXPECT_TRUE(warned(""));
+    write("map.conf", wanted);
+    EXPECT_TRUE(warned("E_INITRAMFS_OLD"));
+    EXPECT_THAT(told()->warnings[0].message, testing::HasSubstr("6.1"));
+    write("notes/6.1", wanted);
+    EXPECT_TRUE(warned(""));
+}
+
 TEST_F(SourceRoleTest, DisksAreNotAttachedOnTheLoop) {
     start();
     ASSERT_TRUE(protect());
