@@ -118,7 +118,7 @@ fetch() {
         return
     fi
     # What was added is there, or not at all.
-    [ ! -e "$d/complete" ] || suite_of "$label" >/dev/null 2>&1 || return 0
+    [ ! -e "$d/complete" ] || (suite_of "$label") >/dev/null 2>&1 || return 0
     suite_of "$label" >/dev/null
     lab_lock "kernel-$label"
     if [ ! -e "$d/complete" ]; then
