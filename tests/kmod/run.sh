@@ -19,6 +19,5 @@ if [ "$kernel" = --kernel-dir ]; then
     fi
     "$lab/kernel.sh" add "$kernel" "$dir"
 fi
-"$here/../../scripts/build.sh" ebbtest replicator stamper stampcheck coordinator mixer netlinkfuzz modeltest \
-    >/dev/null
+"$here/../../scripts/build.sh" ebb_guest_tools >/dev/null
 exec "$here/run.py" --kernel "$kernel" --jobs "${EBB_KMOD_JOBS:-1}" "$@"
