@@ -156,6 +156,8 @@ STEPS = [
          "tests/gates/check_test.py", tests=True),
     Step("probe-test", "gates", "a kernel with an unknown feature ends the module's build",
          "tests/gates/probe_test.py", tests=True),
+    Step("kernel-add-test", "gates", "a kernel of one's own is known by its label",
+         "tests/gates/kernel_add_test.py", tests=True),
     Step("gates-test", "gates", "each gate fails on a planted violation",
          "tests/gates/gates_test.py", tests=True),
     Step("gates-module", "gates", "checkpatch and sparse fail on a planted violation",
