@@ -11,7 +11,7 @@ a=$(disk "$victim") b=$(nullb hr 32) || fail "null_blk"
 ia=$(attach "$a" 1) ib=$(attach "$b" 1)
 ebbtest mark-all "$ia"
 ebbtest mark-all "$ib"
-(printf 'pass-begin frozen 1\n'; for _ in $(seq 1 60); do printf 'sleep 200\npass-get 1\n'; done) |
+(printf 'pass-begin frozen 1\n'; for _ in $(seq 1 600); do printf 'sleep 200\npass-get 1\n'; done) |
     ebbtest script >"$W/s.out" 2>&1 &
 background+=($!)
 stamper --tickets "$TICKETS" --disk "$a@0+2000" --engine direct --writers 1 --seconds 60 >"$W/w1.out" 2>&1 &
