@@ -143,6 +143,9 @@ struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options 
 /* Writes an empty map with a new UUID; under io. */
 int ebb_log_create(struct ebb_log *log, const u8 *boot_id);
 
+/* What has been written to the tracked disk stays there; false: perhaps not. Without io. */
+bool ebb_log_flush_disk(struct ebb_log *log);
+
 bool ebb_log_region_is_marked(struct ebb_log *log, unsigned long region);
 void ebb_log_cool_work(struct work_struct *work);
 

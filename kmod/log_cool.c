@@ -66,7 +66,7 @@ static unsigned long look(struct ebb_log *log, unsigned long region, bool flushe
 	return region;
 }
 
-static bool flush(struct ebb_log *log)
+bool ebb_log_flush_disk(struct ebb_log *log)
 {
 	int err = ebb_issue_flush(ebb_disk_bdev(log->disk));
 
@@ -163,7 +163,7 @@ void ebb_log_cool_work(struct work_struct *work)
 {
 	struct ebb_log *log = container_of(work, struct ebb_log, cool_work);
 	struct fresh_crc *fresh;
-	bool flushed = flush(log), go_on = true;
+	bool flushed = ebb_log_flush_disk(log), go_on = true;
 	unsigned long region = 0;
 	unsigned int nr;
 

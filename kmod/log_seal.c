@@ -135,12 +135,19 @@ static void write_seal(struct ebb_log *log)
 
 static void seal(struct ebb_log *log)
 {
+	bool flushed;
+
 	lockdep_assert_held(&ebb_mutex);
+	/*
+	 * The seal makes all regions cold: what was confirmed, and is not marked any more, must
+	 * not be taken back when the power goes. Nothing is confirmed meanwhile.
+	 */
+	flushed = ebb_log_flush_disk(log);
 	mutex_lock(&log->io);
 	if (ebb_log_failed(log)) {
 		if (!ebb_store_is_stuck(&log->store))
 			ebb_log_write_super(log);
-	} else if (!log->closing) {
+	} else if (!log->closing && flushed) {
 		bitmap_zero(log->hot, log->nr_regions);
 		/* Pairs with a write: it marks, then looks whether the region is hot. */
 		smp_mb();
