@@ -6,16 +6,18 @@
     tests/kmod/hunt.py --kernel 6.12 --seed 4711 --tries 10 that seed again
     tests/kmod/hunt.py --replay FILE --tries 10             a saved scenario again
 
+Both forms in turn: within one boot, and over restarts (model_restarts.py); --form takes one of them.
+
 What failed is saved in $EBB_CACHE/hunt (or build/hunt): SEED-KERNEL.scenario, what was left of it
 when made smaller in .small, and all that was said in .log. Exit status 1 if anything was found.
 """
 import argparse
 import os
-import re
 import sys
 import time
 from types import SimpleNamespace
 
+import model_restarts
 import run
 
 TURN = 420  # seconds of one machine
@@ -23,21 +25,11 @@ TURN = 420  # seconds of one machine
 
 def save(folder, kernel, text, log):
     """Files of what failed; the name of the first."""
-    scenarios = re.findall(r"^==== scenario\n(.*?)^==== end$", text, re.M | re.S)
-    seed = re.search(r"^seed (\d+)$", scenarios[0], re.M).group(1) if scenarios else "none"
-    os.makedirs(folder, exist_ok=True)
-    base = os.path.join(folder, f"{seed}-{kernel}")
-    for name, content in zip((".scenario", ".small"), (scenarios[0], scenarios[-1])
-                             if len(scenarios) > 1 else scenarios):
-        with open(base + name, "w", encoding="utf-8") as file:
-            file.write(content)
-    with open(base + ".log", "w", encoding="utf-8") as file:
-        file.write(text + "\nkernel:\n" + log)
-    return base
+    return model_restarts.save(folder, kernel, text + "\nkernel:\n" + log)
 
 
 def turn(options, kernel, arguments, folder):
-    """One machine, one call of the model test: whether nothing was found."""
+    """One machine, one call of the model test within one boot: whether nothing was found."""
     settings = SimpleNamespace(kernel=kernel, tag=f"hunt{os.getpid()}-", ko=options.ko, env=[])
     if not settings.ko:
         run.build_module(settings, "kmod", "build/kmod")
@@ -64,12 +56,35 @@ def turn(options, kernel, arguments, folder):
     return verdict == "passed"
 
 
+def over_restarts(options, kernel, plans, folder, seconds=0):
+    """Plans one after the other, for so long: whether nothing was found."""
+    settings = SimpleNamespace(kernel=kernel, tag=f"hunt{os.getpid()}", ko=options.ko,
+                               tries=options.tries, shrink=options.shrink, shrink_tries=2)
+    model_restarts.prepare(settings)
+    end = time.monotonic() + seconds
+    for plan in plans:
+        good, text, _ = model_restarts.one(plan, settings)
+        if not good:
+            print("    saved: " + model_restarts.save(folder, kernel, text) + ".*", flush=True)
+            return False
+        if time.monotonic() > end:
+            break
+    return True
+
+
+def new_plans():
+    """Of seeds that nobody has tried."""
+    while True:
+        yield model_restarts.generate(time.time_ns())
+
+
 def parse():
     parser = argparse.ArgumentParser(description="model test of the module, new seeds")
     parser.add_argument("--kernel", action="append", default=[])
     parser.add_argument("--seconds", type=int, default=0, help="0: until it is stopped")
     parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("--replay", help="a saved scenario, within the tree")
+    parser.add_argument("--form", choices=("boot", "restarts"), help="one form alone")
     parser.add_argument("--tries", type=int, default=1)
     parser.add_argument("--shrink", type=int, default=180, help="seconds for making it smaller")
     parser.add_argument("--ko", help="a module built already (path in the tree)")
@@ -84,20 +99,31 @@ def main():
     options.limit = 4 * TURN + options.shrink
     again = f" --tries {options.tries} --shrink {options.shrink}"
     if options.replay:
+        with open(options.replay, encoding="utf-8") as file:
+            plan = model_restarts.Plan(file.read())
+        if plan.restarts:
+            return not all([over_restarts(options, k, [plan], folder) for k in kernels])
         path = os.path.relpath(os.path.abspath(options.replay), run.TOP)
         if path.startswith(".."):
             parser_error = "the guest sees the project's tree alone: put the file into it"
             print(f"hunt.py: {options.replay}: {parser_error}", file=sys.stderr)
             return 2
         return not all([turn(options, k, f"--replay /ebb/{path}{again}", folder) for k in kernels])
+    if options.seed is not None and options.form == "restarts":
+        return not all([over_restarts(options, k, [model_restarts.generate(options.seed)], folder)
+                        for k in kernels])
     if options.seed is not None:
         return not all([turn(options, k, f"--seed {options.seed}{again}", folder)
                         for k in kernels])
     end, good, number = time.monotonic() + options.seconds, True, 0
     while not options.seconds or time.monotonic() < end:
         left = min(TURN, end - time.monotonic()) if options.seconds else TURN
-        good &= turn(options, kernels[number % len(kernels)],
-                     f"--seed {time.time_ns()} --seconds {int(left)}{again}", folder)
+        kernel, form = kernels[number // 2 % len(kernels)], options.form
+        if form == "restarts" or (not form and number % 2):
+            good &= over_restarts(options, kernel, new_plans(), folder, left)
+        else:
+            good &= turn(options, kernel,
+                         f"--seed {time.time_ns()} --seconds {int(left)}{again}", folder)
         number += 1
     return 0 if good else 1
 

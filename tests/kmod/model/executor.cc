@@ -3,11 +3,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "model/machine.h"
@@ -45,8 +47,19 @@ private:
 
 class Executor {
 public:
-    Executor(const Scenario& scenario, const std::string& module, std::uint64_t run)
-        : scenario_(scenario), machine_(scenario, module), run_(run) {}
+    Executor(const Scenario& scenario, const std::string& module, std::uint64_t run, Keep* keep,
+             std::size_t leg)
+        : scenario_(scenario), machine_(scenario, module, keep), run_(run), leg_(leg) {
+        auto& all = scenario.operations;
+        auto begin = all.begin();
+        for (std::size_t i = 0; keep && i < leg && begin != all.end(); ++i) {
+            begin = std::ranges::find_if(begin, all.end(), is_end);
+            if (begin != all.end()) before_ = *begin++;
+        }
+        auto end = keep ? std::ranges::find_if(begin, all.end(), is_end) : all.end();
+        operations_.assign(begin, end);
+        if (end != all.end()) after_ = *end;
+    }
 
     Outcome go() {
         Outcome outcome;
@@ -58,8 +71,11 @@ public:
         Model model(traits);
         {
             Operator the_operator(machine_, model, verdict_, run_);
-            the_operator.start();
+            if (after_ && after_->kind == Kind::cut && after_->at == 1) say_running();
+            if (!before_) the_operator.start();
+            if (before_) the_operator.resume(before_->kind);
             phases(model, the_operator);
+            if (after_ && !verdict_.failed()) last(model, the_operator);
             outcome.tally = the_operator.tally();
         }
         outcome.tally.runs = 1;
@@ -71,10 +87,18 @@ public:
 private:
     using Lanes = std::map<std::uint32_t, std::vector<Operation>>;
 
+    static bool is_end(const Operation& o) { return is_restart(o.kind); }
+
+    // The host goes by it.
+    static void say_running() {
+        std::puts("RUNNING");
+        std::fflush(stdout);
+    }
+
     void phases(Model& model, Operator& the_operator) {
         Lanes lanes;
         bool open = true;  // the last phase ends though nothing says so
-        for (const auto& o : scenario_.operations) {
+        for (const auto& o : operations_) {
             if (verdict_.failed()) return;
             open = !is_boundary(o.kind);
             if (open) {
@@ -84,18 +108,31 @@ private:
             phase(model, the_operator, lanes);
             lanes.clear();
             if (verdict_.failed()) return;
-            if (o.kind == Kind::reload) {
-                the_operator.reload();
-            } else {
-                the_operator.settle();
+            switch (o.kind) {
+                case Kind::reload: the_operator.reload(); break;
+                case Kind::daemon: the_operator.daemon(); break;
+                case Kind::cool: the_operator.cool(); break;
+                default: the_operator.settle(); break;
             }
         }
-        if (!open || lanes.empty()) return;
+        last_ = lanes;
+        if (after_ || !open || lanes.empty()) return;
         phase(model, the_operator, lanes);
         if (!verdict_.failed()) the_operator.settle();
     }
 
-    void phase(Model& model, Operator& the_operator, const Lanes& lanes) {
+    // The phase in which the machine ends.
+    void last(Model& model, Operator& the_operator) {
+        bool quiet = after_->kind == Kind::reboot;
+        if (!quiet && !(after_->kind == Kind::cut && after_->at == 1)) say_running();
+        phase(model, the_operator, last_, !quiet);
+        if (verdict_.failed()) return;
+        if (quiet) the_operator.set_exact();
+        the_operator.leave();
+    }
+
+    // `endless`: until somebody ends the machine, or something is wrong.
+    void phase(Model& model, Operator& the_operator, const Lanes& lanes, bool endless = false) {
         std::atomic<bool> stop{false};
         std::vector<std::jthread> threads;
         for (const auto& [lane, operations] : lanes)
@@ -103,9 +140,15 @@ private:
                 threads.emplace_back([this, &model, &stop, &operations] {
                     Writer(machine_, model, verdict_, run_).run(operations, stop);
                 });
-        if (auto found = lanes.find(operator_lane); found != lanes.end())
+        auto found = lanes.find(operator_lane);
+        do {
+            if (found == lanes.end()) {
+                if (endless) usleep(1000);
+                continue;
+            }
             for (const auto& o : found->second)
                 if (!verdict_.failed()) the_operator.step(o);
+        } while (endless && !verdict_.failed());
         stop = true;
     }
 
@@ -113,13 +156,24 @@ private:
     Machine machine_;
     Verdict verdict_;
     std::uint64_t run_;
+    std::size_t leg_;
+    std::vector<Operation> operations_;
+    Lanes last_;
+    std::optional<Operation> before_, after_;  // restarts
 };
 
 }  // namespace
 
-Outcome execute(const Scenario& scenario, const std::string& module, std::uint64_t run) {
+Outcome execute(const Scenario& scenario, const std::string& module, std::uint64_t run,
+                const Leg* leg) {
     Watchdog watchdog(scenario);
-    return Executor(scenario, module, run).go();
+    if (!leg) return Executor(scenario, module, run, nullptr, 0).go();
+    std::vector<std::uint64_t> sectors;
+    for (const auto& disk : scenario.disks) sectors.push_back(disk.sectors);
+    Keep keep(leg->folder);
+    if (!keep.open(sectors))
+        return {.faults = {}, .broken = "cannot use " + leg->folder, .tally = {}};
+    return Executor(scenario, module, run, &keep, leg->number).go();
 }
 
 }  // namespace ebb::kmodmodel

@@ -33,7 +33,33 @@ public:
         return std::move(scenario_);
     }
 
+    Scenario run_restarts() {
+        make_parameters();
+        scenario_.parameters["log_cool_s"] = pick({3, 1});
+        scenario_.parameters["log_deadline_ms"] = 60000;
+        std::uint64_t disks = 1 + pick({5, 3, 1});
+        for (std::uint64_t d = 0; d < disks; ++d) make_host_disk(static_cast<std::uint32_t>(d));
+        hot_ = below(scenario_.disks[0].sectors / 2);
+        scenario_.map = host_kinds[pick({3, 2, 0, 1})];
+        if (chance(20)) scenario_.map_block = 4096;
+        std::uint64_t restarts = 2 + below(4), lanes = 2 + below(3);
+        for (std::uint64_t restart = 0; restart <= restarts; ++restart) {
+            if (chance(40)) {
+                make_phase(lanes);
+                static constexpr Kind kinds[] = {Kind::settle, Kind::reload, Kind::daemon,
+                                                 Kind::cool};
+                add({.kind = kinds[pick({3, 2, 3, 4})]});
+            }
+            make_phase(lanes);
+            if (restart < restarts) make_restart();
+        }
+        add({.kind = Kind::settle});
+        return std::move(scenario_);
+    }
+
 private:
+    static constexpr const char* const host_kinds[] = {"virtio", "virtio-scsi", "pvscsi", "nvme"};
+    static constexpr std::uint64_t spot_sectors = 600;
     std::uint64_t below(std::uint64_t limit) { return limit ? random_() % limit : 0; }
     bool chance(std::uint64_t per_cent) { return below(100) < per_cent; }
     // An index, by weight.
@@ -77,6 +103,46 @@ private:
         if (chance(35)) scenario_.paths.push_back({number, "linear", first()});
     }
 
+    void make_host_disk(std::uint32_t number) {
+        DiskPlan disk;
+        disk.kind = host_kinds[pick({3, 3, 1, 2})];
+        disk.sectors = 32768 + below(49152);
+        // Maps of several fine blocks; then it is the only disk.
+        if (number == 0 && chance(10)) disk.sectors = 300000 + below(100000);
+        disk.block = chance(25) ? 4096 : 512;
+        if (disk.block == 4096 || chance(50)) disk.sectors = disk.sectors / 8 * 8;
+        scenario_.disks.push_back(disk);
+        scenario_.paths.push_back({number, "whole", 0});
+        std::uint64_t unit = disk.block / sector_bytes;
+        auto first = [&] { return (1 + below(4000 / unit)) * unit; };
+        if (chance(40)) scenario_.paths.push_back({number, "partition", first()});
+        if (chance(25)) scenario_.paths.push_back({number, "linear", first()});
+        auto& spots = spots_.emplace_back();
+        for (std::uint64_t i = 2 + below(4); i > 0; --i)
+            spots.push_back(below(disk.sectors * 3 / 4 - 8000));
+    }
+
+    void make_phase(std::uint64_t lanes) {
+        for (std::uint64_t lane = 1; lane <= lanes; ++lane)
+            make_lane(static_cast<std::uint32_t>(lane));
+        make_operator();
+    }
+
+    void make_restart() {
+        static constexpr Kind kinds[] = {Kind::reboot, Kind::poweroff, Kind::cut, Kind::cutwrite,
+                                         Kind::cutflush};
+        Operation o{.kind = kinds[pick({3, 3, 4, 5, 2})]};
+        o.seed = random_() % 100000;
+        if (o.kind != Kind::reboot) o.n = below(chance(50) ? 300000 : 3000000);
+        if (o.kind == Kind::cut && chance(30)) o.at = 1;
+        if (o.kind == Kind::cutwrite || o.kind == Kind::cutflush) {
+            o.disk = static_cast<std::uint32_t>(below(scenario_.disks.size() + 2));
+            o.disk = std::min(o.disk, static_cast<std::uint32_t>(scenario_.disks.size()));
+            o.at = 1 + below(o.kind == Kind::cutflush ? 8 : 1ull << below(10));
+        }
+        add(o);
+    }
+
     // Sectors of a path that are for direct writes, and the unit of its disk.
     std::uint64_t free_of(const PathPlan& path) const {
         return scenario_.disks[path.disk].sectors * 3 / 4 - path.first - gap;
@@ -97,6 +163,11 @@ private:
         std::uint64_t hot = hot_ > path.first ? hot_ - path.first : 0;
         std::uint64_t window = chance(50) ? 64 : 2048;
         o.at = chance(70) ? hot + below(window) : below(free);
+        if (!spots_.empty() && chance(97)) {
+            const auto& spots = spots_[path.disk];
+            std::uint64_t spot = spots[below(spots.size())];
+            o.at = (spot > path.first ? spot - path.first : 0) + below(spot_sectors);
+        }
         if (chance(40)) o.at = o.at / 8 * 8;
         o.n = std::max(unit, o.n / unit * unit);
         o.at = std::min(o.at, free - o.n) / unit * unit;
@@ -194,12 +265,17 @@ private:
     std::mt19937_64 random_;
     Scenario scenario_;
     std::uint64_t hot_ = 0;
+    std::vector<std::vector<std::uint64_t>> spots_;  // of each disk, with restarts
 };
 
 }  // namespace
 
 Scenario generate(std::uint64_t seed) {
     return Generator(seed).run();
+}
+
+Scenario generate_restarts(std::uint64_t seed) {
+    return Generator(seed).run_restarts();
 }
 
 }  // namespace ebb::kmodmodel

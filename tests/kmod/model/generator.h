@@ -7,5 +7,7 @@
 namespace ebb::kmodmodel {
 
 [[nodiscard]] Scenario generate(std::uint64_t seed);
+// With restarts of the machine, whose disks have logs.
+[[nodiscard]] Scenario generate_restarts(std::uint64_t seed);
 
 }  // namespace ebb::kmodmodel

@@ -21,6 +21,8 @@ public:
 
     // Attached: what was issued before the ticket may have gone unseen.
     void attach(std::uint32_t disk, std::uint64_t ticket);
+    // ... and nothing had: the replica is the disk.
+    void known(std::uint32_t disk) { disks_[disk].whole = true; }
     void detach(std::uint32_t disk);
     void mark(std::uint32_t disk, std::uint64_t first, std::uint64_t count);  // blocks
     void mark_all(std::uint32_t disk);

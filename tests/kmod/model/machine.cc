@@ -57,8 +57,8 @@ const std::string nullb_root = "/sys/kernel/config/nullb/";
 
 }  // namespace
 
-Machine::Machine(const Scenario& scenario, std::string module)
-    : scenario_(scenario), module_(std::move(module)) {}
+Machine::Machine(const Scenario& scenario, std::string module, Keep* keep)
+    : scenario_(scenario), module_(std::move(module)), keep_(keep) {}
 
 Machine::~Machine() {
     for (auto& path : paths_) {
@@ -71,6 +71,8 @@ Machine::~Machine() {
 std::string Machine::make() {
     for (std::uint32_t d = 0; d < scenario_.disks.size(); ++d)
         if (std::string wrong = make_disk(d); !wrong.empty()) return wrong;
+    if (!scenario_.map.empty())
+        if (std::string wrong = find_disk(disks(), 0, map_); !wrong.empty()) return wrong;
     for (std::uint32_t p = 0; p < scenario_.paths.size(); ++p)
         if (std::string wrong = make_path(p); !wrong.empty()) return wrong;
     return load();
@@ -99,7 +101,9 @@ std::string Machine::make_disk(std::uint32_t number) {
     OpenDisk disk;
     disk.traits.sectors = plan.sectors;
     std::string wrong, name = text("ebbm%u", number);
-    if (plan.kind == "brd" && make_brd(number, plan).empty()) {
+    if (!scenario_.map.empty()) {
+        wrong = find_disk(number, plan.sectors, disk.device);
+    } else if (plan.kind == "brd" && make_brd(number, plan).empty()) {
         disk.device = text("/dev/ram%u", number);
         disk.by_bios = disk.traits.tears = true;
     } else if (plan.kind == "scsi" && make_scsi(plan, disk.device).empty()) {
@@ -123,6 +127,32 @@ std::string Machine::make_disk(std::uint32_t number) {
     }
     disks_.push_back(disk);
     return wrong;
+}
+
+// One of the host's, which bears its number in its serial number or WWN. `sectors`: as many, if not
+// 0.
+std::string Machine::find_disk(std::uint32_t number, std::uint64_t sectors, std::string& device) {
+    std::string name =
+        output(text("for d in /sys/block/vd* /sys/block/sd* /sys/block/nvme*n*; do "
+                    "case $(cat $d/serial $d/device/serial $d/device/wwid 2>/dev/null) in "
+                    "ebb%u|ebb%u\\ *|*5000c29000000e%02x) echo ${d##*/};; esac; done",
+                    number, number, number));
+    device = "/dev/" + name;
+    if (name.empty() || !is_block(device)) return text("there is no disk %u", number);
+    std::string have = output("blockdev --getsz " + device);
+    if (sectors != 0 && have != std::to_string(sectors))
+        return device + " has another size: " + have;
+    return {};
+}
+
+kmodtest::LogArea Machine::area(std::uint32_t disk) const {
+    if (map_.empty()) return {};
+    constexpr std::uint64_t sectors = 4096;
+    return {.dev = kmodtest::device_number(map_),
+            .sector = disk * sectors,
+            .sectors = sectors,
+            .create = keep_->tracked(disk) == Tracked::never,
+            .boot_id = kmodtest::boot_id()};
 }
 
 std::string Machine::make_nullb(std::uint32_t number, const DiskPlan& plan, std::string& device) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "lib/client.h"
+#include "model/keep.h"
 #include "model/model.h"
 #include "model/scenario.h"
 
@@ -28,8 +30,9 @@ struct OpenPath {
 
 class Machine {
 public:
-    // `module` is the path of ebb.ko.
-    Machine(const Scenario& scenario, std::string module);
+    // `module` is the path of ebb.ko; `keep`, of a scenario with restarts, what outlives the
+    // machine.
+    Machine(const Scenario& scenario, std::string module, Keep* keep = nullptr);
     ~Machine();
     Machine(const Machine&) = delete;
     Machine& operator=(const Machine&) = delete;
@@ -43,11 +46,16 @@ public:
     [[nodiscard]] const OpenPath& path(std::uint32_t number) const { return paths_[number]; }
     [[nodiscard]] std::uint32_t disks() const { return static_cast<std::uint32_t>(disks_.size()); }
     [[nodiscard]] std::vector<std::uint64_t> sectors() const;
+    [[nodiscard]] Keep* keep() const { return keep_; }
+    // Where the disk's map is: no device if it has none.
+    [[nodiscard]] kmodtest::LogArea area(std::uint32_t disk) const;
 
 private:
     [[nodiscard]] std::string make_disk(std::uint32_t number);
     [[nodiscard]] std::string make_nullb(std::uint32_t number, const DiskPlan& plan,
                                          std::string& device);
+    [[nodiscard]] std::string find_disk(std::uint32_t number, std::uint64_t sectors,
+                                        std::string& device);
     [[nodiscard]] std::string make_brd(std::uint32_t number, const DiskPlan& plan);
     [[nodiscard]] std::string make_scsi(const DiskPlan& plan, std::string& device);
     [[nodiscard]] std::string make_mapped(const std::string& name, const std::string& table,
@@ -56,6 +64,8 @@ private:
 
     const Scenario& scenario_;
     std::string module_;
+    Keep* keep_;
+    std::string map_;  // the device
     std::vector<OpenDisk> disks_;
     std::vector<OpenPath> paths_;
     std::vector<std::string> undo_;  // commands, in reverse order

@@ -18,12 +18,24 @@ unsigned long long n(std::uint64_t value) {
 
 Model::Model(std::vector<Traits> disks) {
     for (const auto& traits : disks)
-        disks_.push_back({traits, std::vector<std::vector<Code>>(traits.sectors)});
+        disks_.push_back(
+            {traits, std::vector<std::vector<Code>>(traits.sectors),
+             std::vector<Code>(traits.sectors),
+             std::vector<Disk::Block>((traits.sectors + sectors_of_block - 1) / sectors_of_block)});
 }
 
-Code Model::issue(const Extent& extent, Content content, bool atomic) {
+std::span<Model::Disk::Block> Model::blocks_of(const Extent& extent) {
+    std::span blocks(disks_[extent.disk].blocks);
+    std::uint64_t first = extent.first / sectors_of_block;
+    std::uint64_t end = (extent.first + extent.count + sectors_of_block - 1) / sectors_of_block;
+    return blocks.subspan(first, std::min<std::uint64_t>(end, blocks.size()) - first);
+}
+
+Code Model::issue(const Extent& extent, Content content, bool atomic, const Extent& reach) {
     std::lock_guard lock(mutex_);
     Write write{.extent = extent, .content = content, .atomic = atomic};
+    write.reach = reach.count ? reach : extent;
+    for (auto& block : blocks_of(write.reach)) ++block.under_way;
     write.issued = ticket();
     writes_.push_back(write);
     Code code = writes_.size();
@@ -38,6 +50,23 @@ void Model::done(Code write, bool ok, bool sent) {
     at(write).ok = ok;
     at(write).sent = sent;
     at(write).done = ticket();
+    for (auto& block : blocks_of(at(write).reach)) {
+        --block.under_way;
+        block.done = at(write).done;
+    }
+}
+
+void Model::set_before(std::uint32_t disk, std::vector<Code> codes) {
+    std::lock_guard lock(mutex_);
+    disks_[disk].before = std::move(codes);
+}
+
+std::vector<bool> Model::written(std::uint32_t disk, std::uint64_t since) {
+    std::lock_guard lock(mutex_);
+    std::vector<bool> out;
+    for (const auto& block : disks_[disk].blocks)
+        out.push_back(block.under_way > 0 || block.done > since);
+    return out;
 }
 
 std::string Model::tell(Code code) {
@@ -90,12 +119,12 @@ bool Model::is_torn(Place place, Need need, Cut cut) {
 bool Model::explains(Place place, Code code, Need need, Cut cut) {
     const Disk& disk = disks_[place.disk];
     if (code == code_unsent) return false;
+    if (need.issued == 0 && code == disk.before[place.sector]) return true;
     if (has_discard(place, need, cut) && (code == code_discarded || !disk.traits.discard_zeroes))
         return true;
     if (is_write(code)) return at(code).done >= need.issued;
     if (code & code_damaged) return is_torn(place, need, cut);
     if (code != code_zero) return false;
-    if (need.issued == 0) return true;
     return std::ranges::any_of(disk.history[place.sector], [&](Code candidate) {
         const Write& w = at(candidate);
         return w.content != Content::data && w.issued <= cut.granted && w.done >= need.issued;

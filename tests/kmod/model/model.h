@@ -11,8 +11,9 @@
 //  - every write that had succeeded before `asked`, or before a write that is seen anywhere was
 //    issued, is there, or one that was not done before it was issued;
 //  - of a write that is one bio all is there, or nothing.
-// Zeroes may come from any write of zeroes, or from before all writes. A discard leaves zeroes, or
-// anything on disks that do not say what. A write that failed is there or not, in each sector.
+// Zeroes may come from any write of zeroes; anything may be from before all writes. A discard
+// leaves zeroes, or anything on disks that do not say what. A write that failed is there or not, in
+// each sector.
 #pragma once
 
 #include <atomic>
@@ -44,6 +45,7 @@ struct Write {
     bool ok = false;
     bool sent = true;   // false: perhaps refused before it was sent to the disk
     bool seen = false;  // while a cut is judged
+    Extent reach = {};
     std::uint64_t issued = 0;
     std::uint64_t done = never;
 };
@@ -69,8 +71,12 @@ public:
 
     [[nodiscard]] std::uint64_t ticket() { return tickets_.fetch_add(1) + 1; }
     // A write is about to be issued; returns its number.
-    [[nodiscard]] Code issue(const Extent& extent, Content content, bool atomic);
+    // `reach`: what it may touch of the disk, if that is more.
+    [[nodiscard]] Code issue(const Extent& extent, Content content, bool atomic,
+                             const Extent& reach = {});
     void done(Code write, bool ok, bool sent = true);
+    // What a disk held before all writes, if it is not zeroes.
+    void set_before(std::uint32_t disk, std::vector<Code> codes);
 
     // Sentences about what is wrong, at most `limit`.
     [[nodiscard]] Faults judge(const State& state, Cut cut, std::size_t limit = 5);
@@ -84,6 +90,8 @@ public:
     // Whether a write of that disk issued before the one ticket was not done at the other.
     [[nodiscard]] bool is_busy(std::uint32_t disk, std::uint64_t before,
                                std::uint64_t since = never - 1);
+    // Blocks of writes that were not done at the ticket.
+    [[nodiscard]] std::vector<bool> written(std::uint32_t disk, std::uint64_t since);
     [[nodiscard]] std::string describe(Code code);
     [[nodiscard]] std::uint64_t writes();
 
@@ -91,6 +99,12 @@ private:
     struct Disk {
         Traits traits;
         std::vector<std::vector<Code>> history;  // of each sector, in order of issue
+        std::vector<Code> before;
+        struct Block {
+            std::uint64_t done = 0;  // the last one
+            std::uint32_t under_way = 0;
+        };
+        std::vector<Block> blocks;
     };
     struct Need {
         std::uint64_t issued = 0;
@@ -105,6 +119,7 @@ private:
     [[nodiscard]] bool has_discard(Place place, Need need, Cut cut);
     [[nodiscard]] bool is_torn(Place place, Need need, Cut cut);
     void forget(std::uint64_t before);
+    [[nodiscard]] std::span<Disk::Block> blocks_of(const Extent& extent);
 
     std::atomic<std::uint64_t> tickets_{0};
     std::mutex mutex_;

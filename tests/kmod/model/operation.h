@@ -39,6 +39,14 @@ enum class Kind : std::uint8_t {
     // between phases, when nobody writes
     settle,  // a last pass; the replica is compared with the disks
     reload,  // and the module unloaded and loaded
+    daemon,  // the one who makes passes ends; another goes on with the confirmed replica
+    cool,    // all regions go cold
+    // the machine ends and starts again: with disks that have logs, on the host's backend
+    reboot,    // in order, when nobody writes
+    poweroff,  // in order, `n` microseconds after the phase has begun, under its writes
+    cut,       // power fails `n` microseconds after that; at=1: after the attach has begun
+    cutwrite,  // ... at the `at`th write to `disk` (beyond the last one: the map device)
+    cutflush,  // ... at a flush of it
 };
 
 inline constexpr std::uint32_t operator_lane = 0;
@@ -57,6 +65,10 @@ struct Operation {
 [[nodiscard]] const char* kind_name(Kind kind);
 [[nodiscard]] constexpr bool is_boundary(Kind kind) {
     return kind >= Kind::settle;
+}
+// The machine does not outlive it.
+[[nodiscard]] constexpr bool is_restart(Kind kind) {
+    return kind >= Kind::reboot;
 }
 [[nodiscard]] std::string to_line(const Operation& operation);
 [[nodiscard]] std::optional<Operation> parse_operation(const std::string& line);

@@ -35,6 +35,7 @@ Operator::Operator(Machine& machine, Model& model, Verdict& verdict, std::uint64
       verdict_(verdict),
       run_(run),
       ledger_(machine.sectors()),
+      bound_(machine.sectors()),
       replica_(machine.sectors()),
       attached_(machine.disks()),
       buffer_(kmodtest::aligned(1 << 20)) {
@@ -79,6 +80,7 @@ void Operator::start() {
     // The bulk, while nothing is written.
     begin(Kind::live);
     end(0);
+    if (machine_.keep()) confirm();
 }
 
 void Operator::step(const Operation& o) {
@@ -105,12 +107,17 @@ void Operator::step(const Operation& o) {
 void Operator::attach(std::uint32_t disk) {
     Attached& a = attached_[disk];
     if (a.id || (pass_ && !is_void())) return;
+    tracked_before_ = machine_.keep() ? machine_.keep()->tracked(disk) : Tracked::never;
     Request request{.command = EBB_CMD_DISK_ATTACH,
                     .group = group,
                     .dev = kmodtest::device_number(machine_.disk(disk).device),
-                    .stable_id = text("model-%u", disk)};
+                    .stable_id = text("model-%u", disk),
+                    .log = machine_.area(disk)};
     Reply reply;
     std::uint64_t before = model_.ticket();
+    Keep* keep = machine_.keep();
+    if (keep && keep->tracked(disk) != Tracked::yes) keep->set_tracked(disk, Tracked::perhaps);
+    if (keep && keep->area(disk) == Area::sealed) keep->set_area(disk, Area::perhaps);
     if (int error = call(request, reply)) return unexpected("attach", error);
     a.id = static_cast<std::uint32_t>(reply.disk[EBB_DISK_A_ID]);
     a.attached = model_.ticket();
@@ -121,9 +128,13 @@ void Operator::attach(std::uint32_t disk) {
     if (a.image < 0 || a.disk < 0) return unexpected("open of the image device", -errno);
     std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
     if (a.was_busy) reasons &= ~(1ull << EBB_RESYNC_UNTRACKED_WRITE);
-    if (reasons != 1u << EBB_RESYNC_NEW)
-        verdict_.fault("a disk just attached has other reasons for a resync than that");
+    if (!has_right_reasons(reasons))
+        verdict_.fault(text("disk %u, just attached, has these reasons for a resync: %#llx", disk,
+                            static_cast<unsigned long long>(reasons)));
+    a.found = reply.disk;
+    if (keep) keep->set_area(disk, Area::in_use);
     ledger_.attach(disk, a.attached);
+    bound_.attach(disk, before);
     replica_.lose(disk);
 }
 
@@ -134,7 +145,10 @@ void Operator::detach(std::uint32_t disk) {
     close(a.disk);
     Request request{.command = EBB_CMD_DISK_DETACH, .disk = a.id};
     a = {};
+    Keep* keep = machine_.keep();
+    if (keep) keep->set_tracked(disk, Tracked::perhaps);
     if (int error = call(request)) return unexpected("detach", error);
+    if (keep) keep->set_tracked(disk, Tracked::no);
     if (pass_) allow("detached");
     ledger_.detach(disk);
     replica_.lose(disk);
@@ -150,23 +164,37 @@ void Operator::mark(std::uint32_t disk, std::uint64_t first, std::uint64_t count
     count = std::min(count, ledger_.blocks(disk) - first);
     ebb_extent extent{first * sectors_of_block, static_cast<__u32>(count * sectors_of_block), 0};
     Request request{.command = EBB_CMD_DISK_MARK, .disk = attached_[disk].id, .extents = {extent}};
+    if (machine_.keep()) machine_.keep()->touch(disk, first, count);
     if (int error = call(request)) return unexpected("mark", error);
     ledger_.mark(disk, first, count);
+    bound_.mark(disk, first, count);
 }
 
 void Operator::mark_all(std::uint32_t disk) {
     if (!attached_[disk].id) return;
     Request request{.command = EBB_CMD_DISK_MARK_ALL, .disk = attached_[disk].id};
+    Keep* keep = machine_.keep();
+    if (keep) keep->touch(disk, 0, ledger_.blocks(disk));
     if (int error = call(request)) return unexpected("mark-all", error);
+    // What was under way at the attach may yet be seen to have passed by.
+    if (keep && !attached_[disk].was_busy) keep->set_tracked(disk, Tracked::yes);
     ledger_.mark_all(disk);
+    bound_.mark(disk, 0, ledger_.blocks(disk));
 }
 
 void Operator::confirm() {
     if (pass_ && !is_void()) return;
     Request request{.command = EBB_CMD_EPOCH_CONFIRM, .group = group};
+    Keep* keep = machine_.keep();
+    if (keep) {
+        keep_confirmed();
+        request.cookie = cookie_of(keep->ask());
+    }
     int error = call(request);
     if (error && error != -ENOENT) return unexpected("confirm", error);
+    if (keep && !error) keep->answer();
     ledger_.confirm();
+    bound_.confirm();
     replica_.confirm();
 }
 
@@ -177,7 +205,9 @@ void Operator::abandon() {
     if (error && error != -ENOENT) return unexpected("abandon", error);
     if (pass_ && !is_void()) verdict_.fault("a pass goes on that was abandoned");
     ledger_.abandon();
+    bound_.abandon();
     replica_.abandon();
+    unconfirmed_.clear();
 }
 
 void Operator::kill() {
@@ -194,7 +224,10 @@ bool Operator::is_tracked(std::uint32_t disk) {
         return false;
     }
     std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
-    if (reasons == 0) return true;
+    if (reasons == 0) {
+        if (machine_.keep()) machine_.keep()->set_tracked(disk, Tracked::yes);
+        return true;
+    }
     if (!attached_[disk].was_busy || reasons != 1u << EBB_RESYNC_UNTRACKED_WRITE)
         verdict_.fault(text("disk %u: reasons for a resync: %#llx", disk,
                             static_cast<unsigned long long>(reasons)));
@@ -206,6 +239,8 @@ void Operator::check_rest(std::uint32_t disk) {
     Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
     Reply reply;
     if (int error = call(request, reply)) return unexpected("get", error);
+    if (machine_.keep() && reply.disk[EBB_DISK_A_LOG_STATE] != EBB_LOG_ACTIVE)
+        verdict_.fault("the log was given up");
     for (int attribute : {EBB_DISK_A_DIRTY_BLOCKS, EBB_DISK_A_UNCONFIRMED_BLOCKS,
                           EBB_DISK_A_IN_FLIGHT, EBB_DISK_A_RESYNC_REASONS})
         if (reply.disk[attribute] != 0)

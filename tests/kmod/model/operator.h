@@ -10,6 +10,7 @@
 
 #include "lib/client.h"
 #include "lib/direct.h"
+#include "model/bound.h"
 #include "model/ledger.h"
 #include "model/machine.h"
 #include "model/model.h"
@@ -18,6 +19,10 @@
 #include "model/verdict.h"
 
 namespace ebb::kmodmodel {
+
+// A confirmation by its number, as the module keeps it, and as lib/client.h shows that.
+[[nodiscard]] std::string cookie_of(std::uint64_t confirmation);
+[[nodiscard]] std::string shown_cookie(std::uint64_t confirmation);
 
 class Operator {
 public:
@@ -32,6 +37,16 @@ public:
     // Nobody writes: a last pass must close, and the replica be the disk.
     void settle();
     void reload();
+    // restart.cc: what outlives the machine, its module and its daemon. Attaches all disks after a
+    // restart, judges what was recovered, and brings the replica up to date by that alone.
+    void resume(Kind how);
+    void daemon();
+    // Nobody writes: all regions go cold.
+    void cool();
+    // ... until the machine goes down in order.
+    void set_exact();
+    // The disks stay attached when this one ends.
+    void leave();
     [[nodiscard]] const Tally& tally() const { return tally_; }
 
 private:
@@ -42,6 +57,7 @@ private:
         std::uint64_t attached = 0;  // ticket
         // Writes were under way then: one that is sent after that is flagged as untracked.
         bool was_busy = false;
+        kmodtest::Nest found;  // by the attach
     };
 
     // operator.cc: commands
@@ -56,13 +72,27 @@ private:
     void confirm();
     void abandon();
     void kill();
+    void keep_confirmed();
+    [[nodiscard]] bool has_right_reasons(std::uint64_t reasons) const;
     // Whether the module has all it must know of the disk; else it is marked once more.
     [[nodiscard]] bool is_tracked(std::uint32_t disk);
     void check_rest(std::uint32_t disk);
 
+    // restart.cc
+    [[nodiscard]] Blocks differing(std::uint32_t disk);
+    void judge_recovered(std::uint32_t disk, Area area, const Blocks& differ);
+    void judge_crash(std::uint32_t disk);
+    void judge_clean(std::uint32_t disk);
+    void judge_cookie(std::uint32_t disk);
+    void judge_all_recovered(std::uint32_t disk, const Blocks& differ, const char* when);
+    void catch_up();
+    [[nodiscard]] bool are_cold();
+    void wait_cold();
+
     // reading.cc: passes
     void begin(Kind kind);
     [[nodiscard]] bool wait_landed();
+    [[nodiscard]] Maps written();
     [[nodiscard]] bool take_map();
     [[nodiscard]] int take_extents(std::uint32_t disk);
     [[nodiscard]] bool read_run(const Run& run);
@@ -84,12 +114,15 @@ private:
     Verdict& verdict_;
     std::uint64_t run_;
     Ledger ledger_;
+    Bound bound_;
     Replica replica_;
+    Contents unconfirmed_;  // of passes that ended
     Tally tally_;
     std::unique_ptr<kmodtest::Client> client_;
     std::vector<Attached> attached_;
     std::optional<Pass> pass_;
-    std::set<std::string> reasons_;  // for which the pass may be void
+    Tracked tracked_before_ = Tracked::never;  // the attach that goes on
+    std::set<std::string> reasons_;            // for which the pass may be void
     kmodtest::Aligned buffer_;
     std::mt19937_64 random_;
 };

@@ -2,6 +2,7 @@
 // A pass as its owner sees it: what was in its map, what was read, what a release vouched for.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -15,6 +16,9 @@
 namespace ebb::kmodmodel {
 
 using BlockKey = std::pair<std::uint32_t, std::uint64_t>;  // disk, block
+
+// Bytes of blocks; empty: discarded.
+using Contents = std::map<BlockKey, std::vector<std::byte>>;
 
 struct Run {
     std::uint32_t disk = 0;
@@ -33,6 +37,7 @@ struct Pass {
     std::map<BlockKey, BlockCodes> read;      // what was read first
     std::map<BlockKey, std::string> differs;  // another reading, before the release, was not equal
     std::map<BlockKey, BlockCodes> vouched;
+    Contents bytes;                        // what was read last, if bytes are kept at all
     std::vector<std::vector<Code>> whole;  // of whole passes: the image of each disk
 
     [[nodiscard]] bool is_frozen() const { return kind != Kind::live; }

@@ -64,10 +64,18 @@ void Operator::begin(Kind kind) {
     for (std::uint32_t d = 0; d < attached_.size(); ++d)
         if (attached_[d].id) pass.seen[d].resize(ledger_.blocks(d));
     ledger_.begin();
+    bound_.begin(written(), pass.cut, kind == Kind::whole);
     reasons_ = {"deadline", "pool-full", "cut-race"};
     random_.seed(pass.id);
     pass_ = std::move(pass);
     ++tally_.passes;
+}
+
+Maps Operator::written() {
+    Maps out;
+    for (std::uint32_t d = 0; d < attached_.size(); ++d)
+        out.push_back(model_.written(d, bound_.since(d)));
+    return out;
 }
 
 bool Operator::is_void() {
@@ -90,6 +98,7 @@ bool Operator::is_void() {
 
 void Operator::gone() {
     ledger_.come_back(pass_->seen);
+    bound_.come_back();
     pass_.reset();
 }
 
@@ -158,6 +167,13 @@ bool Operator::read_run(const Run& run) {
             codes[s] = sector_read(buffer_.get() + at * sector_bytes, run_, {run.disk, first + at});
         }
         BlockKey key{run.disk, run.block + b};
+        if (machine_.keep()) {
+            const std::byte* from = buffer_.get() + b * sectors_of_block * sector_bytes;
+            std::size_t count = std::min(sectors - b * sectors_of_block, sectors_of_block);
+            auto& bytes = pass_->bytes[key];
+            bytes.clear();
+            if (!run.discarded) bytes.assign(from, from + count * sector_bytes);
+        }
         auto [before, is_new] = pass_->read.try_emplace(key, codes);
         if (is_new || before->second == codes) continue;
         bool discarded = run.discarded || before->second[0] == code_discarded;
@@ -285,6 +301,11 @@ void Operator::ended() {
     pass_.reset();
     for (const auto& [key, codes] : pass.vouched) replica_.apply(key.first, key.second, codes);
     verdict_.fault(ledger_.end(pass.seen, model_.take_done(pass.cut.asked), pass.cut));
+    if (machine_.keep()) {
+        verdict_.fault(bound_.end(pass.seen));
+        for (const auto& [key, codes] : pass.vouched)
+            unconfirmed_[key] = std::move(pass.bytes[key]);
+    }
     if (pass.is_frozen()) judge(pass);
 }
 

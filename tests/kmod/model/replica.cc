@@ -35,6 +35,12 @@ void Replica::abandon() {
     for (auto& disk : disks_) copy(disk, disk.now, disk.confirmed);
 }
 
+void Replica::load(std::uint32_t disk, const std::vector<Code>& codes) {
+    Disk& d = disks_[disk];
+    d.changed.clear();
+    d.confirmed = d.now = codes;
+}
+
 void Replica::lose(std::uint32_t disk) {
     Disk& d = disks_[disk];
     d.changed.clear();

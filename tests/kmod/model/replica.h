@@ -21,6 +21,8 @@ public:
     void apply(std::uint32_t disk, std::uint64_t block, const BlockCodes& codes);
     void confirm();
     void abandon();
+    // The replica is the disk, which holds that.
+    void load(std::uint32_t disk, const std::vector<Code>& codes);
     // The disk was detached: nothing is known of it any more.
     void lose(std::uint32_t disk);
     [[nodiscard]] std::span<const Code> state(std::uint32_t disk) const { return disks_[disk].now; }

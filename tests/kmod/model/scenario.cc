@@ -31,6 +31,7 @@ bool take_line(const std::string& line, Scenario& scenario) {
         scenario.paths.push_back(p);
         return !in.fail();
     }
+    if (word == "map") return (in >> scenario.map) && (in >> scenario.map_block);
     auto operation = parse_operation(line);
     if (operation) scenario.operations.push_back(*operation);
     return operation.has_value();
@@ -41,8 +42,12 @@ bool is_sound(const Scenario& scenario) {
     for (const auto& path : scenario.paths)
         if (path.disk >= scenario.disks.size() || path.first >= scenario.disks[path.disk].sectors)
             return false;
-    for (const auto& o : scenario.operations)
-        if (o.path >= scenario.paths.size() || o.disk >= scenario.disks.size()) return false;
+    for (const auto& o : scenario.operations) {
+        bool may_be_map = o.kind == Kind::cutwrite || o.kind == Kind::cutflush;
+        if (o.path >= scenario.paths.size() || o.disk >= scenario.disks.size() + may_be_map)
+            return false;
+        if (is_restart(o.kind) && scenario.map.empty()) return false;
+    }
     return !scenario.disks.empty() && scenario.disks.size() <= 8;
 }
 
@@ -56,6 +61,7 @@ std::string to_text(const Scenario& scenario) {
     for (const auto& disk : scenario.disks) out << disk_line(disk) << "\n";
     for (const auto& path : scenario.paths)
         out << "path " << path.disk << " " << path.kind << " " << path.first << "\n";
+    if (!scenario.map.empty()) out << "map " << scenario.map << " " << scenario.map_block << "\n";
     for (const auto& operation : scenario.operations) out << to_line(operation) << "\n";
     return out.str();
 }

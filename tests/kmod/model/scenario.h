@@ -12,7 +12,8 @@
 
 namespace ebb::kmodmodel {
 
-// `kind`: nullb, or on top of it delay, flakey (writes fail every other second); brd; scsi.
+// `kind`: nullb, or on top of it delay, flakey (writes fail every other second); brd; scsi. Those
+// of a scenario with restarts are the host's: virtio, virtio-scsi, pvscsi, nvme.
 struct DiskPlan {
     std::string kind = "nullb";
     std::uint64_t sectors = 0;
@@ -37,6 +38,9 @@ struct Scenario {
     std::map<std::string, std::uint64_t> parameters;  // of the module
     std::vector<DiskPlan> disks;
     std::vector<PathPlan> paths;
+    // Kind and logical block of the map device; none: disks have no log.
+    std::string map;
+    std::uint64_t map_block = 512;
     std::vector<Operation> operations;
     friend bool operator==(const Scenario&, const Scenario&) = default;
 };

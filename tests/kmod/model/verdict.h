@@ -20,6 +20,10 @@ struct Tally {
     std::uint64_t blocks = 0;  // released
     std::uint64_t preserved = 0;
     std::uint64_t held = 0;
+    std::uint64_t recovered = 0;  // disks, by restarts of the machine
+    std::uint64_t differed = 0;   // blocks, of these from the replica
+    std::uint64_t daemons = 0;
+    std::uint64_t cooled = 0;                     // times that all regions were
     std::map<std::string, std::uint64_t> voided;  // by reason
 
     void add(const Tally& other) {
@@ -31,6 +35,10 @@ struct Tally {
         blocks += other.blocks;
         preserved += other.preserved;
         held += other.held;
+        recovered += other.recovered;
+        differed += other.differed;
+        daemons += other.daemons;
+        cooled += other.cooled;
         for (const auto& [reason, count] : other.voided) voided[reason] += count;
     }
 };

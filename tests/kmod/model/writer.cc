@@ -65,7 +65,19 @@ Writer::Pending Writer::begin(const Operation& o) {
     bool atomic = is_one_bio(o.kind) && !machine_.disk(path.disk).may_fail;
     Pending pending;
     pending.operation = &o;
-    pending.write = model_.issue({path.disk, path.first + o.at, o.n}, content, atomic);
+    Extent extent{path.disk, path.first + o.at, o.n}, reach = extent;
+    if (o.kind == Kind::buffered) {  // pages of the path
+        std::uint64_t first = o.at / sectors_of_block * sectors_of_block;
+        reach.first = path.first + first;
+        reach.count =
+            (o.at + o.n - first + sectors_of_block - 1) / sectors_of_block * sectors_of_block;
+    }
+    if (Keep* keep = machine_.keep()) {
+        std::uint64_t block = reach.first / sectors_of_block;
+        keep->touch(reach.disk, block,
+                    (reach.first + reach.count - 1) / sectors_of_block + 1 - block);
+    }
+    pending.write = model_.issue(extent, content, atomic, reach);
     if (!is_data(o.kind)) return pending;
     pending.memory = kmodtest::aligned(bytes(o));
     for (std::uint64_t i = 0; i < o.n; ++i)

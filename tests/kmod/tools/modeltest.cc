@@ -8,6 +8,8 @@
 //   --replay FILE      a saved scenario
 //   --tries N          each so many times (default 1)
 //   --show             print the scenarios, and do nothing
+//   --restarts         scenarios with restarts, which need a host (model_restarts.py); then also
+//   --leg K --keep DIR what one machine does of it, between its Kth restart and the next
 //   --shrink S         make one that fails smaller, for so many seconds at most
 //   --shrink-tries N   a candidate fails if one of so many runs does (default 5)
 //   --cuts N           fail if fewer cuts were judged in all
@@ -63,7 +65,9 @@ public:
         double enough = begun + static_cast<double>(options_.number("at-most", 1000000));
         for (std::uint64_t seed = first; seed <= last || now() < until; ++seed) {
             if (now() > enough) break;
-            if (int failed = one(generate(seed))) return failed;
+            if (int failed =
+                    one(options_.has("restarts") ? generate_restarts(seed) : generate(seed)))
+                return failed;
         }
         return account(now() - begun);
     }
@@ -90,7 +94,9 @@ private:
         }
         for (std::uint64_t i = options_.number("tries", 1); i > 0; --i) {
             double begun = now();
-            Outcome outcome = execute(scenario, module_, ++run_);
+            Leg leg{options_.number("leg", 0), options_.get("keep")};
+            Outcome outcome =
+                execute(scenario, module_, ++run_, options_.has("keep") ? &leg : nullptr);
             printf("seed %llu: %llu writes, %llu passes, %llu cuts, %.1f s\n", n(scenario.seed),
                    n(outcome.tally.writes), n(outcome.tally.passes), n(outcome.tally.cuts),
                    now() - begun);
@@ -142,9 +148,11 @@ private:
             voided += text("%s\"%s\":%llu", voided.empty() ? "" : ",", reason.c_str(), n(count));
         printf(
             "{\"runs\":%llu,\"writes\":%llu,\"passes\":%llu,\"cuts\":%llu,\"wholes\":%llu,"
-            "\"blocks\":%llu,\"preserved\":%llu,\"held\":%llu,\"void\":{%s},\"seconds\":%.1f}\n",
+            "\"blocks\":%llu,\"preserved\":%llu,\"held\":%llu,\"recovered\":%llu,\"differed\":%llu,"
+            "\"daemons\":%llu,\"cooled\":%llu,\"void\":{%s},\"seconds\":%.1f}\n",
             n(tally_.runs), n(tally_.writes), n(tally_.passes), n(tally_.cuts), n(tally_.wholes),
-            n(tally_.blocks), n(tally_.preserved), n(tally_.held), voided.c_str(), seconds);
+            n(tally_.blocks), n(tally_.preserved), n(tally_.held), n(tally_.recovered),
+            n(tally_.differed), n(tally_.daemons), n(tally_.cooled), voided.c_str(), seconds);
         if (tally_.cuts >= options_.number("cuts", 0)) return 0;
         printf("FAILED: too few cuts were judged\n");
         return 1;
@@ -161,6 +169,6 @@ private:
 }  // namespace ebb::kmodmodel
 
 int main(int argc, char** argv) {
-    ebb::kmodtest::Options options(argc, argv, {"show"});
+    ebb::kmodtest::Options options(argc, argv, {"show", "restarts"});
     return ebb::kmodmodel::Test(options).main();
 }

@@ -48,6 +48,27 @@ TEST_F(ModelTest, AcceptsWhatWasDone) {
     EXPECT_TRUE(judge(cut()).empty());
 }
 
+TEST_F(ModelTest, AcceptsWhatWasThereBefore) {
+    constexpr Code before = code_damaged | 7;
+    see(0, 4, 1, before);
+    EXPECT_EQ(judge(cut()).size(), 1U);
+    std::vector<Code> codes(size);
+    codes[4] = before;
+    model_.set_before(0, codes);
+    EXPECT_TRUE(judge(cut()).empty());
+    write(0, 4, 1);
+    EXPECT_EQ(judge(cut()).size(), 1U);
+}
+
+TEST_F(ModelTest, KnowsBlocksThatMayBeMarked) {
+    std::uint64_t asked = model_.ticket();
+    Code slow = begin(0, 15, 2);
+    EXPECT_EQ(model_.written(0, asked), (std::vector<bool>{0, 1, 1, 0, 0, 0, 0, 0}));
+    model_.done(slow, true);
+    EXPECT_EQ(model_.written(0, asked), (std::vector<bool>{0, 1, 1, 0, 0, 0, 0, 0}));
+    EXPECT_EQ(model_.written(0, model_.ticket()), std::vector<bool>(8));
+}
+
 TEST_F(ModelTest, MissesAWriteThatWasDone) {
     write(0, 3, 1);
     EXPECT_EQ(judge(cut()).size(), 1U);

@@ -15,10 +15,15 @@ namespace {
 
 constexpr std::uint64_t seeds = 500;
 
+// Of both kinds, by number.
+Scenario make(std::uint64_t seed) {
+    return seed % 2 ? generate(seed) : generate_restarts(seed);
+}
+
 TEST(Scenario, IsTheSameAfterSaving) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-        Scenario scenario = generate(seed);
-        EXPECT_EQ(scenario, generate(seed));
+        Scenario scenario = make(seed);
+        EXPECT_EQ(scenario, make(seed));
         auto read = parse_scenario(to_text(scenario));
         ASSERT_TRUE(read) << to_text(scenario);
         EXPECT_EQ(*read, scenario);
@@ -30,12 +35,14 @@ TEST(Scenario, RefusesGarbage) {
     EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 0 whole 0\n1 direct path=1\n"));
     EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 1 whole 0\n"));
     EXPECT_FALSE(parse_scenario("disk nullb\n"));
+    // A restart, and no map device.
+    EXPECT_FALSE(parse_scenario("disk nvme 8192 512 1 0 0 0\npath 0 whole 0\n0 reboot\n"));
 }
 
 // Writes stay on their disks and on whole logical blocks, direct ones outside of the buffered part.
 TEST(Generator, StaysInBounds) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-        Scenario scenario = generate(seed);
+        Scenario scenario = make(seed);
         for (const auto& o : scenario.operations) {
             if (o.kind > Kind::discard) continue;
             const PathPlan& path = scenario.paths[o.path];
@@ -57,7 +64,7 @@ TEST(Generator, StaysInBounds) {
 // Two lanes, and two paths of one disk, never have a page in common.
 TEST(Generator, BufferedWritesHavePagesOfTheirOwn) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
-        Scenario scenario = generate(seed);
+        Scenario scenario = make(seed);
         std::vector<Operation> all;
         std::ranges::copy_if(scenario.operations, std::back_inserter(all),
                              [](const Operation& o) { return o.kind == Kind::buffered; });
