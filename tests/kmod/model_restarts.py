@@ -143,7 +143,7 @@ class Machine:
 
 
 def attempt(plan, options, tag):
-    """(what was wrong or "", what was said, numbers)"""
+    """(what was wrong or "", what was said, numbers). Folders are used again: a hunt has no end."""
     said, numbers = [], dict.fromkeys(NUMBERS, 0)
     begun = time.monotonic()
     wrong = ""
@@ -250,11 +250,14 @@ def generate(seed):
 def one(plan, options):
     """A plan, as often as asked for: (whether nothing was found, text, numbers)."""
     for _ in range(options.tries):
-        wrong, said, numbers = attempt(plan, options, str(plan.seed % 1000000))
+        wrong, said, numbers = attempt(plan, options, "one")
         if not wrong:
             print(f"{options.kernel} restarts seed {plan.seed}: passed {json.dumps(numbers)}", flush=True)
             continue
-        text = f"{said}\n{wrong}\n==== scenario\n{plan.text()}==== end\n"
+        log = run.console.read(os.path.join(run.TOP, "build/lab",
+                                            f"model-restarts-{options.kernel}-{options.tag}one",
+                                            "m.console"))
+        text = f"{said}\n{wrong}\nkernel:\n{log[-20000:]}\n==== scenario\n{plan.text()}==== end\n"
         print(f"{options.kernel} restarts seed {plan.seed}: FAILED after "
               f"{numbers['restarts']} restarts\n    " + "\n    ".join(wrong.splitlines()[-30:]), flush=True)
         if options.shrink:
