@@ -264,7 +264,7 @@ static noinline bool flag_unusual(struct ebb_disk *disk, struct bio *bio)
 	if (ebb_bio_is_encrypted(bio))
 		ebb_disk_flag(disk, EBB_RESYNC_ENCRYPTED);
 	/* Whoever polls for it finds it complete; held, it would be polled for in vain. */
-	bio->bi_opf &= ~EBB_REQ_POLLED;
+	ebb_bio_clear_polled(bio);
 	return take;
 }
 

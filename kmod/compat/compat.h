@@ -87,10 +87,16 @@ static inline u64 ebb_bio_sector(struct bio *bio)
 #define ebb_bio_is_encrypted(bio)	false
 #endif
 
+/*
+ * A bio that is not polled any more may complete in an interrupt, where some kernels cannot give it
+ * back to a cache of the CPU: their bio_clear_polled() takes that from it too.
+ */
 #ifdef EBB_HAVE_REQ_POLLED
 #define EBB_REQ_POLLED			REQ_POLLED
+#define ebb_bio_clear_polled(bio)	bio_clear_polled(bio)
 #else
 #define EBB_REQ_POLLED			REQ_HIPRI
+#define ebb_bio_clear_polled(bio)	((void)((bio)->bi_opf &= ~REQ_HIPRI))
 #endif
 
 /*

@@ -84,6 +84,10 @@ MUTATIONS = {
                          "\tcase REQ_OP_WRITE_ZEROES:\n", "secure-erase"),
     "zone-reset-unseen": ("write.c", "\t\tif (bio_op(bio) != REQ_OP_WRITE)\n\t\t\tis_tracked(disk, bio);\n\t\telse if (",
                           "\t\tif (", "zoned-below"),
+    "polled-keeps-cache": ("compat/compat.h",
+                           "#define ebb_bio_clear_polled(bio)\tbio_clear_polled(bio)\n",
+                           "#define ebb_bio_clear_polled(bio)\t"
+                           "((void)((bio)->bi_opf &= ~REQ_POLLED))\n", "polled", "6.1"),
     "divertible": ("hook.c",
                    ".flags\t= FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_PERMANENT",
                    ".flags\t= FTRACE_OPS_FL_PERMANENT", "diverted"),
