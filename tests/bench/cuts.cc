@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuts DISK_ID [--group N] [--interval MS] [--cuts N] [--depth N]: takes a cut at each interval and
-// reads all of it from the image, as a source of replication does, but sends it nowhere. The first
-// one comes after an interval. Prints what they cost, as one line of JSON.
+// cuts DISK_ID [--group N] [--interval MS] [--cuts N] [--depth N] [--bursts]: takes a cut at each
+// interval and reads all of it from the image, as a source of replication does, but sends it
+// nowhere. The first one comes after an interval. Prints what they cost, as one line of JSON.
 // cuts DEVICE --reads N [--range BYTES] ...: no cuts; reads as many blocks of it at each interval.
+//
+// DEPTH reads are under way at once. When one is over the next is sent; with --bursts, so many are
+// sent together when all of those before are over.
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,7 +13,6 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <span>
 
 #include <fcntl.h>
 
@@ -35,6 +37,79 @@ struct Account {
     double ms_max = 0;
 };
 
+// Reads that are under way, a number at once, each with memory of its own.
+class Reads {
+public:
+    Reads(std::size_t depth, bool bursts)
+        : bursts_(bursts), slots_(depth), memory_(aligned(depth * kMostSectors * 512)) {
+        if (io_setup(static_cast<int>(depth), &context_) != 0) std::abort();
+        for (auto& slot : slots_) free_.push_back(&slot);
+    }
+    ~Reads() { io_destroy(context_); }
+    Reads(const Reads&) = delete;
+    Reads& operator=(const Reads&) = delete;
+
+    // Sends a read when there is room; in bursts, when there are as many as there is room for.
+    [[nodiscard]] int add(int fd, const ebb_extent& extent) {
+        if (free_.empty())
+            if (int error = bursts_ ? finish() : reap()) return error;
+        Slot* slot = free_.back();
+        free_.pop_back();
+        slot->extent = extent;
+        auto* to =
+            memory_.get() + static_cast<std::size_t>(slot - slots_.data()) * kMostSectors * 512;
+        io_prep_pread(&slot->control, fd, to, extent.nr_sectors * 512ULL,
+                      static_cast<long long>(extent.sector) * 512);
+        slot->control.data = slot;
+        waiting_.push_back(&slot->control);
+        return bursts_ && !free_.empty() ? 0 : send();
+    }
+
+    // Returns when no read is under way.
+    [[nodiscard]] int finish() {
+        int error = send();
+        while (!error && free_.size() < slots_.size()) error = reap();
+        return error;
+    }
+
+    // What has been read since this was asked last.
+    [[nodiscard]] std::vector<ebb_extent>& landed() { return landed_; }
+
+private:
+    struct Slot {
+        iocb control{};
+        ebb_extent extent{};
+    };
+
+    int send() {
+        for (std::size_t sent = 0; sent < waiting_.size();) {
+            int n = io_submit(context_, static_cast<long>(waiting_.size() - sent), &waiting_[sent]);
+            if (n <= 0) return n ? n : -EIO;
+            sent += static_cast<std::size_t>(n);
+        }
+        waiting_.clear();
+        return 0;
+    }
+
+    int reap() {
+        io_event event{};
+        int n = io_getevents(context_, 1, 1, &event, nullptr);
+        if (n != 1) return n < 0 ? n : -EIO;
+        auto* slot = static_cast<Slot*>(event.data);
+        free_.push_back(slot);
+        landed_.push_back(slot->extent);
+        return event.res == slot->extent.nr_sectors * 512ULL ? 0 : -ESTALE;
+    }
+
+    bool bursts_;
+    std::vector<Slot> slots_;
+    std::vector<Slot*> free_;
+    std::vector<iocb*> waiting_;
+    std::vector<ebb_extent> landed_;
+    Aligned memory_;
+    io_context_t context_ = nullptr;
+};
+
 class Reader {
 public:
     explicit Reader(const Options& options)
@@ -45,8 +120,7 @@ public:
           interval_ms_(static_cast<double>(options.number("interval", 5000))),
           cuts_(options.number("cuts", 4)),
           depth_(options.number("depth", 16)),
-          batch_(static_cast<unsigned>(depth_)),
-          memory_(aligned(depth_ * kMostSectors * 512)) {
+          reading_(depth_, options.has("bursts")) {
         if (reads_) image_ = open(options.rest()[0].c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
     }
 
@@ -58,7 +132,7 @@ private:
     int plain();
     int wait_ready();
     int read_map(std::uint64_t pass);
-    int read_ranges(std::uint64_t pass, std::span<const ebb_extent> ranges);
+    int release(std::uint64_t pass);
     void add_up(double ms);
 
     std::uint32_t disk_, group_;
@@ -66,8 +140,7 @@ private:
     double interval_ms_;
     std::uint64_t cuts_;
     std::size_t depth_;
-    AioBatch batch_;
-    Aligned memory_;
+    Reads reading_;
     int image_ = -1;
     Client client_;
     Nest last_;
@@ -95,19 +168,12 @@ int Reader::wait_ready() {
     }
 }
 
-int Reader::read_ranges(std::uint64_t pass, std::span<const ebb_extent> ranges) {
-    std::vector<Piece> pieces;
-    std::byte* to = memory_.get();
-    for (const auto& range : ranges) {
-        if (!(range.flags & EBB_EXTENT_DISCARDED))
-            pieces.push_back({image_, to, range.nr_sectors * 512ULL, range.sector * 512ULL, 0});
-        to += static_cast<std::size_t>(kMostSectors) * 512;
-    }
-    if (!batch_.run(pieces, false)) return -ESTALE;
+// What has been read need not be preserved any more.
+int Reader::release(std::uint64_t pass) {
     Request request{.command = EBB_CMD_PASS_RELEASE, .disk = disk_, .pass = pass};
-    request.extents.assign(ranges.begin(), ranges.end());
+    request.extents.swap(reading_.landed());
     for (auto& extent : request.extents) extent.flags = 0;
-    return client_.call(request);
+    return request.extents.empty() ? 0 : client_.call(request);
 }
 
 int Reader::read_map(std::uint64_t pass) {
@@ -115,22 +181,24 @@ int Reader::read_map(std::uint64_t pass) {
         Reply reply;
         Request request{.command = EBB_CMD_PASS_MAP, .disk = disk_, .pass = pass, .sector = at};
         if (int error = client_.call(request, reply)) return error;
-        std::vector<ebb_extent> pieces;
         for (auto extent : reply.extents)
             while (extent.nr_sectors > 0) {
                 auto part = extent;
                 part.nr_sectors = std::min(extent.nr_sectors, kMostSectors);
-                pieces.push_back(part);
                 extent.sector += part.nr_sectors;
                 extent.nr_sectors -= part.nr_sectors;
+                if (part.flags & EBB_EXTENT_DISCARDED)
+                    reading_.landed().push_back(part);
+                else if (int error = reading_.add(image_, part))
+                    return error;
+                if (reading_.landed().size() >= depth_)
+                    if (int error = release(pass)) return error;
             }
-        for (std::size_t i = 0; i < pieces.size(); i += depth_) {
-            std::size_t count = std::min(depth_, pieces.size() - i);
-            if (int error = read_ranges(pass, std::span(pieces).subspan(i, count))) return error;
-        }
-        if (!reply.top.numbers.contains(EBB_A_NEXT_SECTOR)) return 0;
+        if (!reply.top.numbers.contains(EBB_A_NEXT_SECTOR)) break;
         at = static_cast<std::int64_t>(reply.top[EBB_A_NEXT_SECTOR]);
     }
+    if (int error = reading_.finish()) return error;
+    return release(pass);
 }
 
 int Reader::pass() {
@@ -150,16 +218,15 @@ int Reader::pass() {
 }
 
 int Reader::plain() {
-    for (std::uint64_t done = 0; done < reads_; done += depth_) {
-        std::vector<Piece> pieces;
-        for (std::size_t i = 0; i < depth_; ++i) {
-            state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-            pieces.push_back(
-                {image_, memory_.get() + i * 4096, 4096, (state_ >> 33U) % blocks_ * 4096, 0});
-        }
-        if (!batch_.run(pieces, false)) return -EIO;
+    for (std::uint64_t done = 0; done < reads_; ++done) {
+        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+        ebb_extent block{};
+        block.sector = (state_ >> 33U) % blocks_ * 8;
+        block.nr_sectors = 8;
+        if (int error = reading_.add(image_, block)) return error;
+        reading_.landed().clear();
     }
-    return 0;
+    return reading_.finish();
 }
 
 void Reader::add_up(double ms) {
@@ -204,7 +271,7 @@ int Reader::run() {
 }  // namespace ebb::kmodtest
 
 int main(int argc, char** argv) {
-    ebb::kmodtest::Options options(argc, argv, {});
+    ebb::kmodtest::Options options(argc, argv, {"bursts"});
     if (options.rest().size() != 1) {
         std::fprintf(stderr, "usage: cuts DISK_ID [--interval MS] [--cuts N] ...\n");
         return 2;

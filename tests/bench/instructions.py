@@ -12,7 +12,8 @@ import statistics
 from candidates import (CANDIDATES, DEVICES, EBBTEST, PROGRAMS, GuestError, build_module, release)
 
 NS_PER_INSTRUCTION = 2
-ROUNDS = 3
+# Of Ebb; of peers, which need not be told from a limit, fewer.
+ROUNDS, ROUNDS_OF_PEERS = 3, 2
 DEPTHS = (1, 32)
 # At most so many; more where the kernel lacks DYNAMIC_FTRACE_WITH_ARGS.
 FIGURES = {"ebb untracked": ("F2", 120, 150), "ebb tracked": ("F1", 350, 450),
@@ -42,7 +43,7 @@ class Bench:
         """Medians of bare and of the difference, and its spread; or None and why there are none."""
         before, dev, after = self.commands(name)
         bare, more = [], []
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS if name in FIGURES else ROUNDS_OF_PEERS):
             bare.append(self.instructions(self.values["a"], depth))
             try:
                 self.vm.run(f"set -e; {before}", timeout=1800)
@@ -71,9 +72,11 @@ def bench(lab, label, options):
     vm.start(timeout=900)
     guest = Bench(vm, options.device, options.count, module)
     print(f"\n{label} ({release(vm)}), {options.device}, 4 KiB random write, instructions of one; "
-          f"{options.count} writes, {ROUNDS} rounds")
+          f"{options.count} writes, {ROUNDS} rounds, of peers {ROUNDS_OF_PEERS}", flush=True)
     print(f"{'':22}{'QD':>4}{'bare':>10}{'more':>10}{'spread':>9}{'IOPS':>9}")
-    for name in options.only or CANDIDATES:
+    # Peers are compared on the kernels of today.
+    shown = FIGURES if label in WITHOUT_ARGUMENTS or options.quick else CANDIDATES
+    for name in options.only or shown:
         most = FIGURES.get(name, ("", 0, 0))[2 if label in WITHOUT_ARGUMENTS else 1]
         for depth in DEPTHS:
             figures, why = guest.compare(name, depth)

@@ -20,12 +20,13 @@ from instructions import Bench
 COUNT = 20000
 
 
-def build_plugin():
+def build_plugin(name):
+    """Compiles one of the plugins of QEMU; its path."""
     here = os.path.dirname(os.path.abspath(__file__))
-    out = os.path.join(TOP, "build/bench/count_plugin.so")
+    out = os.path.join(TOP, f"build/bench/{name}.so")
     os.makedirs(os.path.dirname(out), exist_ok=True)
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC",
-                    "-fvisibility=hidden", "-o", out, os.path.join(here, "count_plugin.c")], check=True)
+                    "-fvisibility=hidden", "-o", out, os.path.join(here, name + ".c")], check=True)
     return out
 
 
@@ -75,7 +76,7 @@ def main():
     options.module = build_module(options.kernel)
     subprocess.run([os.path.join(TOP, "scripts/build.sh"), "ebbtest", "writes"], check=True,
                    stdout=subprocess.DEVNULL)
-    plugin = build_plugin()
+    plugin = build_plugin("count_plugin")
     with Lab("profile") as lab:
         bare = count(lab, options, None, plugin)
         more = count(lab, options, options.only, plugin)
