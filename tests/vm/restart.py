@@ -11,6 +11,7 @@ from replication import HERE, SIZE, TOP, WWN_SOURCE, Pair, image
 
 MIB = 1 << 20
 MAP_CONFIG = {"source": {"map": "/dev/disk/by-partlabel/ebb-map"}}
+BOOT_SECONDS = 1200  # with an initramfs that looks for everything, on a busy machine
 # As a start of the machine has it, but for the daemon.
 ENTER = f"""
 set -e
@@ -68,7 +69,7 @@ class RestartPair(Pair):
 
     def start(self):
         self.target.start(wait=False)
-        self.source.start()
+        self.source.start(timeout=BOOT_SECONDS)
         self.enter()
         self.begin_control(source_more=MAP_CONFIG)
 
@@ -99,7 +100,7 @@ class RestartPair(Pair):
             between()
             for disk in self.source_disks:
                 disk.open()
-        self.source.start()
+        self.source.start(timeout=BOOT_SECONDS)
         self.enter()
 
     def dev(self, number):
