@@ -36,7 +36,7 @@ def stacked(target, fill=True):
 
 
 def ebb(log):
-    area = " /dev/ram$i 0 8192 create" if log else ""
+    area = f" /dev/nullb$((i+{CPUS})) 0 8192 create" if log else ""
     hot = f"{EBBTEST} mark-all $((i+1))" if log else ":"
     return ("insmod {ko}; " + each(f"{EBBTEST} attach /dev/nullb$i b$i 1{area} >/dev/null; {hot}"),
             "/dev/nullb", each(f"{EBBTEST} detach $((i+1))") + "; rmmod ebb")
