@@ -22,41 +22,25 @@ bool same_content(const Received& extent, std::uint64_t offset, std::span<const 
 
 // The undo of the blocks of `old` that differ from what comes.
 void add_undo(const Received& extent, std::uint64_t offset, std::span<const std::byte> old,
-              std::vector<format::UndoEntry>& entries,
-              std::vector<std::span<const std::byte>>& data) {
+              format::UndoWriter& writer) {
+    const auto block_at = [&](std::uint64_t at) {
+        return old.subspan(at, std::min<std::uint64_t>(block_bytes, old.size() - at));
+    };
     for (std::uint64_t at = 0; at < old.size();) {
-        const std::uint64_t size = std::min<std::uint64_t>(block_bytes, old.size() - at);
-        const auto block = old.subspan(at, size);
-        if (!same_content(extent, offset + at, block)) {
-            format::UndoEntry entry{extent.head.disk, offset + at, size, format::all_zero(block),
-                                    0};
-            format::UndoEntry* last = entries.empty() ? nullptr : &entries.back();
-            if (last != nullptr && last->disk == entry.disk && last->zero == entry.zero &&
-                last->offset + last->length == entry.offset &&
-                (last->zero || data.back().data() + data.back().size() == block.data())) {
-                last->length += size;
-                if (!entry.zero) data.back() = {data.back().data(), data.back().size() + size};
-            } else {
-                entries.push_back(entry);
-                if (!entry.zero) data.push_back(block);
-            }
+        const std::uint64_t from = at;
+        const bool zero = format::all_zero(block_at(at));
+        while (at < old.size() && !same_content(extent, offset + at, block_at(at)) &&
+               format::all_zero(block_at(at)) == zero) {
+            at += block_at(at).size();
         }
-        at += size;
+        if (at == from) {
+            at += block_at(at).size();
+        } else if (zero) {
+            writer.add_zeroes(extent.head.disk, offset + from, at - from);
+        } else {
+            writer.add(extent.head.disk, offset + from, old.subspan(from, at - from));
+        }
     }
-}
-
-format::RecordBytes undo_record(std::vector<format::UndoEntry>& entries,
-                                const std::vector<std::span<const std::byte>>& data) {
-    std::uint64_t at = format::undo_table_bytes(entries.size());
-    for (format::UndoEntry& entry : entries) {
-        if (entry.zero) continue;
-        entry.at = at;
-        at += entry.length;
-    }
-    auto record = format::blank_record(at);
-    format::encode_undo_table(entries, record);
-    for (const auto& block : data) record.insert(record.end(), block.begin(), block.end());
-    return record;
 }
 
 }  // namespace
@@ -106,8 +90,7 @@ Task<Status> Applier::save_old(const std::vector<Received>& extents, std::size_t
     }
     auto status = co_await reads.finish();
     if (!status) co_return status;
-    std::vector<format::UndoEntry> entries;
-    std::vector<std::span<const std::byte>> data;
+    format::UndoWriter writer(limits_.compression);
     for (const Old& old : parts) {
         const Received& extent = extents[old.extent];
         const std::span<const std::byte> content = old.content->span();
@@ -115,10 +98,11 @@ Task<Status> Applier::save_old(const std::vector<Received>& extents, std::size_t
         if (content.size() == extent.head.length && same_content(extent, old.offset, content)) {
             same[old.extent - begin] = true;
         }
-        add_undo(extent, old.offset, content, entries, data);
+        add_undo(extent, old.offset, content, writer);
     }
-    if (entries.empty()) co_return Status{};
-    auto record = undo_record(entries, data);
+    if (writer.empty()) co_return Status{};
+    std::vector<format::UndoEntry> entries;
+    auto record = writer.take(entries);
     Op<env::VolumeSpace> asked;
     volume_.space(asked.callback());
     auto space = co_await asked;
@@ -167,28 +151,42 @@ Task<Result<std::uint64_t>> Applier::roll_back() {
     if (journal_.open_epoch()) {
         // Each block is in the epoch's undo once, so the order does not matter.
         for (const UndoRecord& record : journal_.open_epoch()->undo) {
-            auto payload = co_await journal_.read_undo(record);
-            if (!payload) co_return std::unexpected(payload.error());
-            auto entries = format::decode_undo_table(*payload, payload->size());
-            if (!entries) co_return std::unexpected(entries.error());
-            Together writes(limits_.depth);
-            for (const format::UndoEntry& entry : *entries) {
-                auto room = co_await writes.room();
-                if (!room) break;
-                bytes += entry.length;
-                if (entry.zero) {
-                    disks_[entry.disk]->write_zeroes(entry.offset, entry.length, writes.callback());
-                    continue;
-                }
-                auto buffer = std::make_shared<Buffer>(entry.length);
-                std::memcpy(buffer->data(), payload->data() + entry.at, entry.length);
-                disks_[entry.disk]->write(entry.offset, buffer->span(), writes.callback(buffer));
-            }
-            auto status = co_await writes.finish();
-            if (!status) co_return std::unexpected(status.error());
+            auto done = co_await put_back(journal_.open_reader(record));
+            if (!done) co_return done;
+            bytes += *done;
         }
     }
     auto status = co_await flush("roll-back");
+    if (!status) co_return std::unexpected(status.error());
+    co_return bytes;
+}
+
+Task<Result<std::uint64_t>> Applier::put_back(UndoReader reader) {
+    std::uint64_t bytes = 0;
+    auto table = co_await reader.table();
+    if (!table) co_return std::unexpected(table.error());
+    Together writes(limits_.depth);
+    for (std::size_t begin = 0; begin < table->size();) {
+        const auto rest = std::span<const format::UndoEntry>(*table).subspan(begin);
+        const auto part = rest.first(UndoReader::run_length(rest));
+        auto run = co_await reader.read({part.begin(), part.end()});
+        if (!run) co_return std::unexpected(run.error());
+        for (const format::UndoEntry& entry : part) {
+            auto room = co_await writes.room();
+            if (!room) break;
+            bytes += entry.length;
+            if (entry.kind == format::UndoKind::zero) {
+                disks_[entry.disk]->write_zeroes(entry.offset, entry.length, writes.callback());
+                continue;
+            }
+            auto buffer = std::make_shared<Buffer>(entry.length);
+            auto whole = format::unpack(entry, run->stored(entry), buffer->span());
+            if (!whole) co_return std::unexpected(whole.error());
+            disks_[entry.disk]->write(entry.offset, buffer->span(), writes.callback(buffer));
+        }
+        begin += part.size();
+    }
+    auto status = co_await writes.finish();
     if (!status) co_return std::unexpected(status.error());
     co_return bytes;
 }

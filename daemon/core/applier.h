@@ -25,6 +25,7 @@ public:
         std::uint64_t slice_bytes = 16ULL << 20;
         std::size_t depth = 32;
         std::uint64_t reserve_bytes = 0;
+        int compression = 1;  // of undo, level of zstd; 0: none
     };
 
     Applier(std::vector<env::Disk*> disks, env::Volume& volume, Journal& journal, Limits limits)
@@ -47,6 +48,7 @@ private:
                                            std::size_t end);
     [[nodiscard]] Task<Status> save_old(const std::vector<Received>& extents, std::size_t begin,
                                         std::size_t end, std::vector<bool>& same);
+    [[nodiscard]] Task<Result<std::uint64_t>> put_back(UndoReader reader);
     [[nodiscard]] Task<Status> write(const std::vector<Received>& extents, std::size_t begin,
                                      std::size_t end, const std::vector<bool>& same);
 

@@ -9,33 +9,52 @@
 #include <vector>
 
 #include "core/ranges.h"
+#include "core/record_file.h"
 #include "core/task.h"
+#include "core/undo_reader.h"
 #include "env/volume.h"
 #include "format/record.h"
+#include "format/undo.h"
 
 namespace ebb::core {
 
-struct ClosedEpoch {
-    std::uint64_t epoch = 0;
-    std::uint64_t file_bytes = 0;
-    format::ClosedRecord record;
+// What one file stands for.
+struct EpochSpan {
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;  // the point that the file leads back from; first unless merged
+
+    [[nodiscard]] bool contains(const EpochSpan& other) const {
+        return first <= other.first && other.last <= last;
+    }
+    friend auto operator<=>(const EpochSpan&, const EpochSpan&) = default;
 };
 
-struct UndoRecord {
-    std::uint64_t at = 0;  // of the record in the file
-    format::RecordHeader header;
+// A closed file: the way from its point back to the one before.
+struct ClosedEpoch {
+    std::uint64_t epoch = 0;  // span.last
+    EpochSpan span;
+    std::uint64_t file_bytes = 0;
+    format::ClosedRecord record;
+    std::vector<UndoRecord> undo;
+    format::Sha256 before{};  // chain
+    format::Sha256 after{};
 };
 
 struct JournalEpoch {
     std::uint64_t epoch = 0;
+    RecordFile file;
     format::BeginRecord begin;
     std::optional<format::PositionRecord> position;  // none since the last begin record
     std::vector<Ranges> undone;                      // by disk: old content is in the journal
     std::vector<UndoRecord> undo;
-    std::uint64_t file_bytes = 0;
-    std::uint64_t durable_bytes = 0;  // of them, synced
     std::uint64_t undo_bytes = 0;
+};
+
+struct VerifiedJournal {
+    std::uint64_t points = 0;
+    std::uint64_t files = 0;
     std::uint64_t records = 0;
+    std::uint64_t bytes = 0;
 };
 
 class Journal {
@@ -50,57 +69,79 @@ public:
     [[nodiscard]] Task<Status> begin(std::uint64_t epoch, format::BeginRecord record);
     // These are durable when they return. E_NO_SPACE leaves the journal as it was; after any other
     // error it must be opened again.
-    // `record`: blank_record() and the payload.
+    // `record`: of the entries, by format::UndoWriter.
     [[nodiscard]] Task<Status> append_undo(std::vector<format::UndoEntry> entries,
                                            format::RecordBytes record);
     [[nodiscard]] Task<Status> append_position(format::PositionRecord record,
                                                std::string_view site);
     [[nodiscard]] Task<Status> append_closed(format::ClosedRecord record);
-    // Payload of an undo record of the open epoch, verified.
-    [[nodiscard]] Task<Result<std::vector<std::byte>>> read_undo(UndoRecord record);
     [[nodiscard]] Task<Status> drop_open();
     [[nodiscard]] Task<Status> remove_oldest();
+    // Of closed()[begin] to [end], which is not the newest, one file: all points of them but the
+    // last are given up. `slice_bytes`: held in memory. E_NO_SPACE, and E_CANCELLED when `stop`
+    // became true, leave the journal as it was. Epochs may be opened and closed meanwhile; nothing
+    // else may be given up.
+    [[nodiscard]] Task<Status> merge(std::size_t begin, std::size_t end, std::uint64_t slice_bytes,
+                                     const bool* stop);
     [[nodiscard]] Task<Status> write_session(format::SessionFile session);
+    // Reads everything that is closed. E_CORRUPT says what is missing, changed or out of order.
+    // Nothing may be given up meanwhile.
+    [[nodiscard]] Task<Result<VerifiedJournal>> verify(const bool* stop);
 
+    // Oldest first.
     [[nodiscard]] const std::deque<ClosedEpoch>& closed() const { return closed_; }
     [[nodiscard]] std::optional<JournalEpoch>& open_epoch() { return open_; }
     [[nodiscard]] const std::optional<JournalEpoch>& open_epoch() const { return open_; }
     [[nodiscard]] const format::SessionFile& session() const { return session_; }
     [[nodiscard]] std::uint64_t bytes() const;
+    [[nodiscard]] UndoReader reader(const ClosedEpoch& epoch, const UndoRecord& record) const {
+        return {volume_, file_name(epoch.span), record};
+    }
+    [[nodiscard]] UndoReader open_reader(const UndoRecord& record) const {
+        return {volume_, open_->file.name, record};
+    }
 
     static constexpr const char* meta_name = "meta";
     // E_RETENTION_LOST: there has been a journal, and it is not there.
     [[nodiscard]] static Error lost();
-    [[nodiscard]] static std::string epoch_name(std::uint64_t epoch);
-    // The epoch of a journal file's name.
-    [[nodiscard]] static std::optional<std::uint64_t> epoch_of(const std::string& name);
+    [[nodiscard]] static std::string file_name(const EpochSpan& span);
+    // Of a journal file's name.
+    [[nodiscard]] static std::optional<EpochSpan> span_of(const std::string& name);
 
 private:
     struct Scan;
-    [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
-    [[nodiscard]] Task<Status> scan_file(std::string name, std::uint64_t size, bool last);
-    [[nodiscard]] Task<Status> scan_record(Scan& scan);
-    [[nodiscard]] Status take_record(Scan& scan, const std::vector<std::byte>& payload);
-    [[nodiscard]] Task<Status> repair_tail(Scan& scan);
-    [[nodiscard]] Task<Status> look_beyond(const Scan& scan);
-    [[nodiscard]] Task<Status> seal_again(const Scan& scan);
-    [[nodiscard]] Task<Result<std::vector<std::byte>>> read_tail(const Scan& scan);
+    // journal.cc
+    [[nodiscard]] Task<Status> open_meta(const format::MetaFile& meta, bool make,
+                                         const std::vector<env::VolumeFile>& files);
+    [[nodiscard]] Task<Status> open_session(std::uint64_t session,
+                                            const std::vector<env::VolumeFile>& files);
     [[nodiscard]] Task<void> append_seal(std::string name, format::RecordBytes seal);
-    // `site` empty: not synced.
-    [[nodiscard]] Task<Result<format::RecordHeader>> append(format::RecordType type,
-                                                            format::RecordBytes record,
-                                                            std::string_view site);
     [[nodiscard]] Task<Status> replace_file(std::string name, format::Payload content);
-    [[nodiscard]] Task<Result<std::vector<std::byte>>> read_file(std::string name,
-                                                                 std::uint64_t size);
+    // journal_recovery.cc
+    [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
+    [[nodiscard]] Task<Status> remove_leftovers(std::vector<env::VolumeFile>& files);
+    [[nodiscard]] Task<Status> scan_file(std::string name, std::uint64_t size, bool last);
+    [[nodiscard]] Status take_record(Scan& scan);
+    [[nodiscard]] Task<Status> seal_again(const Scan& scan);
+    // journal_merge.cc
+    struct Merge;
+    [[nodiscard]] Task<Status> write_merged(Merge& merge);
+    [[nodiscard]] Task<Status> copy_undo(const ClosedEpoch& epoch, Merge& merge);
+    [[nodiscard]] Task<Status> write_slice(Merge& merge);
+    [[nodiscard]] Task<Status> put_in_place(Merge& merge);
+    [[nodiscard]] Task<Status> discard_file(std::string name);
 
     env::Volume& volume_;
     std::size_t disks_ = 0;
     std::deque<ClosedEpoch> closed_;
     std::optional<JournalEpoch> open_;
     format::SessionFile session_;
-    format::Sha256 chain_{};         // after the last record
-    format::Sha256 chain_closed_{};  // after the last record of the newest closed epoch
+    format::Sha256 chain_closed_{};  // after the newest closed epoch
 };
+
+// Behind the closed record, once that is durable.
+[[nodiscard]] format::RecordBytes seal_of(const RecordFile& file);
+inline constexpr std::uint64_t seal_bytes =
+    format::record_header_bytes + format::record_trailer_bytes;
 
 }  // namespace ebb::core

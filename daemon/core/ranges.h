@@ -44,6 +44,37 @@ public:
         return parts;
     }
 
+    // Parts of [begin, end) that are in the set, ascending.
+    [[nodiscard]] std::vector<std::pair<std::uint64_t, std::uint64_t>> common(
+        std::uint64_t begin, std::uint64_t end) const {
+        std::vector<std::pair<std::uint64_t, std::uint64_t>> parts;
+        for (const auto& [from, to] : missing(begin, end)) {
+            if (from > begin) parts.emplace_back(begin, from);
+            begin = to;
+        }
+        if (begin < end) parts.emplace_back(begin, end);
+        return parts;
+    }
+
+    void remove(std::uint64_t begin, std::uint64_t end) {
+        if (begin >= end) return;
+        auto at = map_.upper_bound(begin);
+        if (at != map_.begin() && std::prev(at)->second > begin) --at;
+        while (at != map_.end() && at->first < end) {
+            const auto [from, to] = *at;
+            bytes_ -= to - from;
+            at = map_.erase(at);
+            if (from < begin) {
+                map_.emplace(from, begin);
+                bytes_ += begin - from;
+            }
+            if (to > end) {
+                map_.emplace(end, to);
+                bytes_ += to - end;
+            }
+        }
+    }
+
     [[nodiscard]] std::vector<Extent> extents() const {
         std::vector<Extent> all;
         all.reserve(map_.size());

@@ -56,7 +56,8 @@ Task<Status> erase_task(env::Volume& volume) {
                std::pair(b.name == Journal::meta_name, b.name);
     });
     for (const env::VolumeFile& file : *files) {
-        const bool ours = Journal::epoch_of(file.name) || file.name.starts_with("meta") ||
+        const bool ours = Journal::span_of(file.name) || file.name.ends_with(".new") ||
+                          file.name == Rewind::file_name || file.name.starts_with("meta") ||
                           file.name.starts_with("session");
         if (!ours) continue;
         Op<void> removed;
@@ -108,6 +109,21 @@ void Target::failover(std::uint64_t session, env::Callback<FailoverResult> done)
     impl_->enqueue([session, shared](Impl& impl) { return impl.failover(session, shared); });
 }
 
+void Target::change_point(std::uint64_t epoch, env::Callback<FailoverResult> done) {
+    auto shared = std::make_shared<env::Callback<FailoverResult>>(std::move(done));
+    impl_->enqueue([epoch, shared](Impl& impl) { return impl.change_point(epoch, shared); });
+}
+
+void Target::point_cost(std::uint64_t epoch, env::Callback<std::uint64_t> done) {
+    auto shared = std::make_shared<env::Callback<std::uint64_t>>(std::move(done));
+    impl_->enqueue([epoch, shared](Impl& impl) { return impl.point_cost(epoch, shared); });
+}
+
+void Target::verify(env::Callback<VerifiedJournal> done) {
+    auto shared = std::make_shared<env::Callback<VerifiedJournal>>(std::move(done));
+    impl_->enqueue([shared](Impl& impl) { return impl.verify(shared); });
+}
+
 void Target::resume(env::StatusCallback done) {
     auto shared = std::make_shared<env::StatusCallback>(std::move(done));
     impl_->enqueue([shared](Impl& impl) { return impl.resume(shared); });
@@ -136,8 +152,11 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
       disks_(std::move(disks)),
       clock_(clock),
       journal_(volume),
-      applier_(disks_, volume, journal_,
-               {config_.batch_bytes, config_.io_depth, config_.reserve_bytes}),
+      applier_(
+          disks_, volume, journal_,
+          {config_.batch_bytes, config_.io_depth, config_.reserve_bytes, config_.undo_compression}),
+      rewind_(disks_, volume, journal_,
+              {config_.batch_bytes, config_.io_depth, config_.undo_compression}),
       waiting_ranges_(disks_.size()) {}
 
 Target::Impl::~Impl() {
@@ -186,6 +205,8 @@ TargetStatus Target::Impl::status() const {
         status.open_epoch = open->epoch;
         status.rollback_bytes = open->undo_bytes;
     }
+    if (ready_ && !broken_ && status.has_point && journal_.session().failed_over)
+        status.point = rewind_.point();
     status.retention_bytes = journal_.bytes();
     status.bytes_received = received_bytes_;
     status.has_error = has_error_;
@@ -205,6 +226,7 @@ TargetStatus Target::Impl::status() const {
 }
 
 Task<Status> Target::Impl::recover() {
+    co_await stop_upkeep();
     forget_waiting();
     pass_.reset();
     format::MetaFile meta{config_.protection, {}};
@@ -223,7 +245,9 @@ Task<Status> Target::Impl::recover() {
     auto status = co_await journal_.open(meta, config_.session, !config_.must_exist && !ready_);
     if (!status) co_return status;
     restore_pass();
-    co_return Status{};
+    status = co_await rewind_.open();
+    if (status) status = co_await rewind_.finish_move();
+    co_return status;
 }
 
 void Target::Impl::restore_pass() {
@@ -321,11 +345,9 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
             if (status) has_error_ = false;
             co_return status;
         }
-        if (journal_.closed().size() > 1) {
-            auto removed = co_await journal_.remove_oldest();
-            if (!removed) co_return removed;
-            continue;
-        }
+        auto given = co_await give_up_oldest();
+        if (!given) co_return std::unexpected(given.error());
+        if (*given) continue;
         if (!full_ && heard()) {
             connection_->send(
                 format::encode({false, ErrorCode::no_space, status.error().message}, sent_++));
@@ -343,41 +365,6 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
             }
         }
     }
-}
-
-Task<Status> Target::Impl::trim() {
-    const WallTime now = clock_.wall();
-    while (journal_.closed().size() > 1) {
-        const auto& oldest = journal_.closed().front();
-        const bool old = Duration{now.ns - oldest.record.closed_time.ns} > config_.retention_age;
-        const bool large =
-            config_.retention_bytes != 0 && journal_.bytes() > config_.retention_bytes;
-        if (!old && !large) break;
-        auto status = co_await journal_.remove_oldest();
-        if (!status) co_return status;
-    }
-    co_return Status{};
-}
-
-Task<Status> Target::Impl::write_session(format::SessionFile session) {
-    while (true) {
-        auto status = co_await journal_.write_session(session);
-        if (status || status.error().code != ErrorCode::no_space) co_return status;
-        if (journal_.closed().size() < 2) co_return status;
-        status = co_await journal_.remove_oldest();
-        if (!status) co_return status;
-    }
-}
-
-Task<void> Target::Impl::trim_now(std::shared_ptr<env::StatusCallback> done) {
-    Status status;
-    if (broken_) {
-        status = std::unexpected(error_);
-    } else {
-        status = co_await trim();
-        if (!status) fail_with(status.error());
-    }
-    post([done, status]() mutable { (*done)(std::move(status)); });
 }
 
 Task<void> Target::Impl::failover(std::uint64_t session,
@@ -398,6 +385,7 @@ Task<void> Target::Impl::failover(std::uint64_t session,
                       "wait until the initial synchronisation has closed its first one");
     }
     if (result) {
+        if (upkeep_ == Upkeep::merge) co_await stop_upkeep();
         refuse({ErrorCode::fenced, "this machine was failed over", {}, {}});
         forget_waiting();
         pass_.reset();
@@ -412,41 +400,13 @@ Task<void> Target::Impl::failover(std::uint64_t session,
             }
         }
         if (status) {
-            result->point = to_point(journal_.closed().back());
+            result->point = point_of(rewind_.point());
         } else {
             result = std::unexpected(status.error());
             fail_with(status.error());
         }
     }
     post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
-}
-
-// To the newest point, which must be there. May be repeated.
-Task<Result<std::uint64_t>> Target::Impl::take_back() {
-    auto bytes = co_await applier_.roll_back();
-    if (!bytes) co_return bytes;
-    if (journal_.open_epoch()) {
-        auto status = co_await journal_.drop_open();
-        if (!status) co_return std::unexpected(status.error());
-    }
-    restore_pass();
-    co_return bytes;
-}
-
-Task<void> Target::Impl::resume(std::shared_ptr<env::StatusCallback> done) {
-    Status status;
-    if (broken_) {
-        status = std::unexpected(error_);
-    } else if (journal_.session().failed_over) {
-        // A failover that did not come to its end may have taken back a part of the open epoch.
-        auto bytes = co_await take_back();
-        if (!bytes) status = std::unexpected(bytes.error());
-        if (status) {
-            status = co_await write_session({journal_.session().session, false});
-        }
-        if (!status) fail_with(status.error());
-    }
-    post([done, status]() mutable { (*done)(std::move(status)); });
 }
 
 Task<void> Target::Impl::close(std::shared_ptr<env::StatusCallback> done) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/closing_budget.h"
+#include "core/retention.h"
 #include "env/disk.h"
 #include "env/net.h"
 #include "env/volume.h"
@@ -36,9 +37,8 @@ struct TargetConfig {
     std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
     std::uint64_t window_bytes = 64ULL << 20;  // granted to the source
     std::uint64_t io_depth = 32;               // operations under way at once
-    // Points older than this are given up; the newest is always kept.
-    Duration retention_age = std::chrono::hours(24);
-    std::uint64_t retention_bytes = 0;           // of undo; 0: no limit of its own
+    RetentionPolicy retention;
+    int undo_compression = 1;                    // level of zstd; 0: none
     std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume
     Duration space_retry = std::chrono::seconds(5);
     Duration silence_limit = std::chrono::seconds(30);
@@ -72,6 +72,7 @@ struct TargetStatus {
     std::uint64_t points = 0;
     std::uint64_t retention_bytes = 0;
     std::uint64_t rollback_bytes = 0;  // to write, if failed over now
+    std::uint64_t point = 0;           // epoch of the disks' content, if failed over
     std::uint64_t bytes_received = 0;  // since open(), uncompressed
     Error error;
     bool has_error = false;
@@ -79,7 +80,8 @@ struct TargetStatus {
 
 struct FailoverResult {
     Point point;
-    std::uint64_t rolled_back_bytes = 0;
+    std::uint64_t rolled_back_bytes = 0;  // of the open epoch
+    std::uint64_t rewound_bytes = 0;      // from one point to another
 };
 
 // What a retention directory says about whom it belongs to: the mark by which a disk with data is
@@ -106,14 +108,24 @@ public:
     // `first`: the frame that was read already to see whom it is for (HELLO), or empty.
     void accept(std::shared_ptr<env::Connection> connection, env::Frame first = {});
     // Fences sources with a session older than `session`, rolls the open epoch back and keeps
-    // further ones out. May be called again. E_NOT_FOUND: there is no recovery point.
+    // further ones out; the disks then have the newest point. May be called again, and leaves the
+    // disks at the point where they are. E_NOT_FOUND: there is no recovery point.
     void failover(std::uint64_t session, env::Callback<FailoverResult> done);
-    // Back from failover to waiting for a source with at least the failover's session.
+    // While failed over: the disks get the content of another point, older or newer. E_NOT_FOUND;
+    // E_REFUSED: not failed over; E_NO_SPACE: what would be overwritten cannot be kept, the disks
+    // are where they were. What it would write: point_cost().
+    void change_point(std::uint64_t epoch, env::Callback<FailoverResult> done);
+    void point_cost(std::uint64_t epoch, env::Callback<std::uint64_t> done);
+    // Back from failover to waiting for a source with at least the failover's session. The disks go
+    // to the newest point first.
     void resume(env::StatusCallback done);
     // Oldest first.
     [[nodiscard]] std::vector<Point> points() const;
-    // Gives up points by age and space now (it is also done at each close).
+    // Gives up points by age and space now (it is also done at each close), but for what is merged:
+    // that goes on beside everything else.
     void trim(env::StatusCallback done);
+    // Reads the whole journal, while everything goes on; nothing is given up meanwhile.
+    void verify(env::Callback<VerifiedJournal> done);
     // Ends the connection and lets what is under way finish; nothing may be called afterwards.
     void close(env::StatusCallback done);
     [[nodiscard]] TargetStatus status() const;

@@ -9,6 +9,7 @@
 
 #include "core/applier.h"
 #include "core/journal.h"
+#include "core/rewind.h"
 #include "core/target.h"
 
 namespace ebb::core {
@@ -37,6 +38,11 @@ public:
     void enqueue(std::function<Task<void>(Impl&)> work);
     [[nodiscard]] Task<void> failover(std::uint64_t session,
                                       std::shared_ptr<env::Callback<FailoverResult>> done);
+    [[nodiscard]] Task<void> change_point(std::uint64_t epoch,
+                                          std::shared_ptr<env::Callback<FailoverResult>> done);
+    [[nodiscard]] Task<void> point_cost(std::uint64_t epoch,
+                                        std::shared_ptr<env::Callback<std::uint64_t>> done);
+    [[nodiscard]] Task<void> verify(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> trim_now(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> close(std::shared_ptr<env::StatusCallback> done);
@@ -57,7 +63,20 @@ private:
     [[nodiscard]] Task<Status> close_epoch(const format::PassEnd& end);
     // Repeats `step` while the volume is full: gives up the oldest point, or waits.
     [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
+    // False: there is none that can be.
+    [[nodiscard]] Task<Result<bool>> give_up_oldest();
     [[nodiscard]] Task<Status> trim();
+    [[nodiscard]] std::optional<RetentionStep> next_step() const;
+    // Work on closed files beside the loop, one at a time; nothing else gives any up meanwhile.
+    enum class Upkeep { none, merge, verify };
+    void start_upkeep(Upkeep what, std::function<Task<void>()> work);
+    [[nodiscard]] Task<void> stop_upkeep();
+    [[nodiscard]] Task<void> merge_beside(RetentionStep step);
+    [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
+    void upkeep_done();
+    [[nodiscard]] Task<Status> return_to_newest();
+    [[nodiscard]] Point point_of(std::uint64_t epoch) const;
+    [[nodiscard]] Status may_move() const;
     // Gives up old points where there is no room for it, but waits for none.
     [[nodiscard]] Task<Status> write_session(format::SessionFile session);
     [[nodiscard]] Task<Result<std::uint64_t>> take_back();
@@ -87,9 +106,14 @@ private:
     env::Clock& clock_;
     Journal journal_;
     Applier applier_;
+    Rewind rewind_;
 
     Signal wake_;
     Task<void> loop_;
+    Task<void> upkeep_task_;
+    Upkeep upkeep_ = Upkeep::none;
+    bool upkeep_stop_ = false;
+    Signal upkeep_end_;
     env::StatusCallback opened_;
     bool ready_ = false;   // recovered
     bool broken_ = false;  // to be recovered again

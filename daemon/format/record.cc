@@ -14,8 +14,7 @@ constexpr std::uint32_t record_magic = 0x4a424245;   // "EBBJ"
 constexpr std::uint32_t trailer_magic = 0x54424245;  // "EBBT"
 constexpr std::uint32_t meta_magic = 0x4d424245;     // "EBBM"
 constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
-constexpr std::uint16_t format_version = 1;
-constexpr std::size_t undo_entry_bytes = 40;
+constexpr std::uint16_t format_version = 2;
 
 std::unexpected<Error> damaged(const char* what) {
     return fail(ErrorCode::corrupt, std::string("damaged ") + what);
@@ -73,7 +72,7 @@ Result<std::span<const std::byte>> open_envelope(std::uint32_t magic, std::span<
     if (r.failed() || !ours || checksum != xxh3_64(r.rest())) return damaged(what);
     if (version != format_version) {
         return fail(ErrorCode::version,
-                    std::string(what) + " has version " + std::to_string(version) + ", known is 1");
+                    std::string(what) + " has version " + std::to_string(version) + ", known is 2");
     }
     return r.rest();
 }
@@ -94,8 +93,8 @@ RecordBytes blank_record(std::size_t payload_bytes) {
 RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epoch,
                          std::uint64_t sequence, std::uint64_t durable_bytes, Sha256& chain) {
     const auto payload = std::span<const std::byte>(record).subspan(record_header_bytes);
-    RecordHeader header{type,  epoch,        sequence, payload.size(), xxh3_128(payload),
-                        chain, durable_bytes};
+    RecordHeader header{type,  epoch,         sequence, payload.size(), xxh3_128(payload),
+                        chain, durable_bytes, 0};
     std::vector<std::byte> out;
     out.reserve(record_header_bytes);
     Writer w(out);
@@ -114,10 +113,11 @@ RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epo
     w.u64(xxh3_64(out));
     std::copy(out.begin(), out.end(), record.begin());
     chain = chain_after(out);
+    header.digest = xxh3_64(out);
     Writer trailer(record);
     trailer.u32(trailer_magic);
     trailer.u32(0);
-    trailer.u64(xxh3_64(out));
+    trailer.u64(header.digest);
     return header;
 }
 
@@ -157,18 +157,20 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
     if (version != format_version) {
         return fail(ErrorCode::version, "journal record of version " + std::to_string(version));
     }
-    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::sealed) ||
+    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::arrived) ||
         header.payload_bytes > record_payload_max) {
         return damaged("record header");
     }
     header.type = static_cast<RecordType>(type);
+    header.digest = xxh3_64(in);
     return header;
 }
 
 Status check_record(const RecordHeader& header, std::span<const std::byte> rest) {
     if (rest.size() != header.payload_bytes + record_trailer_bytes) return damaged("record");
     Reader r(rest.subspan(header.payload_bytes));
-    if (r.u32() != trailer_magic) return damaged("record trailer");
+    if (r.u32() != trailer_magic || r.u32() != 0 || r.u64() != header.digest)
+        return damaged("record trailer");
     if (xxh3_128(rest.first(header.payload_bytes)) != header.payload_digest) {
         return damaged("record payload");
     }
@@ -251,49 +253,57 @@ Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in) {
     return m;
 }
 
-std::uint64_t undo_table_bytes(std::size_t entries) {
-    return 8 + entries * undo_entry_bytes;
-}
-
-void encode_undo_table(std::span<const UndoEntry> entries, Payload& out) {
+Payload encode(const MergedRecord& m) {
+    Payload out;
     Writer w(out);
-    w.u64(entries.size());
-    for (const UndoEntry& entry : entries) {
-        w.u32(entry.disk);
-        w.u32(entry.zero ? 1 : 0);
-        w.u64(entry.offset);
-        w.u64(entry.length);
-        w.u64(entry.at);
-        w.u64(0);
-    }
+    w.u64(m.first);
+    w.u64(m.last);
+    w.bytes(m.before);
+    w.bytes(m.after);
+    return out;
 }
 
-Result<std::vector<UndoEntry>> decode_undo_table(std::span<const std::byte> in,
-                                                 std::uint64_t payload_bytes) {
+Result<MergedRecord> decode_merged_record(std::span<const std::byte> in) {
     Reader r(in);
-    const std::uint64_t count = r.u64();
-    if (r.failed() || count > r.left() / undo_entry_bytes) return damaged("undo table");
-    std::vector<UndoEntry> entries;
-    entries.reserve(count);
-    for (std::uint64_t i = 0; i < count; ++i) {
-        UndoEntry entry;
-        entry.disk = r.u32();
-        const std::uint32_t zero = r.u32();
-        entry.zero = zero != 0;
-        entry.offset = r.u64();
-        entry.length = r.u64();
-        entry.at = r.u64();
-        r.u64();
-        const bool inside =
-            entry.zero || (entry.at <= payload_bytes && entry.length <= payload_bytes - entry.at);
-        if (zero > 1 || entry.length == 0 || entry.length % sector_bytes != 0 ||
-            entry.offset % sector_bytes != 0 || entry.offset + entry.length < entry.offset ||
-            !inside) {
-            return damaged("undo table");
-        }
-        entries.push_back(entry);
-    }
-    return entries;
+    MergedRecord m;
+    m.first = r.u64();
+    m.last = r.u64();
+    r.array(m.before);
+    r.array(m.after);
+    if (!r.done() || m.first >= m.last) return damaged("merged record");
+    return m;
+}
+
+Payload encode(const MoveRecord& m) {
+    Payload out;
+    Writer w(out);
+    w.u64(m.from);
+    w.u64(m.to);
+    return out;
+}
+
+Result<MoveRecord> decode_move_record(std::span<const std::byte> in) {
+    Reader r(in);
+    MoveRecord m;
+    m.from = r.u64();
+    m.to = r.u64();
+    if (!r.done()) return damaged("move record");
+    return m;
+}
+
+Payload encode(const ArrivedRecord& m) {
+    Payload out;
+    Writer w(out);
+    w.u64(m.point);
+    return out;
+}
+
+Result<ArrivedRecord> decode_arrived_record(std::span<const std::byte> in) {
+    Reader r(in);
+    ArrivedRecord m;
+    m.point = r.u64();
+    if (!r.done()) return damaged("arrived record");
+    return m;
 }
 
 Payload encode(const MetaFile& m) {

@@ -26,6 +26,9 @@ enum class RecordType : std::uint8_t {
     position = 3,  // the disks hold, durably, all up to here
     closed = 4,    // the epoch is a recovery point
     sealed = 5,    // the closed record before it is durable; outside of the chain
+    merged = 6,    // the file stands for several epochs
+    move = 7,      // the disks are on their way from one point to another
+    arrived = 8,   // they are there
 };
 
 struct RecordHeader {
@@ -38,6 +41,7 @@ struct RecordHeader {
     // Bytes of the file that were durable when this record was made: what is damaged below it was
     // not torn by a power cut.
     std::uint64_t durable_bytes = 0;
+    std::uint64_t digest = 0;  // of the encoded header: the trailer repeats it
 };
 
 // Chain value after the record: SHA-256 of the encoded header, which holds the value before.
@@ -61,15 +65,6 @@ struct BeginRecord {
     Uuid incarnation;
     bool full = false;
     bool initial = false;  // there was no point before: no undo is kept
-};
-
-// Content `length` bytes at `at` in the record's payload, or all zero.
-struct UndoEntry {
-    DiskIndex disk = 0;
-    std::uint64_t offset = 0;
-    std::uint64_t length = 0;
-    bool zero = false;
-    std::uint64_t at = 0;
 };
 
 // What the source could not read.
@@ -103,22 +98,37 @@ struct ClosedRecord {
     std::vector<Unreadable> unreadable;  // at most unreadable_max
 };
 
+struct MergedRecord {
+    std::uint64_t first = 0;  // epochs
+    std::uint64_t last = 0;
+    Sha256 before{};  // chain before the first one's file
+    Sha256 after{};   // and after the last one's
+};
+
+struct MoveRecord {
+    std::uint64_t from = 0;  // epochs of points
+    std::uint64_t to = 0;
+};
+
+struct ArrivedRecord {
+    std::uint64_t point = 0;
+};
+
 using Payload = std::vector<std::byte>;
 
 [[nodiscard]] Payload encode(const BeginRecord& r);
 [[nodiscard]] Payload encode(const PositionRecord& r);
 [[nodiscard]] Payload encode(const ClosedRecord& r);
+[[nodiscard]] Payload encode(const MergedRecord& r);
+[[nodiscard]] Payload encode(const MoveRecord& r);
+[[nodiscard]] Payload encode(const ArrivedRecord& r);
 [[nodiscard]] Result<BeginRecord> decode_begin_record(std::span<const std::byte> in);
 [[nodiscard]] Result<PositionRecord> decode_position_record(std::span<const std::byte> in);
 [[nodiscard]] Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in);
 
-// The entries' table; the content follows it at the returned size. `at` is set by the caller,
-// from the start of the payload.
-[[nodiscard]] std::uint64_t undo_table_bytes(std::size_t entries);
-void encode_undo_table(std::span<const UndoEntry> entries, Payload& out);
-// Entries are within the payload of `payload_bytes`.
-[[nodiscard]] Result<std::vector<UndoEntry>> decode_undo_table(std::span<const std::byte> in,
-                                                               std::uint64_t payload_bytes);
+[[nodiscard]] Result<MergedRecord> decode_merged_record(std::span<const std::byte> in);
+[[nodiscard]] Result<MoveRecord> decode_move_record(std::span<const std::byte> in);
+[[nodiscard]] Result<ArrivedRecord> decode_arrived_record(std::span<const std::byte> in);
 
 // Small files that are replaced whole: a checksummed envelope.
 struct MetaFile {

@@ -214,8 +214,8 @@ void TargetRole::run_target(const Shared& protection) {
     target.session = args.session;
     target.closing_budget = closing_budget_;
     target.must_exist = protection->known;
-    target.retention_age = std::chrono::hours(config_.target.retention_hours);
-    target.retention_bytes = config_.target.retention_limit_mib << 20;
+    target.retention.age = std::chrono::hours(config_.target.retention_hours);
+    target.retention.bytes = config_.target.retention_limit_mib << 20;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);
     for (const auto& disk : disks)

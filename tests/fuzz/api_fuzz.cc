@@ -13,7 +13,9 @@ using namespace ebb::api;
 namespace {
 
 template <class T>
-concept Checked = requires(const T& value) { check(value); };
+concept Checked = requires(const T& value) {
+    check(value);
+};
 
 template <class T>
 void again(const Json& json) {

@@ -42,7 +42,7 @@ void add_file(sim::VolumeState& volume, const std::string& name, Bytes content) 
 }
 
 struct File {
-    std::uint64_t epoch = 1;
+    core::EpochSpan span{1, 1};
     std::uint64_t sequence = 0;
     Bytes content = {};
 };
@@ -53,8 +53,8 @@ void add_record(File& file, std::uint8_t type, std::span<const std::byte> payloa
     record.insert(record.end(), payload.begin(), payload.end());
     const auto kind = static_cast<format::RecordType>(type);
     const auto before = chain;
-    format::seal_record(record, kind, file.epoch, file.sequence++, synced ? file.content.size() : 0,
-                        chain);
+    format::seal_record(record, kind, file.span.last, file.sequence++,
+                        synced ? file.content.size() : 0, chain);
     if (kind == format::RecordType::sealed) chain = before;  // it is outside of the chain
     file.content.insert(file.content.end(), record.begin(), record.end());
 }
@@ -69,17 +69,19 @@ sim::VolumeState make_volume(Source source) {
     while (!source.left.empty()) {
         const auto operation = source.byte();
         const auto piece = source.piece(source.byte());
-        if ((operation & 7) < 6) {
-            add_record(file, operation & 7, piece, (operation & 8) != 0, chain);
-        } else if ((operation & 7) == 6) {
+        if ((operation & 15) < 12) {
+            add_record(file, operation & 15, piece, (operation & 16) != 0, chain);
+        } else if ((operation & 15) == 12) {
             file.content.insert(file.content.end(), piece.begin(), piece.end());
         } else {
-            add_file(volume, core::Journal::epoch_name(file.epoch), std::move(file.content));
-            file = {file.epoch + 1 + (operation >> 6)};
+            add_file(volume, core::Journal::file_name(file.span), std::move(file.content));
+            // Some stand for several, and some of those for one that is there.
+            const std::uint64_t last = file.span.last + 1 + (operation >> 6);
+            file = {{(operation & 1) != 0 ? file.span.last - 1 : last - (operation >> 6), last}};
         }
     }
     if (!file.content.empty())
-        add_file(volume, core::Journal::epoch_name(file.epoch), std::move(file.content));
+        add_file(volume, core::Journal::file_name(file.span), std::move(file.content));
     return volume;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/journal.h"
 #include "format/record.h"
+#include "format/undo.h"
 
 using namespace ebb::format;
 
@@ -28,9 +29,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_closed_record(bytes), decode_closed_record);
     again(decode_meta_file(bytes), decode_meta_file);
     again(decode_session_file(bytes), decode_session_file);
-    static_cast<void>(decode_undo_table(bytes, size));
+    again(decode_merged_record(bytes), decode_merged_record);
+    again(decode_move_record(bytes), decode_move_record);
+    again(decode_arrived_record(bytes), decode_arrived_record);
+    if (auto entries = decode_undo_table(bytes, size)) {
+        for (const UndoEntry& entry : *entries) {
+            if (entry.length > undo_content_max) continue;
+            std::vector<std::byte> content(entry.length);
+            const auto stored = entry.stored == 0 ? std::span<const std::byte>()
+                                                  : bytes.subspan(entry.at, entry.stored);
+            static_cast<void>(unpack(entry, stored, content));
+        }
+    }
     const std::string name(reinterpret_cast<const char*>(data), size);
-    const auto epoch = ebb::core::Journal::epoch_of(name);
-    if (epoch && ebb::core::Journal::epoch_name(*epoch) != name) std::abort();
+    const auto span = ebb::core::Journal::span_of(name);
+    if (span && ebb::core::Journal::file_name(*span) != name) std::abort();
     return 0;
 }

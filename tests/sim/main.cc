@@ -36,6 +36,7 @@ const std::set<std::string> fault_kinds = {"ambush",
                                            "name-ambush",
                                            "named-point",
                                            "network-down",
+                                           "no-room-to-rewind",
                                            "pool-full",
                                            "preserved",
                                            "read-error",
@@ -56,6 +57,7 @@ const std::set<std::string> fault_kinds = {"ambush",
                                            "sync-error",
                                            "target-killed",
                                            "target-power",
+                                           "thinned",
                                            "torn-file",
                                            "torn-write",
                                            "trim",
@@ -66,10 +68,12 @@ const std::set<std::string> fault_kinds = {"ambush",
 
 // Every place in core that waits for something to be durable: a removed one must be noticed.
 const std::set<std::string> sync_sites = {
-    "batch",         "close",         "closed",          "drop-open",    "epoch-again",
-    "epoch-name",    "erase",         "frozen-began",    "position",     "recovery-content",
-    "recovery-name", "remove-oldest", "replace-content", "replace-name", "roll-back",
-    "seal",          "undo"};
+    "arrived",       "batch",         "close",           "closed",       "drop-open",
+    "epoch-again",   "epoch-name",    "erase",           "frozen-began", "merge-content",
+    "merge-name",    "move",          "move-undone",     "position",     "recovery-content",
+    "recovery-name", "remove-oldest", "replace-content", "replace-name", "rewind-gone",
+    "rewind-name",   "rewind-undo",   "rewound",         "roll-back",    "seal",
+    "undo"};
 
 int usage() {
     std::fprintf(stderr,

@@ -319,8 +319,9 @@ void SimVolume::rename(const std::string& from, const std::string& to, env::Stat
 void SimVolume::space(env::Callback<env::VolumeSpace> done) {
     life_.io([this, done = std::move(done)]() mutable {
         const std::uint64_t used = state_.used();
-        done(
-            env::VolumeSpace{state_.capacity, state_.capacity > used ? state_.capacity - used : 0});
+        done(env::VolumeSpace{
+            state_.capacity,
+            (state_.capacity > used ? state_.capacity - used : 0) + state_.overstated});
     });
 }
 

@@ -87,8 +87,11 @@ core::TargetConfig World::target_config() const {
     config.batch_bytes = batch_;
     config.window_bytes = window_;
     config.io_depth = 4;
-    config.retention_age = std::chrono::seconds(12);
-    config.retention_bytes = retention_;
+    config.retention.all_for = std::chrono::seconds(4);
+    config.retention.thinned_to = std::chrono::seconds(2);
+    config.retention.age = std::chrono::seconds(12);
+    config.retention.bytes = retention_;
+    config.undo_compression = options_.seed % 3 == 0 ? 0 : 1;
     // Most volumes are filled by somebody else just after they were asked.
     config.reserve_bytes = options_.seed % 4 == 0 ? 4096 : 0;
     config.space_retry = std::chrono::seconds(1);
@@ -193,6 +196,8 @@ void World::observe() {
         const auto points = target_run_->target->points();
         const std::uint64_t oldest = points.empty() ? 0 : points.front().epoch;
         if (oldest > 1 && oldest > oldest_) hit("trimmed");
+        if (!points.empty() && points.size() < points.back().epoch - oldest + 1)
+            ++faults_.hits["thinned"];
         oldest_ = oldest;
     }
     if (!source_run_ || disabling_) return;
@@ -251,10 +256,12 @@ void World::finish() {
         problem("the newest point is not the source");
     }
     // Those of the newest one may be about to go.
-    if (points.size() > 2) {
-        const WallTime last = points[points.size() - 2].closed_time;
-        const Duration age{last.ns - points.front().closed_time.ns};
-        if (age > target_config().retention_age) problem("points are kept beyond their age");
+    for (const core::Point& point : points) {
+        if (points.size() < 3 || !point.name.empty() || point.epoch == points.back().epoch)
+            continue;
+        const Duration age{points[points.size() - 2].closed_time.ns - point.closed_time.ns};
+        if (age > target_config().retention.age + std::chrono::seconds(2))
+            problem("points are kept beyond their age");
     }
     report_.closed = points.back().epoch;
 }

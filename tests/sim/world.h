@@ -3,6 +3,7 @@
 // goes wrong, and the oracle that knows what every recovery point must hold.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,6 +48,15 @@ private:
     struct SourceRun;
     struct Export;
     struct Attempt;
+    struct Wander;
+    struct Try {
+        std::uint64_t seed = 0;
+        bool interrupted = false;
+        std::uint64_t moves = 0;  // to points at random
+        bool verify = false;
+        bool tight = false;   // the volume has little room for what moves keep
+        bool resume = false;  // back to replication at the end
+    };
 
     // world.cc
     void start_source();
@@ -84,6 +94,8 @@ private:
     // world_operations.cc
     void main_failover();
     void failed_over(const core::FailoverResult& result, std::uint64_t acknowledged);
+    void moved(const Result<core::FailoverResult>& result, TargetRun* run, std::uint64_t before);
+    void leave_failover(TargetRun* run);
     void resume(TargetRun* run);
     void checkpoint();
     void checkpointed(const Export& exported, const std::string& name,
@@ -100,11 +112,13 @@ private:
     [[nodiscard]] std::string compare(const std::vector<DiskState>& disks,
                                       const core::Point& point);
     [[nodiscard]] std::string check_points(const std::vector<core::Point>& points);
-    [[nodiscard]] std::string rewind(std::vector<DiskState>& disks, const VolumeState& volume,
-                                     const std::vector<core::Point>& points);
     [[nodiscard]] bool rot(VolumeState& volume);
+    // `done`: the last move, or what went wrong.
+    void wander(core::Target& target, std::vector<DiskState>& disks, std::uint64_t moves, Rng& rng,
+                const core::FailoverResult& from,
+                std::function<void(Result<core::FailoverResult>)> done);
     [[nodiscard]] bool try_failover(std::vector<DiskState>& disks, VolumeState& volume,
-                                    std::uint64_t seed, bool interrupted, Attempt& attempt);
+                                    const Try& how, Attempt& attempt);
 
     Options options_;
     Report report_;

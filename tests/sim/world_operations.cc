@@ -144,8 +144,39 @@ void World::failed_over(const core::FailoverResult& result, std::uint64_t acknow
         }
         if (fenced) hit("fenced");
         stop_source();
-        resume(run);
+        leave_failover(run);
     });
+}
+
+// The operator looks at some other points before.
+void World::leave_failover(TargetRun* run) {
+    if (executor_.rng.chance(40) || run->target->status().state != core::TargetState::failed_over)
+        return resume(run);
+    if (executor_.rng.chance(50)) {
+        volume_.capacity = volume_.used() + executor_.rng.below(8 * block_bytes);
+        later(4 * second, [this] { volume_.capacity = UINT64_MAX; });
+    }
+    core::FailoverResult here;
+    here.point.epoch = run->target->status().point;
+    wander(*run->target, disks_, 1 + executor_.rng.below(4), executor_.rng, here,
+           [this, run](const auto& result) { moved(result, run, run->target->status().point); });
+}
+
+void World::moved(const Result<core::FailoverResult>& result, TargetRun* run,
+                  std::uint64_t before) {
+    if (!result) {
+        const ErrorCode code = result.error().code;
+        if (code != ErrorCode::no_space && code != ErrorCode::io)
+            problem("changing the point: " + result.error().message);
+        // Nothing has changed.
+        for (const core::Point& point : run->target->points()) {
+            if (code != ErrorCode::no_space || point.epoch != before) continue;
+            hit("no-room-to-rewind");
+            const std::string difference = compare(disks_, point);
+            if (!difference.empty()) problem("not moved: " + difference);
+        }
+    }
+    resume(run);
 }
 
 void World::resume(TargetRun* run) {
@@ -169,7 +200,7 @@ void World::trim() {
         if (after.empty() && acknowledged_ != 0) return problem("trimming left no point");
         const auto now = run->target->status();
         if (retention_ != 0 && after.size() > 1 && now.open_epoch == 0 &&
-            now.retention_bytes > retention_) {
+            now.retention_bytes > retention_ && named_.empty()) {
             problem("trimming left more than may be kept");
         }
     });

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/journal.h"
+#include "core/rewind.h"
 #include "world.h"
 
 namespace ebb::sim {
@@ -13,8 +14,9 @@ struct World::Attempt {
     core::FailoverResult result;
     std::vector<core::Point> points;
     std::string problem;
-    bool corrupt = false;  // that is the problem
-    bool fenced = false;   // it was failed over before
+    bool corrupt = false;      // that is the problem
+    bool fenced = false;       // it was failed over before
+    bool moved_again = false;  // the disks were moved before anybody asked
 };
 
 namespace {
@@ -80,69 +82,53 @@ std::string World::compare(const std::vector<DiskState>& disks, const core::Poin
                               : "epoch " + std::to_string(point.epoch) + ", " + difference;
 }
 
-// Those that are kept are without gaps, and bear the names they were given.
+// Those with a name stay, and bear it; of the younger ones all are there.
 std::string World::check_points(const std::vector<core::Point>& points) {
+    std::set<std::uint64_t> there;
     for (std::size_t i = 0; i < points.size(); ++i) {
         const core::Point& point = points[i];
-        if (i > 0 && point.epoch != points[i - 1].epoch + 1) return "points with a gap";
+        there.insert(point.epoch);
         const auto named = named_.find(point.epoch);
-        if (named != named_.end() && named->second != point.name) {
+        if (named != named_.end() && named->second != point.name)
             return "point " + named->second + " is called '" + point.name + "'";
-        }
+        if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
+        if (point.epoch <= points[i - 1].epoch) return "points out of order";
+        // For want of space all may go.
+        const bool wanting = retention_ != 0 || faults_.hits.contains("small-volume");
+        const Duration age{points.back().closed_time.ns - point.closed_time.ns};
+        if (!wanting && age < target_config().retention.all_for) return "points with a gap";
+    }
+    for (const auto& [epoch, name] : named_) {
+        if (!there.contains(epoch)) return "point " + name + " was given up";
     }
     return {};
 }
 
-// Back from the newest point, one after the other, by the undo alone.
-std::string World::rewind(std::vector<DiskState>& disks, const VolumeState& volume,
-                          const std::vector<core::Point>& points) {
-    std::uint64_t steps = executor_.rng.chance(20) ? UINT64_MAX : executor_.rng.below(4);
-    for (std::size_t i = points.size(); i > 1 && steps > 0; --i, --steps) {
-        const auto file = volume.names.find(core::Journal::epoch_name(points[i - 1].epoch));
-        if (file == volume.names.end()) return "a point without a file";
-        std::set<std::pair<DiskIndex, std::uint64_t>> seen;
-        for (const JournalRecord& record : records_of(file->second->current)) {
-            if (record.header.type != format::RecordType::undo) continue;
-            auto entries = format::decode_undo_table(record.payload, record.payload.size());
-            if (!entries) return "undo that cannot be read";
-            for (const format::UndoEntry& entry : *entries) {
-                Bytes data(entry.length);
-                if (!entry.zero) {
-                    const auto old = record.payload.subspan(entry.at, entry.length);
-                    data.assign(old.begin(), old.end());
-                }
-                for (std::uint64_t at = 0; at < entry.length; at += block_bytes) {
-                    if (!seen.emplace(entry.disk, entry.offset + at).second) {
-                        return "a block is twice in the undo of an epoch";
-                    }
-                }
-                std::copy(
-                    data.begin(), data.end(),
-                    disks[entry.disk].current.begin() + static_cast<std::ptrdiff_t>(entry.offset));
-            }
-        }
-        const std::string difference = compare(disks, points[i - 2]);
-        if (!difference.empty()) return "rewound: " + difference;
-        ++faults_.hits["rewound"];
-    }
-    return {};
-}
-
-// Damages a byte of the newest epoch's file that something vouches for: a later record, or the
-// source, which has heard that the epoch is closed. False: there is none.
+// Damages a byte of an epoch's file that something vouches for: a later record, a later file, or
+// the source, which has heard that the epoch is closed. False: there is none.
 bool World::rot(VolumeState& volume) {
-    std::string newest;
+    std::vector<std::pair<core::EpochSpan, std::string>> files;
     for (const auto& [name, file] : volume.names) {
-        if (core::Journal::epoch_of(name)) newest = name;
+        const auto span = core::Journal::span_of(name);
+        if (span) files.emplace_back(*span, name);
     }
-    if (newest.empty()) return false;
-    FileState& file = *volume.find(newest);
+    if (files.empty()) return false;
+    std::ranges::sort(files);
+    const std::size_t which =
+        executor_.rng.chance(50) ? files.size() - 1 : executor_.rng.below(files.size());
+    // What is left of a merge bears no witness to anything.
+    for (const auto& [span, name] : files) {
+        if (span != files[which].first && span.contains(files[which].first)) return false;
+    }
+    FileState& file = *volume.find(files[which].second);
     std::uint64_t vouched = 0;
     for (const JournalRecord& record : records_of(file.current)) {
         vouched = std::max(vouched, record.header.durable_bytes);
         const bool closed = record.header.type == format::RecordType::closed;
-        if (closed && record.header.epoch <= acknowledged_ && !file.troubled) {
+        const bool older = which + 1 < files.size();
+        if (closed && (older || (record.header.epoch <= acknowledged_ && !file.troubled))) {
             vouched = std::max<std::uint64_t>(vouched, record.end());
+            break;
         }
     }
     if (vouched == 0) return false;
@@ -156,13 +142,56 @@ bool World::rot(VolumeState& volume) {
     return true;
 }
 
-// `interrupted`: the power fails somewhere in it. True: it answered.
-bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, std::uint64_t seed,
-                         bool interrupted, Attempt& attempt) {
-    Executor executor(seed);
+// Goes to points at random, and looks each time whether it is there.
+struct World::Wander : std::enable_shared_from_this<World::Wander> {
+    Wander(World& of, core::Target& with, std::vector<DiskState>& on, Rng& random)
+        : world(of), target(with), disks(on), rng(random) {}
+    World& world;
+    core::Target& target;
+    std::vector<DiskState>& disks;
+    Rng& rng;
+    std::uint64_t left = 0;
+    // The result of the last move; or what went wrong.
+    std::function<void(Result<core::FailoverResult>)> done;
+    core::FailoverResult last{};
+
+    void next() {
+        const auto points = target.points();
+        if (left == 0 || points.empty()) return done(last);
+        --left;
+        const std::uint64_t epoch = points[rng.below(points.size())].epoch;
+        target.change_point(epoch, [self = shared_from_this(), epoch](auto moved) {
+            if (!moved) return self->done(std::move(moved));
+            if (moved->point.epoch != epoch)
+                return self->done(fail(ErrorCode::internal, "moved to another point"));
+            const std::string difference = self->world.compare(self->disks, moved->point);
+            if (!difference.empty())
+                return self->done(fail(ErrorCode::internal, "rewound: " + difference));
+            ++self->world.faults_.hits["rewound"];
+            self->last = std::move(*moved);
+            self->next();
+        });
+    }
+};
+
+void World::wander(core::Target& target, std::vector<DiskState>& disks, std::uint64_t moves,
+                   Rng& rng, const core::FailoverResult& from,
+                   std::function<void(Result<core::FailoverResult>)> done) {
+    auto walk = std::make_shared<Wander>(*this, target, disks, rng);
+    walk->left = moves;
+    walk->done = std::move(done);
+    walk->last = from;
+    walk->next();
+}
+
+// The power may fail somewhere in it. True: it answered.
+bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, const Try& how,
+                         Attempt& attempt) {
+    Executor executor(how.seed);
     Faults faults;
     faults.removed_site = faults_.removed_site;
     volume.capacity = UINT64_MAX;
+    volume.overstated = 0;
     auto run = std::make_unique<TargetRun>(executor, disks, volume, faults, target_config());
     bool answered = false;
     const auto troubled = [&](const std::string& what, const Error& error) {
@@ -173,26 +202,70 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, std
     const auto failed_over = [&] {
         return run->target->status().state == core::TargetState::failed_over;
     };
+    const auto resume = [&] {
+        run->target->resume([&](Status status) {
+            answered = true;
+            if (!status) troubled("resume: ", status.error());
+        });
+    };
+    const auto verify = [&] {
+        run->target->verify([&](Result<core::VerifiedJournal> verified) {
+            answered = true;
+            if (!verified) troubled("verify: ", verified.error());
+        });
+    };
+    const auto stays = [&] {
+        for (const core::Point& point : run->target->points())
+            if (point.epoch == run->target->status().point) attempt.result.point = point;
+        ++faults_.hits["no-room-to-rewind"];
+        if (how.verify) return verify();
+        answered = true;
+    };
     run->target->open([&](Status opened) {
         if (!opened) return troubled("recovery: ", opened.error());
         if (attempt.fenced && !failed_over()) {
             return troubled("a failover that was answered is forgotten", {});
         }
+        attempt.moved_again = faults.sites.contains("rewound");
         run->target->failover(session_ + 1, [&](Result<core::FailoverResult> done) {
-            answered = true;
-            if (done) {
-                attempt.result = std::move(*done);
-            } else if (done.error().code != ErrorCode::not_found) {
-                troubled("failover: ", done.error());
+            if (!done) {
+                answered = true;
+                if (done.error().code != ErrorCode::not_found) troubled("failover: ", done.error());
+                return;
             }
+            attempt.result = *done;
+            if (how.tight) {
+                volume.capacity = volume.used() + executor.rng.below(8 * block_bytes);
+                volume.overstated = executor.rng.chance(60) ? 1ULL << 20 : 0;
+            }
+            wander(*run->target, disks, how.moves, executor.rng, *done, [&](auto moved) {
+                if (!moved && how.tight && moved.error().code == ErrorCode::no_space)
+                    return stays();
+                if (!moved) return troubled("changing the point: ", moved.error());
+                moved->rolled_back_bytes = attempt.result.rolled_back_bytes;
+                attempt.result = std::move(*moved);
+                if (how.verify) return verify();
+                if (how.resume) return resume();
+                answered = true;
+            });
         });
     });
-    const std::uint64_t steps = interrupted ? executor.rng.below(120) : 1'000'000;
+    const std::uint64_t steps = how.interrupted ? executor.rng.below(300) : 1'000'000;
+    // The moment when a session file says what is only true without the other one.
+    const auto ripe = [&] {
+        const auto gone = [](const auto& change) {
+            return change.remove == core::Rewind::file_name;
+        };
+        const auto comes = [](const auto& change) { return change.add == "session"; };
+        return how.resume && std::ranges::any_of(volume.pending, gone) &&
+               std::ranges::any_of(volume.pending, comes);
+    };
     for (std::uint64_t i = 0; i < steps && !answered; ++i) {
-        if (!executor.step()) break;
+        if (!executor.step() || (how.interrupted && ripe())) break;
     }
-    if (!answered && !interrupted) troubled("failover does not end", {});
-    if (answered && attempt.problem.empty() && attempt.result.point.epoch != 0 && !failed_over()) {
+    if (!answered && !how.interrupted) troubled("failover does not end", {});
+    if (answered && attempt.problem.empty() && attempt.result.point.epoch != 0 &&
+        failed_over() == how.resume) {
         troubled("not failed over after failover", {});
     }
     attempt.points = run->target->points();
@@ -207,7 +280,6 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, std
 void World::check_replica() {
     if (!report_.passed) return;
     observe();
-    const std::uint64_t acknowledged = acknowledged_;
     std::vector<DiskState> disks = disks_;
     VolumeState volume = volume_.copy();
     Rng& rng = executor_.rng;
@@ -219,19 +291,30 @@ void World::check_replica() {
     Attempt attempt;
     for (int i = 0; i < 3 && rng.chance(50) && attempt.problem.empty(); ++i) {
         ++faults_.hits["crash-in-failover"];
-        (void)try_failover(disks, volume, rng.next(), true, attempt);
+        Try how{rng.next(), true, rng.below(5)};
+        how.resume = rng.chance(30);
+        (void)try_failover(disks, volume, how, attempt);
     }
     attempt.result = {};
-    if (attempt.problem.empty()) (void)try_failover(disks, volume, rng.next(), false, attempt);
-    if (rotten && attempt.corrupt) {
-        ++faults_.hits["rot-found"];
+    const std::uint64_t moves = rng.chance(40) ? rng.below(4) : 0;
+    Try how{rng.next(), false, moves};
+    how.verify = true;
+    how.tight = rng.chance(30);
+    if (attempt.problem.empty()) (void)try_failover(disks, volume, how, attempt);
+    if (rotten) {
+        if (attempt.corrupt) {
+            ++faults_.hits["rot-found"];
+        } else {
+            problem(attempt.problem.empty() ? "verified what is damaged" : attempt.problem);
+        }
         return;
     }
     if (!attempt.problem.empty()) return problem(attempt.problem);
     const core::Point point = attempt.result.point;
-    if (point.epoch < acknowledged) {
-        return problem("acknowledged epoch " + std::to_string(acknowledged) +
-                       " is lost, there is " + std::to_string(point.epoch));
+    const std::uint64_t newest = attempt.points.empty() ? 0 : attempt.points.back().epoch;
+    if (newest < acknowledged_) {
+        return problem("acknowledged epoch " + std::to_string(acknowledged_) +
+                       " is lost, there is " + std::to_string(newest));
     }
     if (point.epoch == 0) return;
     std::string difference = compare(disks, point);
@@ -241,14 +324,18 @@ void World::check_replica() {
     // Rolled back is rolled back: what the machine writes now is its own, and stays.
     Attempt again;
     again.fenced = true;
-    (void)try_failover(disks, volume, rng.next(), false, again);
+    (void)try_failover(disks, volume, {.seed = rng.next()}, again);
     if (!again.problem.empty()) return problem("second failover: " + again.problem);
-    if (again.result.point.epoch != point.epoch || again.result.rolled_back_bytes != 0) {
+    if (again.result.point.epoch != point.epoch || again.result.rolled_back_bytes != 0)
         return problem("a finished rollback was done again");
-    }
-    if (rotten) return;
-    difference = rewind(disks, volume, attempt.points);
-    if (!difference.empty()) problem(difference);
+    // Unless there was no room to note that it was finished.
+    if (again.moved_again && !how.tight) return problem("a finished move was done again");
+    // And from there to any other.
+    if (rng.chance(70)) return;
+    again = {};
+    (void)try_failover(disks, volume, {.seed = rng.next(), .moves = rng.chance(20) ? 8U : 1U},
+                       again);
+    if (!again.problem.empty()) problem("third failover: " + again.problem);
 }
 
 }  // namespace ebb::sim

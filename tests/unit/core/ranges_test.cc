@@ -23,9 +23,20 @@ TEST(Ranges, AgreesWithABitmap) {
                 for (auto at = from; at < to; ++at) missing.set(at);
             }
             for (auto at = begin; at < end; ++at) ASSERT_EQ(missing[at], !bits[at]);
+            std::bitset<256> common;
+            for (const auto& [from, to] : ranges.common(begin, end)) {
+                ASSERT_LT(from, to);
+                for (auto at = from; at < to; ++at) common.set(at);
+            }
+            for (auto at = begin; at < end; ++at) ASSERT_EQ(common[at], bits[at]);
             if (i % 2 == 0) continue;
-            ranges.add(begin, end);
-            for (auto at = begin; at < end; ++at) bits.set(at);
+            if (i % 4 == 1) {
+                ranges.add(begin, end);
+                for (auto at = begin; at < end; ++at) bits.set(at);
+            } else {
+                ranges.remove(begin, end);
+                for (auto at = begin; at < end; ++at) bits.reset(at);
+            }
             ASSERT_EQ(ranges.bytes(), bits.count());
         }
     }

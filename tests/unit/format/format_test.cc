@@ -198,14 +198,5 @@ TEST(Record, PayloadsComeBack) {
     EXPECT_EQ(decode_session_file(encode(SessionFile{5, true}))->session, 5U);
 }
 
-TEST(Record, UndoTableStaysInsideItsPayload) {
-    Payload table;
-    const std::vector<UndoEntry> entries = {{0, 0, 4096, false, 48}};
-    encode_undo_table(entries, table);
-    EXPECT_EQ(table.size(), undo_table_bytes(1));
-    EXPECT_TRUE(decode_undo_table(table, 48 + 4096).has_value());
-    EXPECT_FALSE(decode_undo_table(table, 48 + 4095).has_value());
-}
-
 }  // namespace
 }  // namespace ebb::format

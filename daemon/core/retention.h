@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which points are given up, and how: a decision, nothing is done here.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/journal.h"
+
+namespace ebb::core {
+
+// Ages count from the newest point: where no new ones come, the old ones stay.
+struct RetentionPolicy {
+    Duration all_for = std::chrono::hours(2);     // every point
+    Duration thinned_to = std::chrono::hours(1);  // then one in so long; 0: every point
+    Duration age = std::chrono::hours(24);        // then none but those with a name
+    std::uint64_t bytes = 0;                      // of undo; 0: no limit of its own
+};
+
+// Places in Journal::closed().
+struct RetentionStep {
+    enum class Kind { remove_oldest, merge };
+    Kind kind = Kind::remove_oldest;
+    std::size_t begin = 0;  // of a merge: the points from begin to before end are given up
+    std::size_t end = 0;
+};
+
+// The next step, by age; none: all is as it should be.
+[[nodiscard]] std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
+                                                       const RetentionPolicy& policy);
+// The oldest that can be given up; none: all there is has a name, or is the newest.
+[[nodiscard]] std::optional<RetentionStep> next_for_space(const std::deque<ClosedEpoch>& closed);
+
+}  // namespace ebb::core

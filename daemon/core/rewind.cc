@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/rewind.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ebb::core {
+
+namespace {
+
+constexpr std::uint64_t read_bytes_max = 1ULL << 20;
+// Of the volume, beside what is saved: tables and headers.
+constexpr std::uint64_t overhead_divisor = 64;
+
+bool any(const std::vector<Ranges>& ranges) {
+    return std::ranges::any_of(ranges, [](const Ranges& disk) { return !disk.empty(); });
+}
+
+std::uint64_t bytes_of(const std::vector<Ranges>& ranges) {
+    std::uint64_t sum = 0;
+    for (const Ranges& disk : ranges) sum += disk.bytes();
+    return sum;
+}
+
+}  // namespace
+
+bool Rewind::is_point(std::uint64_t epoch) const {
+    return std::ranges::any_of(journal_.closed(),
+                               [&](const ClosedEpoch& closed) { return closed.epoch == epoch; });
+}
+
+Task<Status> Rewind::open() {
+    file_.reset();
+    point_.reset();
+    move_.reset();
+    undo_.clear();
+    saved_.assign(disks_.size(), {});
+    Op<std::vector<env::VolumeFile>> listed;
+    volume_.list(listed.callback());
+    auto files = co_await listed;
+    if (!files) co_return std::unexpected(files.error());
+    const auto found = std::ranges::find(*files, std::string(file_name), &env::VolumeFile::name);
+    if (found == files->end()) co_return Status{};
+    if (!journal_.session().failed_over || journal_.closed().empty() || journal_.open_epoch()) {
+        co_return fail(ErrorCode::corrupt,
+                       std::string(file_name) + ": the machine is not failed over",
+                       "the disks are perhaps not at the newest point: disable the protection, "
+                       "and protect the machine again");
+    }
+    RecordScan scan(volume_,
+                    {file_name, found->size, newest(), journal_.closed().back().after, true, true});
+    while (true) {
+        auto more = co_await scan.next();
+        if (!more) co_return std::unexpected(more.error());
+        if (!*more) break;
+        const auto& payload = scan.payload();
+        const format::RecordType type = scan.header().type;
+        Status taken;
+        if (type == format::RecordType::undo) {
+            auto entries = format::decode_undo_table(payload, payload.size());
+            if (!entries) co_return std::unexpected(entries.error());
+            for (const format::UndoEntry& entry : *entries) {
+                if (entry.disk >= disks_.size())
+                    co_return fail(ErrorCode::corrupt, "rewind.ebb: an unknown disk");
+                saved_[entry.disk].add(entry.offset, entry.end());
+            }
+            undo_.push_back({scan.record_at(), scan.header()});
+        } else if (type == format::RecordType::move) {
+            auto record = format::decode_move_record(payload);
+            if (!record) co_return std::unexpected(record.error());
+            if (!is_point(record->from) || !is_point(record->to))
+                co_return fail(ErrorCode::corrupt, "rewind.ebb: a point that is not there");
+            move_ = *record;
+            point_ = record->from;
+            before_ = {{file_name, newest(), scan.record_at(), scan.record_at(), scan.records() - 1,
+                        scan.header().previous},
+                       saved_,
+                       undo_};
+        } else if (type == format::RecordType::arrived) {
+            auto record = format::decode_arrived_record(payload);
+            if (!record) co_return std::unexpected(record.error());
+            if (!is_point(record->point))
+                co_return fail(ErrorCode::corrupt, "rewind.ebb: a point that is not there");
+            move_.reset();
+            point_ = record->point;
+        } else {
+            co_return fail(ErrorCode::corrupt, "rewind.ebb: a record that is not of a move");
+        }
+    }
+    auto status = co_await scan.repair();
+    if (status && scan.at() != 0) file_ = scan.end();
+    co_return status;
+}
+
+Task<Status> Rewind::finish_move() {
+    if (!move_) co_return Status{};
+    const format::MoveRecord move = *move_;
+    auto done = co_await carry_out(move);
+    // There was no room to go on: the disks are where they came from.
+    if (!done && done.error().code == ErrorCode::no_space && !move_) co_return Status{};
+    if (!done) co_return std::unexpected(done.error());
+    co_return Status{};
+}
+
+Task<Result<std::vector<Ranges>>> Rewind::between(std::uint64_t a, std::uint64_t b) {
+    std::vector<Ranges> all(disks_.size());
+    for (std::size_t i = 0; i < journal_.closed().size(); ++i) {
+        const ClosedEpoch& closed = journal_.closed()[i];
+        if (closed.epoch <= std::min(a, b) || closed.epoch > std::max(a, b)) continue;
+        for (const UndoRecord& record : closed.undo) {
+            UndoReader reader = journal_.reader(closed, record);
+            auto table = co_await reader.table();
+            if (!table) co_return std::unexpected(table.error());
+            for (const format::UndoEntry& entry : *table) {
+                if (entry.disk >= disks_.size())
+                    co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
+                all[entry.disk].add(entry.offset, entry.end());
+            }
+        }
+    }
+    co_return all;
+}
+
+Task<Result<std::uint64_t>> Rewind::cost(std::uint64_t to) {
+    if (!is_point(to)) co_return fail(ErrorCode::not_found, "there is no such recovery point");
+    auto wanted = co_await between(point(), to);
+    if (!wanted) co_return std::unexpected(wanted.error());
+    co_return bytes_of(*wanted);
+}
+
+Task<Status> Rewind::check_space(std::vector<Ranges> wanted) {
+    for (std::size_t disk = 0; disk < wanted.size(); ++disk) {
+        for (const Extent& extent : saved_[disk].extents())
+            wanted[disk].remove(extent.offset, extent.end());
+    }
+    const std::uint64_t bytes = bytes_of(wanted);
+    Op<env::VolumeSpace> asked;
+    volume_.space(asked.callback());
+    auto space = co_await asked;
+    if (!space) co_return std::unexpected(space.error());
+    // What is reserved may be used for this: nothing else is written while it is failed over.
+    if (bytes + bytes / overhead_divisor + block_bytes <= space->available) co_return Status{};
+    co_return fail(ErrorCode::no_space,
+                   "the retention volume has no room to keep what the newest point has: " +
+                       std::to_string(bytes) + " bytes",
+                   "Enlarge the volume, or choose a later point");
+}
+
+Task<Status> Rewind::note(format::RecordType type, format::Payload payload, std::string_view site) {
+    auto done = co_await append_record(volume_, *file_, type, record_of(payload), site);
+    if (!done) co_return std::unexpected(done.error());
+    co_return Status{};
+}
+
+Task<Status> Rewind::start_file() {
+    Op<void> created;
+    volume_.create(file_name, created.callback());
+    auto status = co_await created;
+    if (!status) co_return status;
+    file_ = RecordFile{file_name, newest(), 0, 0, 0, journal_.closed().back().after};
+    co_return Status{};
+}
+
+Task<Result<std::uint64_t>> Rewind::move(std::uint64_t to) {
+    if (!is_point(to)) {
+        co_return fail(ErrorCode::not_found, "there is no such recovery point",
+                       "See which there are: ebbctl point list");
+    }
+    if (move_) {
+        auto status = co_await finish_move();
+        if (!status) co_return std::unexpected(status.error());
+    }
+    if (point() == to) co_return std::uint64_t{0};
+    const format::MoveRecord move{point(), to};
+    auto wanted = co_await between(move.from, move.to);
+    if (!wanted) co_return std::unexpected(wanted.error());
+    auto status = co_await check_space(std::move(*wanted));
+    if (status && !file_) status = co_await start_file();
+    if (status) before_ = {*file_, saved_, undo_};
+    if (status) status = co_await note(format::RecordType::move, format::encode(move), "move");
+    if (status && file_->records == 1) {
+        Op<void> named;
+        volume_.sync_directory("rewind-name", named.callback());
+        status = co_await named;
+    }
+    if (!status) co_return std::unexpected(status.error());
+    point_ = move.from;
+    move_ = move;
+    auto done = co_await carry_out(move);
+    co_return done;
+}
+
+Task<Result<std::uint64_t>> Rewind::carry_out(format::MoveRecord move) {
+    auto wanted = co_await between(move.from, move.to);
+    if (!wanted) co_return std::unexpected(wanted.error());
+    auto bytes = co_await put_point(move.to, *wanted, move.to < move.from);
+    if (!bytes && bytes.error().code == ErrorCode::no_space) {
+        auto back = co_await take_back(move, std::move(*wanted));
+        if (!back) co_return std::unexpected(back.error());
+        co_return bytes;
+    }
+    if (!bytes) co_return bytes;
+    auto status = co_await note(format::RecordType::arrived,
+                                format::encode(format::ArrivedRecord{move.to}), "arrived");
+    // Without it the move is done once more after the next start: that does no harm.
+    if (!status && status.error().code != ErrorCode::no_space)
+        co_return std::unexpected(status.error());
+    point_ = move.to;
+    move_.reset();
+    co_return bytes;
+}
+
+Task<Status> Rewind::take_back(format::MoveRecord move, std::vector<Ranges> wanted) {
+    // What was not saved was not overwritten.
+    auto back = co_await put_point(move.from, std::move(wanted), false);
+    if (!back) co_return std::unexpected(back.error());
+    Op<void> cut;
+    volume_.truncate(file_name, before_.file.bytes, cut.callback());
+    auto status = co_await cut;
+    if (!status) co_return status;
+    Op<void> synced;
+    volume_.sync(file_name, "move-undone", synced.callback());
+    status = co_await synced;
+    if (!status)
+        co_return fail(ErrorCode::io, "sync of the journal failed: " + status.error().message);
+    file_ = before_.file;
+    saved_ = before_.saved;
+    undo_ = before_.undo;
+    move_.reset();
+    co_return Status{};
+}
+
+Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Ranges> wanted,
+                                              bool save) {
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < journal_.closed().size() && any(wanted); ++i) {
+        const ClosedEpoch& closed = journal_.closed()[i];
+        if (closed.epoch <= to) continue;
+        for (const UndoRecord& record : closed.undo) {
+            auto put = co_await put_record(journal_.reader(closed, record), wanted, save);
+            if (!put) co_return put;
+            bytes += *put;
+        }
+    }
+    // Everything else is as at the newest point. Some may have been saved by this very move.
+    for (std::size_t i = 0; i < undo_.size() && any(wanted); ++i) {
+        auto put = co_await put_record({volume_, file_name, undo_[i]}, wanted, false);
+        if (!put) co_return put;
+        bytes += *put;
+    }
+    auto status = co_await flush();
+    if (!status) co_return std::unexpected(status.error());
+    co_return bytes;
+}
+
+Task<Result<std::uint64_t>> Rewind::put_record(UndoReader reader, std::vector<Ranges>& wanted,
+                                               bool save) {
+    auto table = co_await reader.table();
+    if (!table) co_return std::unexpected(table.error());
+    std::vector<format::UndoEntry> useful;
+    for (const format::UndoEntry& entry : *table) {
+        if (entry.disk >= wanted.size())
+            co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
+        if (!wanted[entry.disk].common(entry.offset, entry.end()).empty()) useful.push_back(entry);
+    }
+    std::uint64_t bytes = 0;
+    Together writes(limits_.depth);
+    for (std::size_t begin = 0; begin < useful.size();) {
+        const auto rest = std::span<const format::UndoEntry>(useful).subspan(begin);
+        const auto part = rest.first(UndoReader::run_length(rest));
+        format::UndoWriter writer(limits_.compression);
+        for (const format::UndoEntry& entry : part) {
+            if (!save) break;
+            for (const auto& [from, to] : wanted[entry.disk].common(entry.offset, entry.end())) {
+                auto status = co_await this->save(entry.disk, from, to, writer);
+                if (!status) co_return std::unexpected(status.error());
+            }
+        }
+        if (!writer.empty()) {
+            auto status = co_await append_saved(writer);
+            if (!status) co_return std::unexpected(status.error());
+        }
+        auto run = co_await reader.read({part.begin(), part.end()});
+        if (!run) co_return std::unexpected(run.error());
+        for (const format::UndoEntry& entry : part) {
+            const auto parts = wanted[entry.disk].common(entry.offset, entry.end());
+            std::vector<std::byte> content;
+            if (entry.kind != format::UndoKind::zero) {
+                content.resize(entry.length);
+                auto whole = format::unpack(entry, run->stored(entry), content);
+                if (!whole) co_return std::unexpected(whole.error());
+            }
+            for (const auto& [from, to] : parts) {
+                auto room = co_await writes.room();
+                if (!room) break;
+                bytes += to - from;
+                wanted[entry.disk].remove(from, to);
+                if (entry.kind == format::UndoKind::zero) {
+                    disks_[entry.disk]->write_zeroes(from, to - from, writes.callback());
+                    continue;
+                }
+                auto buffer = std::make_shared<Buffer>(to - from);
+                std::memcpy(buffer->data(), content.data() + (from - entry.offset), to - from);
+                disks_[entry.disk]->write(from, buffer->span(), writes.callback(buffer));
+            }
+        }
+        begin += part.size();
+    }
+    auto status = co_await writes.finish();
+    if (!status) {
+        // Of the disk, not of the volume.
+        co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
+    }
+    co_return bytes;
+}
+
+// What is there and not saved yet, a slice at a time.
+Task<Status> Rewind::save(DiskIndex disk, std::uint64_t begin, std::uint64_t end,
+                          format::UndoWriter& writer) {
+    struct Part {
+        std::uint64_t at = 0;
+        std::shared_ptr<Buffer> content;
+    };
+    for (const auto& [from, to] : saved_[disk].missing(begin, end)) {
+        for (std::uint64_t at = from; at < to;) {
+            std::vector<Part> parts;
+            Together reads(limits_.depth);
+            for (std::uint64_t sum = 0; at < to && sum < limits_.slice_bytes;) {
+                const std::uint64_t size = std::min(read_bytes_max, to - at);
+                auto room = co_await reads.room();
+                if (!room) break;
+                parts.push_back({at, std::make_shared<Buffer>(size)});
+                disks_[disk]->read(at, parts.back().content->span(),
+                                   reads.callback(parts.back().content));
+                at += size;
+                sum += size;
+            }
+            auto status = co_await reads.finish();
+            if (!status) co_return status;
+            for (const Part& part : parts) writer.add(disk, part.at, part.content->span());
+            if (writer.bytes() < limits_.slice_bytes) continue;
+            status = co_await append_saved(writer);
+            if (!status) co_return status;
+        }
+    }
+    co_return Status{};
+}
+
+Task<Status> Rewind::append_saved(format::UndoWriter& writer) {
+    std::vector<format::UndoEntry> entries;
+    auto record = writer.take(entries);
+    const std::uint64_t at = file_->bytes;
+    auto header = co_await append_record(volume_, *file_, format::RecordType::undo,
+                                         std::move(record), "rewind-undo");
+    if (!header) co_return std::unexpected(header.error());
+    undo_.push_back({at, *header});
+    for (const format::UndoEntry& entry : entries)
+        saved_[entry.disk].add(entry.offset, entry.end());
+    co_return Status{};
+}
+
+Task<Status> Rewind::flush() {
+    Together flushes(limits_.depth);
+    for (env::Disk* disk : disks_) disk->flush("rewound", flushes.callback());
+    auto status = co_await flushes.finish();
+    co_return status;
+}
+
+Task<Status> Rewind::end() {
+    if (!file_) co_return Status{};
+    Op<void> removed;
+    volume_.remove(file_name, removed.callback());
+    auto status = co_await removed;
+    if (!status) co_return status;
+    Op<void> named;
+    volume_.sync_directory("rewind-gone", named.callback());
+    status = co_await named;
+    if (!status) co_return status;
+    file_.reset();
+    point_.reset();
+    move_.reset();
+    undo_.clear();
+    saved_.assign(disks_.size(), {});
+    co_return Status{};
+}
+
+}  // namespace ebb::core

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/undo_reader.h"
+
+#include <algorithm>
+
+#include "core/record_file.h"
+
+namespace ebb::core {
+
+namespace {
+
+constexpr std::uint64_t first_look = 64ULL << 10;
+constexpr std::uint64_t run_bytes = 4ULL << 20;
+constexpr std::uint64_t run_unpacked_bytes = 16ULL << 20;
+constexpr std::uint64_t gap_bytes = 64ULL << 10;
+
+}  // namespace
+
+Task<Result<std::vector<format::UndoEntry>>> UndoReader::table() {
+    const std::uint64_t payload = record_.header.payload_bytes;
+    const std::uint64_t at = record_.at + format::record_header_bytes;
+    auto bytes = co_await read_bytes(volume_, file_, at, std::min(payload, first_look));
+    if (!bytes) co_return std::unexpected(bytes.error());
+    const auto size = format::undo_table_bytes(*bytes, payload);
+    if (!size) co_return std::unexpected(size.error());
+    if (*size > bytes->size()) {
+        bytes = co_await read_bytes(volume_, file_, at, *size);
+        if (!bytes) co_return std::unexpected(bytes.error());
+    }
+    co_return format::decode_undo_table(*bytes, payload);
+}
+
+std::size_t UndoReader::run_length(std::span<const format::UndoEntry> entries) {
+    std::uint64_t from = 0, to = 0, unpacked = 0;
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+        const format::UndoEntry& entry = entries[i];
+        if (entry.stored == 0) continue;
+        unpacked += entry.length;
+        if (to == 0) from = to = entry.at;
+        const bool near = entry.at >= to && entry.at - to <= gap_bytes &&
+                          entry.at + entry.stored - from <= run_bytes &&
+                          unpacked <= run_unpacked_bytes;
+        if (!near && to != from) return i;
+        to = entry.at + entry.stored;
+    }
+    return entries.size();
+}
+
+Task<Result<UndoRun>> UndoReader::read(std::vector<format::UndoEntry> run) {
+    std::uint64_t from = UINT64_MAX, to = 0;
+    for (const format::UndoEntry& entry : run) {
+        if (entry.stored == 0) continue;
+        from = std::min(from, entry.at);
+        to = std::max(to, entry.at + entry.stored);
+    }
+    if (to == 0) co_return UndoRun(0, {});
+    auto bytes = co_await read_bytes(volume_, file_,
+                                     record_.at + format::record_header_bytes + from, to - from);
+    if (!bytes) co_return std::unexpected(bytes.error());
+    co_return UndoRun(from, std::move(*bytes));
+}
+
+}  // namespace ebb::core

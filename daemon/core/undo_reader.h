@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads of an undo record what is wanted of it, and no more: its table, and runs of entries that
+// lie close together.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/task.h"
+#include "env/volume.h"
+#include "format/undo.h"
+
+namespace ebb::core {
+
+struct UndoRecord {
+    std::uint64_t at = 0;  // of the record in the file
+    format::RecordHeader header;
+};
+
+// What the entries of a run store.
+class UndoRun {
+public:
+    UndoRun(std::uint64_t from, std::vector<std::byte> bytes)
+        : from_(from), bytes_(std::move(bytes)) {}
+    [[nodiscard]] std::span<const std::byte> stored(const format::UndoEntry& entry) const {
+        return std::span(bytes_).subspan(entry.at - from_, entry.stored);
+    }
+
+private:
+    std::uint64_t from_;
+    std::vector<std::byte> bytes_;
+};
+
+class UndoReader {
+public:
+    UndoReader(env::Volume& volume, std::string file, UndoRecord record)
+        : volume_(volume), file_(std::move(file)), record_(record) {}
+
+    [[nodiscard]] Task<Result<std::vector<format::UndoEntry>>> table();
+    // How many of the first entries are read at once: at least one, and bytes that are not wanted
+    // between them are few. Entries ascend by place; those that store nothing may be among them.
+    [[nodiscard]] static std::size_t run_length(std::span<const format::UndoEntry> entries);
+    [[nodiscard]] Task<Result<UndoRun>> read(std::vector<format::UndoEntry> run);
+
+private:
+    env::Volume& volume_;
+    std::string file_;
+    UndoRecord record_;
+};
+
+}  // namespace ebb::core

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which points are given up.
+#include "core/retention.h"
+
+#include <gtest/gtest.h>
+
+namespace ebb::core {
+namespace {
+
+constexpr std::int64_t minute = 60'000'000'000;
+
+class RetentionTest : public testing::Test {
+protected:
+    void add(std::int64_t minutes, const char* name = "") {
+        ClosedEpoch closed;
+        closed.epoch = closed.span.first = closed.span.last = ++epoch_;
+        closed.record.closed_time.ns = minutes * minute;
+        closed.record.name = name;
+        points_.push_back(std::move(closed));
+    }
+    // Does what is to be done until nothing is, and says in how many steps.
+    int settle() {
+        int steps = 0;
+        while (auto step = next_by_age(points_, policy_)) {
+            apply(*step);
+            ++steps;
+        }
+        return steps;
+    }
+    void apply(const RetentionStep& step) {
+        if (step.kind == RetentionStep::Kind::remove_oldest) return points_.pop_front();
+        ASSERT_LT(step.begin, step.end);
+        ASSERT_LT(step.end + 1, points_.size());
+        points_.erase(points_.begin() + static_cast<std::ptrdiff_t>(step.begin),
+                      points_.begin() + static_cast<std::ptrdiff_t>(step.end));
+    }
+    std::vector<std::int64_t> minutes() const {
+        std::vector<std::int64_t> all;
+        for (const auto& point : points_) all.push_back(point.record.closed_time.ns / minute);
+        return all;
+    }
+
+    std::deque<ClosedEpoch> points_;
+    RetentionPolicy policy_;
+    std::uint64_t epoch_ = 0;
+};
+
+using Minutes = std::vector<std::int64_t>;
+
+TEST_F(RetentionTest, AllOfTwoHoursAreKept) {
+    for (int at = 0; at <= 120; at += 5) add(at);
+    EXPECT_EQ(settle(), 0);
+}
+
+TEST_F(RetentionTest, ThenTheLastOfEachHour) {
+    for (int at = 0; at <= 300; at += 20) add(at);
+    // The oldest go singly, each other hour is merged at once.
+    EXPECT_EQ(settle(), 2 + 2);
+    EXPECT_EQ(minutes(), (Minutes{40, 100, 160, 180, 200, 220, 240, 260, 280, 300}));
+}
+
+TEST_F(RetentionTest, AnHourIsMergedOnlyWhenAllOfItIsOldEnough) {
+    add(0);
+    for (int at = 60; at <= 230; at += 10) add(at);
+    EXPECT_EQ(settle(), 0);
+    add(240);
+    EXPECT_EQ(settle(), 1);
+    EXPECT_EQ(minutes()[1], 110);
+}
+
+TEST_F(RetentionTest, AfterADayNoneButThoseWithAName) {
+    add(0);
+    add(10, "before the upgrade");
+    add(20);
+    add(26 * 60);
+    add(26 * 60 + 1);
+    settle();
+    EXPECT_EQ(minutes(), (Minutes{10, 26 * 60, 26 * 60 + 1}));
+}
+
+TEST_F(RetentionTest, WhereNoNewOnesComeTheOldOnesStay) {
+    add(0);
+    add(10);
+    EXPECT_EQ(settle(), 0);
+    add(10 + 25 * 60);
+    settle();
+    EXPECT_EQ(minutes(), (Minutes{10 + 25 * 60}));
+}
+
+TEST_F(RetentionTest, EveryPointWhereNoneIsThinned) {
+    policy_.thinned_to = Duration{0};
+    for (int at = 0; at <= 20 * 60; at += 30) add(at);
+    EXPECT_EQ(settle(), 0);
+}
+
+TEST_F(RetentionTest, AClockThatWentBackTakesNothingButAnHourFor) {
+    add(1000);
+    add(10);
+    add(20);
+    settle();
+    EXPECT_EQ(points_.back().record.closed_time.ns, 20 * minute);
+}
+
+TEST_F(RetentionTest, ForSpaceTheOldestFirst) {
+    add(0);
+    add(1, "kept");
+    add(2);
+    add(3);
+    add(4);
+    auto step = next_for_space(points_);
+    ASSERT_TRUE(step.has_value());
+    EXPECT_EQ(step->kind, RetentionStep::Kind::remove_oldest);
+    apply(*step);
+    step = next_for_space(points_);
+    ASSERT_TRUE(step.has_value());
+    EXPECT_EQ(step->kind, RetentionStep::Kind::merge);
+    apply(*step);
+    EXPECT_EQ(minutes(), (Minutes{1, 3, 4}));
+    EXPECT_FALSE(next_for_space(points_).has_value());
+}
+
+TEST_F(RetentionTest, TheNewestStays) {
+    add(0);
+    EXPECT_FALSE(next_for_space(points_).has_value());
+    EXPECT_FALSE(next_by_age(points_, policy_).has_value());
+}
+
+}  // namespace
+}  // namespace ebb::core

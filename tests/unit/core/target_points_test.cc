@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// From one point to another, points that are given up, and the proof of those that are kept.
+#include "target_fixture.h"
+
+namespace ebb::core {
+namespace {
+
+class TargetPointsTest : public TargetTest {
+protected:
+    // Point n has n + 3 in block 3.
+    void close_epochs(int count, const char* name = "") {
+        Peer& peer = welcomed();
+        for (int i = 1; i <= count; ++i)
+            close_epoch(peer, static_cast<std::uint64_t>(i), i + 3, name);
+    }
+    int content() const { return std::to_integer<int>(disk_.current[3 * block_bytes]); }
+    std::vector<std::uint64_t> epochs() const {
+        std::vector<std::uint64_t> all;
+        for (const Point& point : life_->target.points()) all.push_back(point.epoch);
+        return all;
+    }
+    void power_cut() {
+        life_.reset();
+        disk_.power_cut(executor_.rng, faults_);
+        volume_.power_cut(executor_.rng, faults_);
+        start();
+    }
+    static constexpr const char* rewind_file = "rewind.ebb";
+};
+
+TEST_F(TargetPointsTest, ThereAndBack) {
+    close_epochs(4);
+    ASSERT_TRUE(fail_over().has_value());
+    for (const std::uint64_t epoch : {2, 1, 3, 1, 4, 2}) {
+        const auto moved = change_point(epoch);
+        ASSERT_TRUE(moved.has_value()) << moved.error().message;
+        EXPECT_EQ(moved->point.epoch, epoch);
+        EXPECT_EQ(moved->rewound_bytes, block_bytes);
+        EXPECT_EQ(content(), static_cast<int>(epoch) + 3);
+        EXPECT_EQ(life_->target.status().point, epoch);
+    }
+    EXPECT_EQ(change_point(2)->rewound_bytes, 0U);
+    power_cut();
+    EXPECT_EQ(life_->target.status().point, 2U);
+    EXPECT_EQ(content(), 5);
+    EXPECT_EQ(fail_over()->point.epoch, 2U);
+}
+
+TEST_F(TargetPointsTest, WhatItWouldCost) {
+    close_epochs(4);
+    ASSERT_TRUE(fail_over().has_value());
+    const auto cost = [&](std::uint64_t epoch) {
+        return wait_for<std::uint64_t>(
+            [&](auto done) { life_->target.point_cost(epoch, std::move(done)); });
+    };
+    EXPECT_EQ(cost(1), block_bytes);
+    EXPECT_EQ(cost(4), 0U);
+    EXPECT_EQ(cost(9).error().code, ErrorCode::not_found);
+}
+
+TEST_F(TargetPointsTest, OnlyWhatIsThereAndOnlyWhenFailedOver) {
+    close_epochs(2);
+    EXPECT_EQ(change_point(1).error().code, ErrorCode::refused);
+    ASSERT_TRUE(fail_over().has_value());
+    EXPECT_EQ(change_point(3).error().code, ErrorCode::not_found);
+    EXPECT_EQ(content(), 5);
+    EXPECT_FALSE(volume_.names.contains(rewind_file));
+}
+
+TEST_F(TargetPointsTest, BackToReplicationByWayOfTheNewest) {
+    close_epochs(3);
+    ASSERT_TRUE(fail_over().has_value());
+    ASSERT_TRUE(change_point(1).has_value());
+    bool resumed = false;
+    life_->target.resume([&](const Status& status) { resumed = status.has_value(); });
+    wait();
+    ASSERT_TRUE(resumed);
+    EXPECT_EQ(content(), 6);
+    EXPECT_FALSE(volume_.names.contains(rewind_file));
+    EXPECT_EQ(life_->target.status().state, TargetState::waiting);
+}
+
+TEST_F(TargetPointsTest, NoRoomToKeepTheNewest) {
+    close_epochs(3);
+    ASSERT_TRUE(fail_over().has_value());
+    volume_.capacity = volume_.used() + 300;
+    EXPECT_EQ(change_point(1).error().code, ErrorCode::no_space);
+    EXPECT_EQ(content(), 6);
+    // It was thought to be there.
+    volume_.overstated = 1 << 20;
+    EXPECT_EQ(change_point(1).error().code, ErrorCode::no_space);
+    EXPECT_EQ(content(), 6);
+    power_cut();
+    EXPECT_EQ(life_->target.status().point, 3U);
+    volume_.capacity = UINT64_MAX;
+    ASSERT_TRUE(change_point(1).has_value());
+    EXPECT_EQ(content(), 4);
+}
+
+TEST_F(TargetPointsTest, ARewindFileWithoutAFailoverIsDamage) {
+    close_epochs(2);
+    ASSERT_TRUE(fail_over().has_value());
+    ASSERT_TRUE(change_point(1).has_value());
+    const auto file = volume_.names.at(rewind_file);
+    life_->target.resume([](const Status&) {});
+    wait();
+    life_.reset();
+    volume_.names[rewind_file] = file;
+    start();
+    EXPECT_EQ(life_->opened->error().code, ErrorCode::corrupt);
+}
+
+TEST_F(TargetPointsTest, PointsInTheMiddleAreMerged) {
+    config_.retention.all_for = std::chrono::seconds(4);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    life_.reset();
+    start();
+    close_epochs(12);
+    wait();
+    const auto kept = epochs();
+    EXPECT_LT(kept.size(), 12U);
+    EXPECT_EQ(kept.back(), 12U);
+    EXPECT_TRUE(verify().has_value());
+    power_cut();
+    EXPECT_EQ(epochs(), kept);
+    ASSERT_TRUE(fail_over().has_value());
+    for (const std::uint64_t epoch : kept) {
+        ASSERT_TRUE(change_point(epoch).has_value());
+        EXPECT_EQ(content(), static_cast<int>(epoch) + 3);
+    }
+}
+
+TEST_F(TargetPointsTest, WhatIsLeftOfAMergeGoes) {
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    close_epochs(9);
+    const auto before = volume_.copy();
+    life_.reset();
+    start();
+    life_->target.trim([](const Status&) {});
+    wait();
+    const auto kept = epochs();
+    ASSERT_LT(kept.size(), 9U);
+    life_.reset();
+    for (const auto& [name, file] : before.names) {
+        const auto span = Journal::span_of(name);
+        if (span && span->first >= kept.front()) volume_.names.emplace(name, file);
+    }
+    start();
+    ASSERT_TRUE(life_->opened->has_value()) << life_->opened->error().message;
+    EXPECT_EQ(epochs(), kept);
+    EXPECT_TRUE(verify().has_value());
+}
+
+TEST_F(TargetPointsTest, PointsWithANameStay) {
+    config_.retention.age = std::chrono::seconds(2);
+    life_.reset();
+    start();
+    close_epochs(2, "before the upgrade");
+    Peer& peer = welcomed();
+    for (std::uint64_t epoch = 3; epoch <= 8; ++epoch) close_epoch(peer, epoch, 9, "");
+    wait();
+    const auto kept = epochs();
+    ASSERT_GT(kept.size(), 2U);
+    EXPECT_LT(kept.size(), 8U);
+    EXPECT_EQ(kept[0], 1U);
+    EXPECT_EQ(kept[1], 2U);
+}
+
+// Every byte of every file that is closed, but for the seal.
+TEST_F(TargetPointsTest, VerifyFindsEveryDamage) {
+    close_epochs(3);
+    const auto sum = verify();
+    ASSERT_TRUE(sum.has_value());
+    EXPECT_EQ(sum->points, 3U);
+    EXPECT_EQ(sum->files, 3U);
+    constexpr std::size_t seal = 128;
+    for (const char* name : {"epoch-0000000000000001.ebb", "epoch-0000000000000002.ebb"}) {
+        const std::size_t size = volume_.find(name)->current.size() - seal;
+        for (std::size_t at = 0; at < size; at += 1 + at % 11) {
+            volume_.find(name)->current[at] ^= std::byte{2};
+            EXPECT_EQ(verify().error().code, ErrorCode::corrupt) << name << " " << at;
+            volume_.find(name)->current[at] ^= std::byte{2};
+        }
+    }
+    EXPECT_TRUE(verify().has_value());
+}
+
+}  // namespace
+}  // namespace ebb::core
