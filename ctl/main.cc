@@ -128,8 +128,20 @@ std::function<int(const Context&)> machine_job(const char* path, const char* for
         return begin(context, path,
                      {{"machine", context.text("machine")},
                       {"unreachable", force != nullptr && context.flag(force)},
+                      {"point", context.text("point")},
                       {"dry_run", context.flag("dry-run")}});
     };
+}
+
+void point_option(po::options_description& options) {
+    options.add_options()("point", po::value<std::string>(),
+                          "latest, latest-app, a name, the number of an epoch, or a time such as "
+                          "\"2026-11-21 09:30:00Z\" (the newest cut not after it)");
+}
+
+int change_point(const Context& context) {
+    if (!context.flag("point")) throw Misuse{"change-point needs --point"};
+    return machine_job("/v1/change-point")(context);
 }
 
 int checkpoint(const Context& context) {
@@ -193,10 +205,13 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"disks of all machines, and why some are refused", "", no_options,
           listing(ctl::show_disks)}},
         {"targets", {"master targets", "", no_options, listing(ctl::show_targets)}},
+        {"retention verify",
+         {"read the journal of a machine, and prove that nothing is missing or changed", "machine",
+          dry, machine_job("/v1/verify-retention")}},
         {"retention",
          {"retention volumes, and why some are refused", "", no_options,
           listing(ctl::show_retention)}},
-        {"points", {"recovery points of a machine", "machine", no_options, points}},
+        {"point list", {"recovery points of a machine", "machine", no_options, points}},
         {"jobs", {"jobs", "", no_options, listing(ctl::show_jobs)}},
         {"job watch",
          {"follow a job to its end", "job", no_options,
@@ -220,13 +235,22 @@ const std::vector<std::pair<std::string, Command>>& commands() {
           },
           checkpoint}},
         {"failover",
-         {"bring the machine up on the other side, from the newest point", "machine",
+         {"bring the machine up on the other side, from the newest point or another", "machine",
           [](auto& o) {
               dry(o);
+              point_option(o);
               o.add_options()("source-unreachable",
                               "do not shut the source down: it cannot be reached");
           },
           machine_job("/v1/failover", "source-unreachable")}},
+        {"change-point",
+         {"take a machine that was failed over to another point; what it wrote since is dropped",
+          "machine",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+          },
+          change_point}},
         {"commit", {"keep what was failed over", "machine", dry, machine_job("/v1/commit")}},
         {"resync",
          {"send everything anew", "machine",

@@ -244,13 +244,15 @@ std::string show_retention(const Json& state) {
 }
 
 std::string show_points(const Json& points) {
-    std::vector<std::vector<std::string>> rows{{"EPOCH", "CUT", "AGE", "NAME", "UNDO"}};
+    std::vector<std::vector<std::string>> rows{{"EPOCH", "KIND", "CUT", "AGE", "NAME", "UNDO"}};
+    std::vector<PointAge> ages;
     for (const auto& p : items(points, "points")) {
         const auto cut = number(p, "cut_time_ns");
-        rows.push_back({std::to_string(number(p, "epoch")), time_of(cut), age(seconds_since(cut)),
-                        word(text(p, "name")), bytes(number(p, "bytes"))});
+        rows.push_back({std::to_string(number(p, "epoch")), word(text(p, "kind")), time_of(cut),
+                        age(seconds_since(cut)), word(text(p, "name")), bytes(number(p, "bytes"))});
+        ages.push_back({seconds_since(cut), !text(p, "name").empty()});
     }
-    if (rows.size() > 1) return table(rows);
+    if (rows.size() > 1) return table(rows) + "\n" + plot_ages(ages);
     return "There is no recovery point yet.\n";
 }
 

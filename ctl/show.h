@@ -12,6 +12,13 @@ namespace ebb::ctl {
 // Columns as wide as they need to be.
 [[nodiscard]] std::string table(const std::vector<std::vector<std::string>>& rows);
 [[nodiscard]] std::string bytes(std::uint64_t count);
+struct PointAge {
+    double seconds = 0;
+    bool named = false;
+};
+// How old the points are, on an axis on which each column is as much older than the one before,
+// with marks at a minute, an hour and a day.
+[[nodiscard]] std::string plot_ages(const std::vector<PointAge>& points);
 // "12 s", "3 min", "5 h", "2 d".
 [[nodiscard]] std::string age(double seconds);
 

@@ -23,6 +23,7 @@ inline constexpr const char* target_check = "target.check";
 inline constexpr const char* target_prepare = "target.prepare";
 inline constexpr const char* target_points = "target.points";
 inline constexpr const char* target_failover = "target.failover";
+inline constexpr const char* target_verify = "target.verify";
 inline constexpr const char* target_resume = "target.resume";
 inline constexpr const char* target_commit = "target.commit";
 inline constexpr const char* target_disable = "target.disable";
@@ -95,13 +96,21 @@ struct TargetPrepareArgs {
 
 struct TargetFailoverArgs {
     std::string protection;
-    std::uint64_t session = 0;  // the new one: older ones are fenced
-    std::string point = "latest";
+    std::uint64_t session = 0;     // the new one: older ones are fenced
+    std::string point = "latest";  // or the number of an epoch
 };
 
 struct FailoverValue {
     Point point;
-    std::uint64_t rolled_back_bytes = 0;
+    std::uint64_t rolled_back_bytes = 0;  // of the open epoch
+    std::uint64_t rewound_bytes = 0;      // from the newest point to another
+};
+
+struct VerifyValue {
+    std::uint64_t points = 0;
+    std::uint64_t files = 0;
+    std::uint64_t records = 0;
+    std::uint64_t bytes = 0;
 };
 
 struct PointsValue {
@@ -219,6 +228,15 @@ template <class V>
 void describe(V& visit, FailoverValue& v) {
     visit("point", v.point);
     visit.optional("rolled_back_bytes", v.rolled_back_bytes);
+    visit.optional("rewound_bytes", v.rewound_bytes);
+}
+
+template <class V>
+void describe(V& visit, VerifyValue& v) {
+    visit("points", v.points);
+    visit("files", v.files);
+    visit("records", v.records);
+    visit("bytes", v.bytes);
 }
 
 template <class V>

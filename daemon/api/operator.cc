@@ -2,6 +2,7 @@
 #include "api/operator.h"
 
 #include "api/names.h"
+#include "api/points.h"
 
 namespace ebb::api {
 namespace {
@@ -65,6 +66,11 @@ Status check(const CheckpointCall& call) {
 }
 
 Status check(const MachineCall& call) {
+    if (!call.point.empty() && !valid_point_words(call.point)) {
+        return fail(ErrorCode::invalid, "point: no name, number or time of a recovery point",
+                    "Give latest, latest-app, a name, the number of an epoch, or a time with its "
+                    "zone, such as \"2026-11-21 09:30:00Z\"");
+    }
     return check_name("machine", call.machine);
 }
 

@@ -42,10 +42,11 @@ struct CheckpointCall {
     bool dry_run = false;
 };
 
-// failover: `unreachable` leaves the source alone; disable: it ends the protection even where an
-// agent cannot be reached.
+// failover, change-point: to `point` (api/points.h; empty: the newest). failover: `unreachable`
+// leaves the source alone; disable: it ends the protection even where an agent cannot be reached.
 struct MachineCall {
     std::string machine;
+    std::string point;
     bool unreachable = false;
     bool dry_run = false;
 };
@@ -115,6 +116,7 @@ void describe(V& visit, CheckpointCall& c) {
 template <class V>
 void describe(V& visit, MachineCall& c) {
     visit("machine", c.machine);
+    visit.optional("point", c.point);
     visit.optional("unreachable", c.unreachable);
     visit.optional("dry_run", c.dry_run);
 }

@@ -26,6 +26,8 @@ public:
     virtual Status force_power_off(const std::string& machine) = 0;
 
     // No error when the disk is where it is wanted. The guest must have let go of it before.
+    // Whether it ever can be while the machine runs; nothing is done.
+    virtual Status may_attach(const std::string& machine, const std::string& stable_id) = 0;
     virtual Status attach_disk(const std::string& machine, const std::string& stable_id) = 0;
     virtual Status detach_disk(const std::string& machine, const std::string& stable_id) = 0;
 

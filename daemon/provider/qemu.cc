@@ -239,16 +239,24 @@ Status QemuProvider::force_power_off(const std::string& machine) {
                  [&]() -> Result<bool> { return !lives(**found); });
 }
 
-Status QemuProvider::attach_disk(const std::string& machine, const std::string& stable_id) {
+Status QemuProvider::may_attach(const std::string& machine, const std::string& stable_id) {
     const auto found = find(machine);
     if (!found) return std::unexpected(found.error());
     const auto disk = find_disk(**found, stable_id);
     if (!disk) return std::unexpected(disk.error());
-    if (!(*disk)->device.is_object()) {
-        return fail("E_DISK_COLD_PLUG", ErrorCode::unsupported,
-                    stable_id + " cannot be attached to " + machine + " while it runs",
-                    "Attach it while the machine is off");
-    }
+    if ((*disk)->device.is_object()) return {};
+    return fail("E_DISK_COLD_PLUG", ErrorCode::unsupported,
+                stable_id + " cannot be attached to " + machine + " while it runs",
+                "Attach it while the machine is off, or give its `device` in the provider's "
+                "configuration");
+}
+
+Status QemuProvider::attach_disk(const std::string& machine, const std::string& stable_id) {
+    if (auto ok = may_attach(machine, stable_id); !ok) return ok;
+    const auto found = find(machine);
+    if (!found) return std::unexpected(found.error());
+    const auto disk = find_disk(**found, stable_id);
+    if (!disk) return std::unexpected(disk.error());
     auto qmp = Qmp::connect((*found)->qmp, command_patience);
     if (!qmp) return std::unexpected(qmp.error());
     auto present = has_node(*qmp, (*disk)->node);

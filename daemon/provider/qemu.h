@@ -42,6 +42,7 @@ public:
     Result<PowerState> power_state(const std::string& machine) override;
     Status ask_power_off(const std::string& machine) override;
     Status force_power_off(const std::string& machine) override;
+    Status may_attach(const std::string& machine, const std::string& stable_id) override;
     Status attach_disk(const std::string& machine, const std::string& stable_id) override;
     Status detach_disk(const std::string& machine, const std::string& stable_id) override;
     Status start_on_delta(const std::string& machine) override;

@@ -11,6 +11,7 @@ namespace ebb::service {
 namespace {
 
 constexpr std::uint64_t max_retention_hours = 87'600;
+constexpr std::uint64_t max_thin_minutes = 7 * 24 * 60;
 constexpr std::uint64_t max_retention_mib = 1ULL << 30;
 
 }  // namespace
@@ -51,6 +52,11 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
                         ": target.retention_hours or retention_limit_mib is "
                         "out of range",
                     "Give 1 to 87600 hours, and 0 (no limit) to 1073741824 MiB");
+    if (config->target.retention_all_hours > max_retention_hours ||
+        config->target.retention_thin_minutes > max_thin_minutes)
+        return fail(ErrorCode::invalid,
+                    path + ": target.retention_all_hours or retention_thin_minutes is out of range",
+                    "Give up to 87600 hours, and 0 (every point) to 10080 minutes");
     for (const auto& disk : config->source.disks) {
         if (disk.tracking == "checksum") continue;
         if (disk.tracking == "intent-log" && !config->source.map.empty()) continue;

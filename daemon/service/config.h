@@ -49,9 +49,14 @@ struct TargetSettings {
     std::uint16_t port = 9443;
     std::vector<std::string> install_paths = {"/usr/sbin"};
     std::vector<std::string> cache_paths;
-    // Recovery points are given up when they are older, or when there is more undo of a protection
-    // than this (0: as the volume has room); the newest is always kept.
+    // Every recovery point is kept for the first of these; then the last of each so many minutes
+    // (0: every one). They are given up when they are older, unless they have a name, or when there
+    // is more undo of a protection than this (0: as the volume has room); the newest is always
+    // kept.
+    std::uint64_t retention_all_hours = 2;
+    std::uint64_t retention_thin_minutes = 60;
     std::uint64_t retention_hours = 24;
+    bool retention_compression = true;
     std::uint64_t retention_limit_mib = 0;
 };
 
@@ -101,7 +106,10 @@ void describe(V& visit, TargetSettings& t) {
     visit.optional("port", t.port);
     visit.optional("install_paths", t.install_paths);
     visit.optional("cache_paths", t.cache_paths);
+    visit.optional("retention_all_hours", t.retention_all_hours);
+    visit.optional("retention_thin_minutes", t.retention_thin_minutes);
     visit.optional("retention_hours", t.retention_hours);
+    visit.optional("retention_compression", t.retention_compression);
     visit.optional("retention_limit_mib", t.retention_limit_mib);
 }
 

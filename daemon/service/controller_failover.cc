@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "api/command.h"
+#include "api/points.h"
 #include "platform/block_table.h"
 #include "service/controller_health.h"
 #include "service/controller_protections.h"
@@ -60,6 +61,11 @@ void check_replica(const api::Json& protection, const AgentView& there,
     }
 }
 
+// The epoch to which a change of the point was on its way; 0: none was.
+std::uint64_t moving_to(const api::Json& protection) {
+    return protection.value("moving_to", std::uint64_t{0});
+}
+
 // Of a failover that was begun: from here on the home machine may run.
 bool was_starting(const api::Json& protection) {
     return text(protection, "state") == "failing-over" && protection.value("starting", false);
@@ -109,7 +115,12 @@ Outcome ControllerProtections::failover(const api::MachineCall& call) {
     if (!protection) return protection.error();
     Outcome outcome;
     outcome.reasons = against_failover(*protection, call.unreachable);
-    if (call.dry_run) {
+    if (outcome.reasons.empty() && !call.point.empty()) {
+        auto point = point_of(*protection, call.point);
+        if (point) outcome.value["point"] = api::encode(*point);
+        if (!point) outcome.reasons.push_back(point.error());
+    }
+    if (call.dry_run && call.point.empty()) {
         const auto there = agents_.find(text(*protection, "target"));
         if (const auto* part = target_part(there, text(*protection, "id"))) {
             if (part->newest_point) outcome.value["point"] = api::encode(*part->newest_point);
@@ -118,8 +129,10 @@ Outcome ControllerProtections::failover(const api::MachineCall& call) {
     }
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
     return begin({"failover", call.machine, false, api::Json::object()}, *protection,
-                 [this, document = *protection, unreachable = call.unreachable](Job& job) {
-                     return failover_steps(job, document, unreachable);
+                 [this, document = *protection, call](Job& job) {
+                     const auto epoch = moving_to(document);
+                     if (epoch != 0) return change_steps(job, document, epoch);
+                     return failover_steps(job, document, call.unreachable, call.point);
                  });
 }
 
@@ -154,47 +167,149 @@ Status ControllerProtections::source_off(Job& job, const api::Json& protection, 
     return {};
 }
 
-// The target is there, has the journal open, and a point to go to: its own word, now.
-Status ControllerProtections::ask_replica(Job& job, const api::Json& protection) {
+Result<api::Point> ControllerProtections::point_of(const api::Json& protection,
+                                                   const std::string& words) {
+    auto answer = agents_.call(text(protection, "target"), api::command::target_points,
+                               {{"protection", protection["id"]}}, command_patience);
+    if (!answer) return std::unexpected(answer.error());
+    auto value = api::decode<api::PointsValue>(*answer);
+    if (!value) return std::unexpected(value.error());
+    return api::choose_point(value->points, words);
+}
+
+// The target is there, has the journal open, and the point to go to: its own word, now.
+Result<api::Point> ControllerProtections::ask_replica(Job& job, const api::Json& protection,
+                                                      const std::string& point) {
     job.step("asking the target for its points", 1);
     auto answer = call(job, text(protection, "target"), api::command::target_points,
                        {{"protection", protection["id"]}}, command_patience);
     if (!answer) return std::unexpected(answer.error());
     auto value = api::decode<api::PointsValue>(*answer);
     if (!value) return std::unexpected(value.error());
-    if (!value->points.empty()) return {};
-    return fail("E_NO_POINT", ErrorCode::refused,
-                text(protection, "target") + " has no recovery point that can be returned to",
-                "Nothing was done. See ebbctl, and the log of ebbd there");
+    if (value->points.empty()) {
+        return fail("E_NO_POINT", ErrorCode::refused,
+                    text(protection, "target") + " has no recovery point that can be returned to",
+                    "Nothing was done. See ebbctl, and the log of ebbd there");
+    }
+    return api::choose_point(value->points, point);
 }
 
 Status ControllerProtections::failover_steps(Job& job, const api::Json& protection,
-                                             bool unreachable) {
-    if (text(protection, "state") != "failing-over") {
-        if (auto ok = ask_replica(job, protection); !ok) return ok;
+                                             bool unreachable, const std::string& point) {
+    const bool begun = text(protection, "state") == "failing-over";
+    std::string wanted(api::latest_point);
+    if (!begun) {
+        auto found = ask_replica(job, protection, point);
+        if (!found) return std::unexpected(found.error());
+        // The newest may be a newer one when the source is off.
+        if (!point.empty() && point != api::latest_point) wanted = std::to_string(found->epoch);
     }
     if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
-    if (text(protection, "state") != "failing-over") {
-        job.step("rolling back to the newest point, fencing the source", 40);
+    if (!begun) {
+        job.step("rolling back to the point, fencing the source", 40);
         const auto session = protection.value("session", std::uint64_t{1}) + 1;
-        const auto begun = steady_clock::now();
-        auto result =
-            call(job, text(protection, "target"), api::command::target_failover,
-                 {{"protection", protection["id"]}, {"session", session}, {"point", "latest"}},
-                 failover_patience);
-        if (!result) return std::unexpected(result.error());
-        const std::chrono::duration<double> took = steady_clock::now() - begun;
-        auto ok = set(protection, {{"session", session},
-                                   {"state", "failing-over"},
-                                   {"starting", false},
-                                   {"point", (*result)["point"]}});
-        if (!ok) return ok;
-        job.progress({{"value", *result}, {"failover_seconds", took.count()}});
+        if (auto ok = go_to_point(job, protection, session, wanted); !ok) return ok;
     }
     if (!was_starting(protection)) {
         if (auto ok = give_disks_back(job, protection); !ok) return ok;
     }
     return start_home(job, protection);
+}
+
+Status ControllerProtections::go_to_point(Job& job, const api::Json& protection,
+                                          std::uint64_t session, const std::string& point) {
+    const auto begun = steady_clock::now();
+    auto result = call(job, text(protection, "target"), api::command::target_failover,
+                       {{"protection", protection["id"]}, {"session", session}, {"point", point}},
+                       failover_patience);
+    if (!result) return std::unexpected(result.error());
+    const std::chrono::duration<double> took = steady_clock::now() - begun;
+    auto ok = set(protection, {{"session", session},
+                               {"state", "failing-over"},
+                               {"starting", false},
+                               {"moving_to", 0},
+                               {"point", (*result)["point"]}});
+    if (!ok) return ok;
+    job.progress({{"value", *result}, {"failover_seconds", took.count()}});
+    return {};
+}
+
+std::vector<Error> ControllerProtections::against_change(const api::Json& protection) {
+    std::vector<Error> reasons;
+    const auto machine = text(protection, "machine");
+    const auto state = text(protection, "state");
+    if (state != "commit-pending" && !(state == "failing-over" && moving_to(protection) != 0)) {
+        reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
+                                  "Another point can be chosen between failover and commit"));
+    }
+    const auto target = text(protection, "target");
+    check_joined(target, agents_.find(target), reasons);
+    if (auto ok = jobs_.idle(machine); !ok) reasons.push_back(ok.error());
+    if (provider_ == nullptr) {
+        reasons.push_back(no_provider());
+        return reasons;
+    }
+    for (const char* vm : {"home_vm", "target_vm"}) {
+        if (auto power = provider_->power_state(text(protection, vm)); !power)
+            reasons.push_back(power.error());
+    }
+    for (const auto& disk : protection["disks"]) {
+        auto ok = provider_->may_attach(text(protection, "target_vm"), text(disk, "target_id"));
+        if (!ok) reasons.push_back(ok.error());
+    }
+    return reasons;
+}
+
+Outcome ControllerProtections::change_point(const api::MachineCall& call) {
+    auto protection = protection_of(call.machine);
+    if (!protection) return protection.error();
+    Outcome outcome;
+    outcome.reasons = against_change(*protection);
+    std::uint64_t epoch = 0;
+    if (outcome.reasons.empty()) {
+        auto point = point_of(*protection, call.point);
+        if (point) {
+            outcome.value["point"] = api::encode(*point);
+            epoch = point->epoch;
+        } else {
+            outcome.reasons.push_back(point.error());
+        }
+    }
+    if (call.dry_run || !outcome.reasons.empty()) return outcome;
+    return begin({"change-point", call.machine, false, api::Json::object()}, *protection,
+                 [this, document = *protection, epoch](Job& job) {
+                     return change_steps(job, document, epoch);
+                 });
+}
+
+// What the machine has written since the failover goes with its delta.
+Status ControllerProtections::change_steps(Job& job, const api::Json& protection,
+                                           std::uint64_t epoch) {
+    auto ok =
+        set(protection, {{"state", "failing-over"}, {"starting", false}, {"moving_to", epoch}});
+    if (!ok) return ok;
+    job.step("powering the machine off", 5);
+    const auto home = text(protection, "home_vm");
+    if (ok = provider_->force_power_off(home); !ok) return ok;
+    if (ok = provider_->drop_delta(home); !ok) return ok;
+    if (ok = take_disks_back(job, protection); !ok) return ok;
+    job.step("taking the disks to the point", 40);
+    const auto session = protection.value("session", std::uint64_t{1});
+    if (ok = go_to_point(job, protection, session, std::to_string(epoch)); !ok) return ok;
+    if (ok = give_disks_back(job, protection); !ok) return ok;
+    return start_home(job, protection);
+}
+
+Status ControllerProtections::take_disks_back(Job& job, const api::Json& protection) {
+    job.step("attaching the disks to the target", 20);
+    for (const auto& disk : protection["disks"]) {
+        auto ok = provider_->attach_disk(text(protection, "target_vm"), text(disk, "target_id"));
+        if (!ok) return ok;
+    }
+    auto seen = call(job, text(protection, "target"), api::command::target_rescan,
+                     api::Json::object(), command_patience);
+    if (!seen) return std::unexpected(seen.error());
+    return {};
 }
 
 Status ControllerProtections::give_disks_back(Job& job, const api::Json& protection) {

@@ -44,11 +44,15 @@ public:
     Outcome protect(const api::ProtectCall& call, bool again);
     Outcome checkpoint(const api::CheckpointCall& call);
     Outcome failover(const api::MachineCall& call);
+    // To another point, before the commit: what the machine wrote since the failover is dropped.
+    Outcome change_point(const api::MachineCall& call);
     Outcome commit(const api::MachineCall& call);
     Outcome resync(const api::MachineCall& call);
     Outcome disable(const api::MachineCall& call);
     Outcome interval(const api::IntervalCall& call);
     Outcome points(const api::MachineCall& call);
+    // A job of the target's name: it keeps nobody from failing over meanwhile.
+    Outcome verify_retention(const api::MachineCall& call);
     // Goes on with what the last run of the controller had begun, or says that it was interrupted.
     Status take_up(std::vector<api::Json> jobs);
 
@@ -75,8 +79,17 @@ private:
 
     // controller_failover.cc
     std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
-    Status failover_steps(Job& job, const api::Json& protection, bool unreachable);
-    Status ask_replica(Job& job, const api::Json& protection);
+    Status failover_steps(Job& job, const api::Json& protection, bool unreachable,
+                          const std::string& point);
+    std::vector<Error> against_change(const api::Json& protection);
+    Status change_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
+    Status take_disks_back(Job& job, const api::Json& protection);
+    // Of the target, now.
+    Result<api::Point> point_of(const api::Json& protection, const std::string& words);
+    Result<api::Point> ask_replica(Job& job, const api::Json& protection, const std::string& point);
+    // Has the target put the disks there, and notes it.
+    Status go_to_point(Job& job, const api::Json& protection, std::uint64_t session,
+                       const std::string& point);
     Status source_off(Job& job, const api::Json& protection, bool unreachable);
     Status give_disks_back(Job& job, const api::Json& protection);
     Status start_home(Job& job, const api::Json& protection);

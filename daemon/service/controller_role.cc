@@ -262,6 +262,10 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
         return with([&](auto& c) { return p.interval(c); },
                     std::type_identity<api::IntervalCall>());
     if (path == "/v1/points") return with([&](const M& c) { return p.points(c); }, machine);
+    if (path == "/v1/verify-retention")
+        return with([&](const M& c) { return p.verify_retention(c); }, machine);
+    if (path == "/v1/change-point")
+        return with([&](const M& c) { return p.change_point(c); }, machine);
     if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);
     if (path == "/v1/commit") return with([&](const M& c) { return p.commit(c); }, machine);
     if (path == "/v1/resync") return with([&](const M& c) { return p.resync(c); }, machine);

@@ -2,10 +2,12 @@
 #include "service/target_role.h"
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <iostream>
 #include <set>
 
+#include "api/points.h"
 #include "base/uuid_text.h"
 #include "format/message.h"
 #include "platform/file_store.h"
@@ -104,6 +106,9 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::target_failover) {
         with_args<TargetFailoverArgs>(command, done,
                                       [this](auto& a, auto d) { failover(a, std::move(d)); });
+    } else if (kind == command::target_verify) {
+        with_args<ProtectionArgs>(command, done,
+                                  [this](auto& a, auto d) { verify(a.protection, std::move(d)); });
     } else if (kind == command::target_resume) {
         with_args<ProtectionArgs>(command, done,
                                   [this](auto& a, auto d) { resume(a.protection, std::move(d)); });
@@ -214,7 +219,10 @@ void TargetRole::run_target(const Shared& protection) {
     target.session = args.session;
     target.closing_budget = closing_budget_;
     target.must_exist = protection->known;
+    target.retention.all_for = std::chrono::hours(config_.target.retention_all_hours);
+    target.retention.thinned_to = std::chrono::minutes(config_.target.retention_thin_minutes);
     target.retention.age = std::chrono::hours(config_.target.retention_hours);
+    target.undo_compression = config_.target.retention_compression ? 1 : 0;
     target.retention.bytes = config_.target.retention_limit_mib << 20;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);
@@ -324,7 +332,7 @@ void TargetRole::points(const std::string& id, env::Callback<api::Json> done) {
     const Shared protection = *found;
     if (protection->failed_over && !protection->opened()) {
         api::PointsValue value;
-        value.points.push_back(protection->failed_over_to);
+        value.points = protection->points;
         return done(api::encode(value));
     }
     open(protection, [protection, done = std::move(done)](const Status& status) mutable {
@@ -340,33 +348,80 @@ void TargetRole::failover(const api::TargetFailoverArgs& args, env::Callback<api
     auto found = find(args.protection);
     if (!found) return done(std::unexpected(found.error()));
     const Shared protection = *found;
-    if (protection->failed_over && !protection->opened()) {
-        api::FailoverValue again{protection->failed_over_to, 0};
+    const bool there = args.point == api::latest_point ||
+                       args.point == std::to_string(protection->failed_over_to.epoch);
+    if (protection->failed_over && !protection->opened() && there) {
+        api::FailoverValue again{protection->failed_over_to, 0, 0};
         return done(api::encode(again));
     }
-    open(protection, [this, protection, session = args.session,
-                      done = std::move(done)](const Status& status) mutable {
-        if (!status) return done(std::unexpected(status.error()));
-        fail_over(protection, session, std::move(done));
+    open(protection,
+         [this, protection, args, done = std::move(done)](const Status& status) mutable {
+             if (!status) return done(std::unexpected(status.error()));
+             fail_over(protection, args, std::move(done));
+         });
+}
+
+void TargetRole::fail_over(const Shared& protection, const api::TargetFailoverArgs& args,
+                           env::Callback<api::Json> done) {
+    std::uint64_t wanted = 0;  // as it is
+    if (args.point != api::latest_point) {
+        const char* end = args.point.data() + args.point.size();
+        const auto [at, error] = std::from_chars(args.point.data(), end, wanted);
+        if (error != std::errc() || at != end || wanted == 0)
+            return done(fail(ErrorCode::invalid, "point: no number of an epoch"));
+    }
+    const auto alive = std::weak_ptr(alive_);
+    protection->target->failover(
+        args.session, [this, alive, protection, wanted, session = args.session,
+                       done = std::move(done)](Result<core::FailoverResult> result) mutable {
+            if (alive.expired()) return;
+            if (!result) return done(std::unexpected(result.error()));
+            if (wanted == 0 || wanted == result->point.epoch)
+                return failed_over(protection, session, *result, std::move(done));
+            protection->target->change_point(
+                wanted, [this, alive, protection, session, first = *result,
+                         done = std::move(done)](Result<core::FailoverResult> moved) mutable {
+                    if (alive.expired()) return;
+                    if (!moved) return done(std::unexpected(moved.error()));
+                    moved->rolled_back_bytes = first.rolled_back_bytes;
+                    failed_over(protection, session, *moved, std::move(done));
+                });
+        });
+}
+
+void TargetRole::failed_over(const Shared& protection, std::uint64_t session,
+                             const core::FailoverResult& result, env::Callback<api::Json> done) {
+    protection->failed_over = true;
+    protection->failed_over_to = to_api(result.point);
+    protection->points.clear();
+    for (const auto& point : protection->target->points())
+        protection->points.push_back(to_api(point));
+    protection->args.session = session;
+    api::FailoverValue value{protection->failed_over_to, result.rolled_back_bytes,
+                             result.rewound_bytes};
+    close(protection, [this, value, done = std::move(done)](Status) mutable {
+        if (auto ok = save(); !ok) return done(std::unexpected(ok.error()));
+        done(api::encode(value));
     });
 }
 
-void TargetRole::fail_over(const Shared& protection, std::uint64_t session,
-                           env::Callback<api::Json> done) {
-    protection->target->failover(
-        session, [this, alive = std::weak_ptr(alive_), protection, session,
-                  done = std::move(done)](Result<core::FailoverResult> result) mutable {
-            if (alive.expired()) return;
+void TargetRole::verify(const std::string& id, env::Callback<api::Json> done) {
+    auto found = find(id);
+    if (!found) return done(std::unexpected(found.error()));
+    const Shared protection = *found;
+    if (protection->failed_over && !protection->opened()) {
+        return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
+                         "Commit it, or go back to replication"));
+    }
+    open(protection, [protection, done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(std::unexpected(status.error()));
+        protection->target->verify([done = std::move(done)](
+                                       Result<core::VerifiedJournal> result) mutable {
             if (!result) return done(std::unexpected(result.error()));
-            protection->failed_over = true;
-            protection->failed_over_to = to_api(result->point);
-            protection->args.session = session;
-            api::FailoverValue value{protection->failed_over_to, result->rolled_back_bytes};
-            close(protection, [this, value, done = std::move(done)](Status) mutable {
-                if (auto ok = save(); !ok) return done(std::unexpected(ok.error()));
-                done(api::encode(value));
-            });
+            api::VerifyValue value{result->points, result->files, result->records, result->bytes};
+            done(api::encode(value));
         });
+    });
 }
 
 void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {
@@ -525,7 +580,10 @@ Status TargetRole::save() const {
         if (!protection->known) continue;
         api::Json item{{"args", api::encode(protection->args)},
                        {"failed_over", protection->failed_over}};
-        if (protection->failed_over) item["point"] = api::encode(protection->failed_over_to);
+        if (protection->failed_over) {
+            item["point"] = api::encode(protection->failed_over_to);
+            item["points"] = api::encode(api::PointsValue{protection->points})["points"];
+        }
         list.push_back(item);
     }
     if (auto ok = platform::make_directories(config_.state); !ok) return ok;
@@ -551,6 +609,8 @@ Status TargetRole::load() {
         if (item.contains("point")) {
             auto point = api::decode<api::Point>(item["point"]);
             if (point) protection->failed_over_to = *point;
+            auto points = api::decode<api::PointsValue>(item);
+            if (points) protection->points = std::move(points->points);
         }
         protections_[args->protection] = protection;
     }
@@ -598,7 +658,7 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
     if (protection.failed_over) {
         p.state = api::TargetState::failed_over;
         p.newest_point = protection.failed_over_to;
-        p.points = 1;
+        p.points = protection.points.size();
     } else if (protection.opened()) {
         const auto core = protection.target->status();
         p.state = to_api(core.state);

@@ -53,7 +53,8 @@ private:
         bool known = false;  // prepared before: in the state that is saved
         bool failed_over = false;
         api::Point failed_over_to;
-        bool leaving = false;  // it is being given up
+        std::vector<api::Point> points;  // while failed over: to which it can go
+        bool leaving = false;            // it is being given up
         Stage stage = Stage::shut;
         std::optional<Error> error;                // why it is shut
         std::vector<env::StatusCallback> waiting;  // for the end of `opening`
@@ -81,7 +82,11 @@ private:
     void rescan(env::Callback<api::Json> done);
     void points(const std::string& id, env::Callback<api::Json> done);
     void failover(const api::TargetFailoverArgs& args, env::Callback<api::Json> done);
-    void fail_over(const Shared& protection, std::uint64_t session, env::Callback<api::Json> done);
+    void fail_over(const Shared& protection, const api::TargetFailoverArgs& args,
+                   env::Callback<api::Json> done);
+    void failed_over(const Shared& protection, std::uint64_t session,
+                     const core::FailoverResult& result, env::Callback<api::Json> done);
+    void verify(const std::string& id, env::Callback<api::Json> done);
     void resume(const std::string& id, env::Callback<api::Json> done);
     void give_up(const std::string& id, env::Callback<api::Json> done);
     void erase(const Shared& protection, env::StatusCallback done);

@@ -205,7 +205,7 @@ class Source(Agent):
 
     def point(self, protection, name=""):
         self.epoch += 1
-        point = {"epoch": self.epoch, "cut_time_ns": time.time_ns(), "name": name}
+        point = {"epoch": self.epoch, "cut_time_ns": time.time_ns(), "name": name, "kind": "crash"}
         with self.target.lock:
             self.target.points.setdefault(protection, []).append(point)
         return {"epoch": point["epoch"], "cut_time_ns": point["cut_time_ns"]}
@@ -264,7 +264,12 @@ class Target(Agent):
             return {"points": self.points.get(ident, [])}
         elif kind == "target.failover":
             self.protections[ident]["state"] = "failed-over"
-            return {"point": self.points[ident][-1], "rolled_back_bytes": 4096}
+            points = self.points[ident]
+            if args.get("point", "latest") != "latest":
+                points = [p for p in points if str(p["epoch"]) == args["point"]]
+            return {"point": points[-1], "rolled_back_bytes": 4096}
+        elif kind == "target.verify":
+            return {"points": len(self.points[ident]), "files": 1, "records": 4, "bytes": 4096}
         elif kind in ("target.commit", "target.disable"):
             self.protections.pop(ident, None)
             self.points.pop(ident, None)

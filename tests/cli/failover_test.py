@@ -72,15 +72,16 @@ class Machines:
             return {"name": name, "qmp": self.path(name + ".qmp"),
                     "pid_file": self.path(name + ".pid"), **more}
 
-        def disks(prefix):
+        def disks(prefix, **more):
             return [{"stable_id": disk(11 + n)["stable_id"], "node": f"{prefix}{n}", "file": image,
-                     "format": "raw"} for n, image in enumerate(self.replicas)]
+                     "format": "raw", **more} for n, image in enumerate(self.replicas)]
 
+        plug = {"driver": "scsi-hd", "bus": "lsi0.0", "share-rw": True}
         delta = self.path("delta")
         start = self._base("shop-home")
         for number in range(2):
             start += self._disk(f"home{number}", "qcow2", f"{delta}/home{number}.qcow2")
-        return {"machines": [one("shop"), one("vault", disks=disks("replica")),
+        return {"machines": [one("shop"), one("vault", disks=disks("replica", device=plug)),
                              one("shop-home", start=start, delta_folder=delta, disks=disks("home"))]}
 
     def end(self):
@@ -101,6 +102,71 @@ class FailoverTest(PairTest):
 
     def state(self):
         return self.site.protection("shop")["state"]
+
+
+class Points(FailoverTest):
+    def setUp(self):
+        super().setUp()
+        self.protect()
+        for name in ("before-upgrade", "after-upgrade"):
+            self.ctl("checkpoint", "shop", "--name", name, "--wait")
+
+    def test_failover_to_a_point_with_a_name(self):
+        found = self.ctl("failover", "shop", "--point", "before-upgrade", "--dry-run")
+        self.assertEqual((found["reasons"], found["point"]["epoch"]), ([], 2))
+        job = self.ctl("failover", "shop", "--point", "before-upgrade", "--wait")
+        self.assertEqual((job["state"], job["value"]["point"]["epoch"]), ("done", 2))
+        self.assertEqual(self.target.asked("target.failover")["point"], "2")
+        self.assertEqual(self.state(), "commit-pending")
+
+    def test_a_point_that_is_not_there_changes_nothing(self):
+        for words in ("nonsense", "99", "2001-01-01 00:00:00Z", "latest-app"):
+            self.assertEqual(self.codes("failover", "shop", "--point", words), ["E_NO_POINT"])
+        for words in ("two words", "2026-11-21 09:30:00", "-x"):
+            self.assertEqual(self.codes("failover", "shop", "--point=" + words), ["E_INVALID"])
+        self.assertTrue(self.machines.runs("shop"))
+        self.assertEqual(self.state(), "protected")
+
+    def test_another_point_before_the_commit(self):
+        self.assertEqual(self.codes("change-point", "shop", "--point", "latest"), ["E_STATE"])
+        self.assertEqual(self.codes("change-point", "shop", status=2), ["E_USAGE"])
+        self.ctl("failover", "shop", "--wait")
+        first = self.machines.pid("shop-home")
+        self.assertEqual(self.codes("change-point", "shop", "--point", "never"), ["E_NO_POINT"])
+        found = self.ctl("change-point", "shop", "--point", "2", "--dry-run")
+        self.assertEqual((found["reasons"], found["point"]["name"]), ([], "before-upgrade"))
+        self.assertEqual(self.machines.pid("shop-home"), first)
+        job = self.ctl("change-point", "shop", "--point", "before-upgrade", "--wait")
+        self.assertEqual((job["state"], job["value"]["point"]["epoch"]), ("done", 2))
+        self.assertEqual(self.state(), "commit-pending")
+        self.assertTrue(self.machines.runs("shop-home"))
+        self.assertNotEqual(self.machines.pid("shop-home"), first)
+        self.assertEqual(self.target.asked("target.failover")["session"], 2)
+        self.assertEqual(self.ctl("commit", "shop", "--wait")["state"], "done")
+
+    def test_a_change_that_failed_goes_on_with_the_next(self):
+        self.ctl("failover", "shop", "--wait")
+        self.target.refusals["target.failover"] = "E_NO_SPACE"
+        job = self.ctl("change-point", "shop", "--point", "2", "--wait", status=4)
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "E_NO_SPACE"))
+        self.assertEqual(self.state(), "failing-over")
+        self.assertFalse(self.machines.runs("shop-home"))
+        del self.target.refusals["target.failover"]
+        job = self.ctl("change-point", "shop", "--point", "latest", "--wait")
+        self.assertEqual((job["state"], job["value"]["point"]["epoch"]), ("done", 3))
+        self.assertEqual(self.state(), "commit-pending")
+
+    def test_the_journal_is_verified_while_all_goes_on(self):
+        job = self.ctl("retention", "verify", "shop", "--wait")
+        self.assertEqual((job["state"], job["value"]["points"]), ("done", 3))
+        self.assertIn("nothing is missing", job["step"])
+        self.target.refusals["target.verify"] = "E_CORRUPT"
+        job = self.ctl("retention", "verify", "shop", "--wait", status=4)
+        self.assertEqual(job["error"]["code"], "E_CORRUPT")
+
+    def test_ages_are_drawn(self):
+        lines = self.run_ctl("point", "list", "shop").stdout.splitlines()
+        self.assertTrue(any(line.startswith("AGE ") and "*" in line for line in lines), lines)
 
 
 class Failover(FailoverTest):
@@ -129,7 +195,7 @@ class Failover(FailoverTest):
         self.assertFalse(os.path.exists(self.machines.path("delta/home0.qcow2")))
         self.assertTrue(self.machines.runs("shop-home"))
         self.assertEqual(self.target.protections, {})
-        self.assertEqual(self.ctl("points", "shop")["points"], [])
+        self.assertEqual(self.ctl("point", "list", "shop")["points"], [])
         for words in (("failover", "shop"), ("commit", "shop"),
                       ("protect", "shop", "--target", "vault")):
             self.assertIn("E_STATE", self.codes(*words))
@@ -257,6 +323,19 @@ class Killed(FailoverTest):
         self.assertIn("E_STATE", self.codes("checkpoint", "shop"))
         self.assertEqual(self.ctl("failover", "shop", "--wait")["state"], "done")
         self.assertEqual([k for k, _ in self.target.commands].count("target.failover"), 1)
+        self.assertTrue(self.machines.runs("shop-home"))
+
+    def test_in_the_middle_of_a_change_of_the_point(self):
+        self.protect()
+        self.ctl("checkpoint", "shop", "--name", "before-upgrade", "--wait")
+        self.ctl("checkpoint", "shop", "--wait")
+        self.ctl("failover", "shop", "--wait")
+        self.target.commands.clear()
+        self.interrupted(self.target, "target.failover", "change-point", "shop", "--point", "2")
+        self.assertEqual(self.state(), "failing-over")
+        # The disks may be anywhere: it goes on to the point that was wanted.
+        self.assertEqual(self.ctl("failover", "shop", "--wait")["value"]["point"]["epoch"], 2)
+        self.assertEqual(self.state(), "commit-pending")
         self.assertTrue(self.machines.runs("shop-home"))
 
     def test_in_the_middle_of_a_commit(self):

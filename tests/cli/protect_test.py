@@ -97,9 +97,9 @@ class Protection(PairTest):
         self.assertEqual(self.site.protection("shop")["health"], "ok")
         job = self.ctl("checkpoint", "shop", "--name", "before-upgrade", "--wait")
         self.assertEqual((job["state"], job["value"]["epoch"]), ("done", 2))
-        points = self.run_ctl("points", "shop").stdout.splitlines()
-        self.assertRegex(points[2], r"^2 +20\d\d-.* before-upgrade ")
-        self.assertEqual(len(self.ctl("points", "shop")["points"]), 2)
+        points = self.run_ctl("point", "list", "shop").stdout.splitlines()
+        self.assertRegex(points[2], r"^2 +crash +20\d\d-.* before-upgrade ")
+        self.assertEqual(len(self.ctl("point", "list", "shop")["points"]), 2)
         self.assertRegex(self.run_ctl("retention").stdout, r"shop +vault +/mnt/retention +2 ")
         self.assertRegex(self.run_ctl("targets").stdout, r" 3 +1 +2 +0\n")
 
@@ -245,7 +245,7 @@ class Protection(PairTest):
         self.assertEqual(self.codes("checkpoint", "shop"), ["E_NOT_PROTECTED"])
 
     def test_what_is_not_protected(self):
-        for words in (("checkpoint",), ("points",), ("failover",), ("commit",), ("disable",),
+        for words in (("checkpoint",), ("failover",), ("commit",), ("disable",),
                       ("resync", "--full"), ("interval", "--seconds", "5")):
             command = (words[0], "shop", *words[1:])
             with self.subTest(command):
@@ -253,6 +253,7 @@ class Protection(PairTest):
                 self.assertEqual(self.codes(words[0], "nobody", *words[1:]),
                                  ["E_MACHINE_NOT_FOUND"])
                 self.assertEqual(self.codes(words[0], "no/name", *words[1:]), ["E_INVALID"])
+        self.assertEqual(self.codes("point", "list", "shop"), ["E_NOT_PROTECTED"])
         self.assertEqual(self.codes("protect", "a b", "--target", "vault"), ["E_INVALID"])
         self.assertEqual(self.codes("protect", "shop", "--target", "vault", "--retention", "rel"),
                          ["E_INVALID"])

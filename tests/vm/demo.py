@@ -17,6 +17,7 @@ from demo_machines import Machines  # noqa: E402
 from vm import Lab  # noqa: E402
 
 MACHINE, TARGET = "order-server", "master-target"
+EARLIER = "before-the-disaster"
 CUTS_WANTED = 10
 DISKS, SIZE = 3, 1 << 30
 
@@ -87,7 +88,7 @@ class Demonstration:
 
     def points(self):
         """Recovery points, oldest first."""
-        return sorted(self.control.ctl("points", MACHINE)["points"], key=lambda p: p["epoch"])
+        return sorted(self.control.ctl("point", "list", MACHINE)["points"], key=lambda p: p["epoch"])
 
     def look(self):
         """The status now, and its most remarkable numbers so far."""
@@ -154,6 +155,15 @@ class Demonstration:
         story.row("a write within 0.1 s of a cut, as the writer saw it", stalls.near_words())
         story.row("a write at other times", stalls.elsewhere_words())
 
+    def earlier_cut(self):
+        """A point with a name, some cuts before the last, and a copy of its own; its epoch."""
+        os.mkdir(os.path.join(self.machines.out, EARLIER))
+        job = self.control.job("checkpoint", MACHINE, "--name", EARLIER, "--export",
+                               "/out/" + EARLIER)
+        epoch = job["value"]["epoch"]
+        self.story.say(f"a point named {EARLIER}, epoch {epoch}, is copied on the source's side")
+        return epoch
+
     def last_cut(self):
         """The last cut, exported on the source; its epoch."""
         story, control = self.story, self.control
@@ -188,23 +198,34 @@ class Demonstration:
         story.say(f"failed over to the newest point, epoch {point['epoch']}; taken back of the open "
                   f"one: {mib(job['value'].get('rolled_back_bytes', 0))}")
 
-    def compare(self, epoch):
+    def change_point(self, words, epoch):
+        """To another point before the commit, and the machine is started anew on it."""
+        story = self.story
+        self.machines.expect_home()
+        job = self.control.job("change-point", MACHINE, "--point", words)
+        point = job["value"]["point"]
+        story.must(point["epoch"] == epoch, f"it is the point that was meant ({point['epoch']}, {epoch})")
+        rewound = job["value"].get("rewound_bytes", 0)
+        story.must(rewound > 0, "there was something to take back, or to bring back")
+        story.row(f"to the point {words}", f"{mib(rewound)} in {job['failover_seconds']:.2f} s")
+
+    def compare(self, epoch, folder=""):
         story, machines = self.story, self.machines
         protection = self.control.protection(MACHINE)
-        copies = checks.exported(os.path.join(machines.out, protection["id"] + ".json"), epoch)
+        copies = checks.exported(os.path.join(machines.out, folder, protection["id"] + ".json"), epoch)
         size = data = differing = 0
         for disk in protection["disks"]:
             found = checks.compare(copies[disk["source_id"]], machines.vmdk_of(disk["target_id"]),
                                    machines.lab.folder)
             story.must(found.equal and found.size == SIZE,
                        f"the VMDK of {disk['source_id']}: {found.size} bytes compared; of the source's "
-                       f"image of the last cut differ MiB from {found.differing[:20]}")
+                       f"image of epoch {epoch} differ MiB from {found.differing[:20]}")
             size, data = size + found.size, data + found.data
             differing += len(found.differing)
         same = story.must(size == DISKS * SIZE and not differing, "all disks were compared")
-        story.row("VMDKs against the source's image of the last cut",
+        story.row(f"VMDKs against the source's image of epoch {epoch}",
                   f"{'equal' if same else 'NOT EQUAL'}: {size:,} bytes, {mib(data)} of data")
-        story.say(f"the VMDKs and the copy of the last cut, {size:,} bytes: "
+        story.say(f"the VMDKs and the copy of epoch {epoch}, {size:,} bytes: "
                   + ("not one byte differs" if same else "NOT EQUAL"))
 
     def come_home(self):
@@ -242,8 +263,13 @@ def tell(story, lab):
         demonstration.boot()
         demonstration.protect()
         demonstration.watch_cuts()
+        earlier = demonstration.earlier_cut()
         epoch = demonstration.last_cut()
         demonstration.failover(epoch)
+        demonstration.compare(epoch)
+        demonstration.change_point(EARLIER, earlier)
+        demonstration.compare(earlier, EARLIER)
+        demonstration.change_point("latest", epoch)
         demonstration.compare(epoch)
         demonstration.come_home()
         demonstration.commit()

@@ -66,12 +66,12 @@ class Machines:
             self.source.disk(image, "virtio-scsi", wwn=WWN_SOURCE + number + 1, boot=number == 0)
 
     def _target_disks(self):
-        self.vmdks = []
+        self.vmdks, self.replicas = [], []
         for number in range(3):
             path = self.lab.image(f"order-server-{number}.vmdk", "1G", "vmdk")
             self.vmdks.append(path)
-            self.target.disk(path, "lsi", fmt="vmdk", wwn=WWN_TARGET + number + 1,
-                             node=f"replica{number}")
+            self.replicas.append(self.target.disk(
+                path, "lsi", fmt="vmdk", wwn=WWN_TARGET + number + 1, node=f"replica{number}"))
         self.target.disk(self.lab.image("retention.raw", "2G"), "virtio-scsi", wwn=WWN_TARGET + 9)
 
     def boot(self):
@@ -135,6 +135,11 @@ class Machines:
     def vmdk_of(self, stable_id):
         return self.vmdks[[self.home_id(n) for n in range(3)].index(stable_id)]
 
+    def _replica_device(self, number):
+        """How a VMDK that was given to the home machine is attached to the target again."""
+        device = self.replicas[number].device({"bus": "lsi0.0", "scsi-id": number})
+        return {key: value for key, value in device.items() if key not in ("id", "drive")}
+
     def provider(self):
         """The controller's view of the hypervisor."""
         delta = os.path.join(self.lab.folder, "delta")
@@ -151,14 +156,19 @@ class Machines:
         pid_file = self.home_pid_file
         start = home.command_line() + ["-daemonize", "-pidfile", pid_file]
         self.home = home
-        home.guest = Guest(home._path("agent"))
+        self.expect_home()
         replicas = [{"stable_id": self.home_id(n), "node": f"replica{n}", "file": v,
-                     "format": "vmdk"} for n, v in enumerate(self.vmdks)]
+                     "format": "vmdk", "device": self._replica_device(n)}
+                    for n, v in enumerate(self.vmdks)]
         return {"machines": [
             {"name": "order-server", "qmp": self.socket("source")},
             {"name": "master-target", "qmp": self.socket("target"), "disks": replicas},
             {"name": "order-server-home", "qmp": self.socket("home"), "pid_file": pid_file,
              "start": start, "delta_folder": delta, "disks": disks}]}
+
+    def expect_home(self):
+        """The agent of the next machine that is started at home will be heard."""
+        self.home.guest = Guest(self.home._path("agent"))
 
     def home_ready(self):
         self.home._started = time.monotonic()

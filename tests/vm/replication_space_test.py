@@ -10,7 +10,7 @@ LEFT = 20 << 20  # far below the daemon's reserve
 
 
 def points(pair):
-    return pair.control.ctl("points", "source")["points"]
+    return pair.control.ctl("point", "list", "source")["points"]
 
 
 def error_of(status):
