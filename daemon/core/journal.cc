@@ -129,6 +129,7 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, 
     closed_.clear();
     open_.reset();
     chain_closed_ = {};
+    half_merged_ = false;
     disks_ = meta.disks.size();
     Op<std::vector<env::VolumeFile>> listed;
     volume_.list(listed.callback());

@@ -78,11 +78,13 @@ public:
     [[nodiscard]] Task<Status> drop_open();
     [[nodiscard]] Task<Status> remove_oldest();
     // Of closed()[begin] to [end], which is not the newest, one file: all points of them but the
-    // last are given up. `slice_bytes`: held in memory. E_NO_SPACE, and E_CANCELLED when `stop`
-    // became true, leave the journal as it was. Epochs may be opened and closed meanwhile; nothing
-    // else may be given up.
+    // last are given up. `slice_bytes`: held in memory. An error, E_CANCELLED when `stop` became
+    // true among them, leaves the journal as it was, unless half_merged(). Epochs may be opened and
+    // closed meanwhile; nothing else may be given up.
     [[nodiscard]] Task<Status> merge(std::size_t begin, std::size_t end, std::uint64_t slice_bytes,
                                      const bool* stop);
+    // The last merge() had an error after the files were not the same any more: open() again.
+    [[nodiscard]] bool half_merged() const { return half_merged_; }
     [[nodiscard]] Task<Status> write_session(format::SessionFile session);
     // Reads everything that is closed. E_CORRUPT says what is missing, changed or out of order.
     // Nothing may be given up meanwhile.
@@ -137,6 +139,7 @@ private:
     std::optional<JournalEpoch> open_;
     format::SessionFile session_;
     format::Sha256 chain_closed_{};  // after the newest closed epoch
+    bool half_merged_ = false;
 };
 
 // Behind the closed record, once that is durable.

@@ -162,15 +162,14 @@ Task<Status> Journal::merge(std::size_t begin, std::size_t end, std::uint64_t sl
     if (!status) co_return status;
     status = co_await write_merged(merge);
     if (status) {
+        half_merged_ = true;
         status = co_await put_in_place(merge);
+        half_merged_ = !status;
         co_return status;
     }
-    // Of another error nobody knows what is there: the journal is opened again.
-    const ErrorCode code = status.error().code;
-    if (code == ErrorCode::no_space || code == ErrorCode::cancelled) {
-        auto gone = co_await discard_file(merge.file.name);
-        if (!gone) co_return gone;
-    }
+    // What is left of it is removed by the next one, or at the next start.
+    auto ignored = co_await discard_file(merge.file.name);
+    (void)ignored;
     co_return status;
 }
 

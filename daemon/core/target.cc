@@ -203,14 +203,14 @@ TargetStatus Target::Impl::status() const {
     if (status.has_point) status.newest = to_point(journal_.closed().back());
     if (const auto& open = journal_.open_epoch()) {
         status.open_epoch = open->epoch;
-        status.rollback_bytes = open->undo_bytes;
+        for (const Ranges& disk : open->undone) status.rollback_bytes += disk.bytes();
     }
     if (ready_ && !broken_ && status.has_point && journal_.session().failed_over)
         status.point = rewind_.point();
     status.retention_bytes = journal_.bytes();
     status.bytes_received = received_bytes_;
-    status.has_error = has_error_;
-    status.error = error_;
+    status.has_error = has_error_ || merge_error_.has_value();
+    status.error = has_error_ ? error_ : merge_error_.value_or(Error{});
     if (!ready_) {
         status.state = has_error_ ? TargetState::error : TargetState::closed;
     } else if (broken_) {
@@ -227,6 +227,7 @@ TargetStatus Target::Impl::status() const {
 
 Task<Status> Target::Impl::recover() {
     co_await stop_upkeep();
+    merge_error_.reset();
     forget_waiting();
     pass_.reset();
     format::MetaFile meta{config_.protection, {}};

@@ -74,7 +74,7 @@ struct TargetStatus {
     std::uint64_t rollback_bytes = 0;  // to write, if failed over now
     std::uint64_t point = 0;           // epoch of the disks' content, if failed over
     std::uint64_t bytes_received = 0;  // since open(), uncompressed
-    Error error;
+    Error error;                       // also of points that cannot be merged: replication goes on
     bool has_error = false;
 };
 

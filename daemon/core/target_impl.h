@@ -74,6 +74,8 @@ private:
     [[nodiscard]] Task<void> merge_beside(RetentionStep step);
     [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     void upkeep_done();
+    // What an unfinished merge means. E_CANCELLED: nothing.
+    [[nodiscard]] Status after_merge(const Error& error);
     [[nodiscard]] Task<Status> return_to_newest();
     [[nodiscard]] Point point_of(std::uint64_t epoch) const;
     [[nodiscard]] Status may_move() const;
@@ -113,6 +115,7 @@ private:
     Task<void> upkeep_task_;
     Upkeep upkeep_ = Upkeep::none;
     bool upkeep_stop_ = false;
+    std::optional<Error> merge_error_;  // nothing is merged until the journal is opened again
     Signal upkeep_end_;
     env::StatusCallback opened_;
     bool ready_ = false;   // recovered

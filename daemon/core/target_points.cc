@@ -18,6 +18,7 @@ Task<Status> Target::Impl::trim() {
         const auto step = next_step();
         if (!step) break;
         if (step->kind == RetentionStep::Kind::merge) {
+            if (merge_error_) break;
             start_upkeep(Upkeep::merge, [this, step = *step] { return merge_beside(step); });
             break;
         }
@@ -39,13 +40,16 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
     Status status;
     if (step->kind == RetentionStep::Kind::remove_oldest) {
         status = co_await journal_.remove_oldest();
-    } else {
-        const bool never = false;
-        status = co_await journal_.merge(step->begin, step->end, config_.batch_bytes, &never);
-        if (!status && status.error().code == ErrorCode::no_space) co_return false;
+        if (!status) co_return std::unexpected(status.error());
+        co_return true;
     }
+    if (merge_error_) co_return false;
+    const bool never = false;
+    status = co_await journal_.merge(step->begin, step->end, config_.batch_bytes, &never);
+    if (status) co_return true;
+    status = after_merge(status.error());
     if (!status) co_return std::unexpected(status.error());
-    co_return true;
+    co_return false;
 }
 
 Task<Status> Target::Impl::write_session(format::SessionFile session) {
@@ -101,14 +105,24 @@ Task<void> Target::Impl::merge_beside(RetentionStep step) {
             auto trimmed = co_await impl.trim();
             if (!trimmed) impl.fail_with(trimmed.error());
         });
-    } else if (status.error().code != ErrorCode::no_space &&
-               status.error().code != ErrorCode::cancelled) {
-        enqueue([error = status.error()](Impl& impl) -> Task<void> {
+    } else if (auto bad = after_merge(status.error()); !bad) {
+        enqueue([error = bad.error()](Impl& impl) -> Task<void> {
             impl.fail_with(error);
             co_return;
         });
     }
     upkeep_done();
+}
+
+// Old undo that cannot be read, or a volume that is full, is no reason to end replication.
+Status Target::Impl::after_merge(const Error& error) {
+    if (journal_.half_merged()) return std::unexpected(error);
+    if (error.code == ErrorCode::no_space || error.code == ErrorCode::cancelled) return {};
+    merge_error_ = error;
+    merge_error_->message = "older points cannot be merged: " + error.message;
+    merge_error_->remedy =
+        "ebbctl retention verify says what is damaged. Newer points are made all the same";
+    return {};
 }
 
 Task<void> Target::Impl::verify(std::shared_ptr<env::Callback<VerifiedJournal>> done) {

@@ -295,9 +295,16 @@ Status ControllerProtections::change_steps(Job& job, const api::Json& protection
     if (ok = take_disks_back(job, protection); !ok) return ok;
     job.step("taking the disks to the point", 40);
     const auto session = protection.value("session", std::uint64_t{1});
-    if (ok = go_to_point(job, protection, session, std::to_string(epoch)); !ok) return ok;
+    auto moved = go_to_point(job, protection, session, std::to_string(epoch));
+    if (!moved && moved.error().code != ErrorCode::no_space) return moved;
+    if (!moved) {
+        // The disks are where they were: the machine starts there again.
+        ok = go_to_point(job, protection, session, std::string(api::latest_point));
+        if (!ok) return ok;
+    }
     if (ok = give_disks_back(job, protection); !ok) return ok;
-    return start_home(job, protection);
+    if (ok = start_home(job, protection); !ok) return ok;
+    return moved;
 }
 
 Status ControllerProtections::take_disks_back(Job& job, const api::Json& protection) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From one point to another, points that are given up, and the proof of those that are kept.
+#include <algorithm>
+
 #include "target_fixture.h"
 
 namespace ebb::core {
@@ -165,6 +167,30 @@ TEST_F(TargetPointsTest, PointsWithANameStay) {
     EXPECT_LT(kept.size(), 8U);
     EXPECT_EQ(kept[0], 1U);
     EXPECT_EQ(kept[1], 2U);
+}
+
+TEST_F(TargetPointsTest, OldUndoThatIsDamagedStopsMergingAndNothingElse) {
+    close_epochs(9);
+    const Bytes frame = {std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f}, std::byte{0xfd}};
+    for (std::uint64_t epoch = 2; epoch < 9; ++epoch) {
+        sim::FileState& file = *volume_.find(Journal::file_name({epoch, epoch}));
+        const auto found = std::ranges::search(file.current, frame);
+        ASSERT_FALSE(found.empty());
+        found.back() ^= std::byte{1};
+    }
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    life_.reset();
+    start();
+    life_->target.trim([](const Status&) {});
+    wait();
+    const auto status = life_->target.status();
+    EXPECT_EQ(status.state, TargetState::waiting);
+    ASSERT_TRUE(status.has_error);
+    EXPECT_EQ(status.error.code, ErrorCode::corrupt);
+    for (const auto& [name, content] : volume_.names) EXPECT_FALSE(name.ends_with(".new")) << name;
+    close_epoch(welcomed(), 10, 7, "");
+    EXPECT_EQ(life_->target.status().newest.epoch, 10U);
 }
 
 // Every byte of every file that is closed, but for the seal.
