@@ -57,6 +57,13 @@ Task<Status> Journal::remove_leftovers(std::vector<env::VolumeFile>& files) {
         files.push_back(file);
         before = span;
     }
+    if (leftovers.empty()) co_return Status{};
+    // The name of a merged file may be in the cache alone: its parts must not go before it is
+    // there.
+    Op<void> named;
+    volume_.sync_directory("recovery-name", named.callback());
+    auto synced = co_await named;
+    if (!synced) co_return synced;
     for (const std::string& name : leftovers) {
         auto status = co_await discard_file(name);
         if (!status) co_return status;

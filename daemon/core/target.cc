@@ -207,6 +207,7 @@ TargetStatus Target::Impl::status() const {
     }
     if (ready_ && !broken_ && status.has_point && journal_.session().failed_over)
         status.point = rewind_.point();
+    status.merging = upkeep_ == Upkeep::merge;
     status.retention_bytes = journal_.bytes();
     status.bytes_received = received_bytes_;
     status.has_error = has_error_ || merge_error_.has_value();

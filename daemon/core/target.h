@@ -73,6 +73,7 @@ struct TargetStatus {
     std::uint64_t retention_bytes = 0;
     std::uint64_t rollback_bytes = 0;  // to write, if failed over now
     std::uint64_t point = 0;           // epoch of the disks' content, if failed over
+    bool merging = false;              // points are being given up just now
     std::uint64_t bytes_received = 0;  // since open(), uncompressed
     Error error;                       // also of points that cannot be merged: replication goes on
     bool has_error = false;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What operators do in the middle of it all, and a stranger who knocks.
+#include <algorithm>
+
 #include "format/message.h"
 #include "world.h"
 
@@ -200,7 +202,8 @@ void World::trim() {
         if (after.empty() && acknowledged_ != 0) return problem("trimming left no point");
         const auto now = run->target->status();
         if (retention_ != 0 && after.size() > 1 && now.open_epoch == 0 &&
-            now.retention_bytes > retention_ && named_.empty()) {
+            now.retention_bytes > retention_ && !now.merging &&
+            std::ranges::none_of(after, [](const auto& point) { return !point.name.empty(); })) {
             problem("trimming left more than may be kept");
         }
     });

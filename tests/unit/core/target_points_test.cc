@@ -154,6 +154,58 @@ TEST_F(TargetPointsTest, WhatIsLeftOfAMergeGoes) {
     EXPECT_TRUE(verify().has_value());
 }
 
+// The name of the merged file was in the cache alone when the daemon died; so is it when the power
+// fails.
+TEST_F(TargetPointsTest, PartsOfAMergeGoAfterItsName) {
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    close_epochs(9);
+    auto before = volume_.durable;
+    life_.reset();
+    start();
+    life_->target.trim([](const Status&) {});
+    wait();
+    const auto kept = epochs();
+    ASSERT_LT(kept.size(), 9U);
+    life_.reset();
+    std::uint64_t oldest = UINT64_MAX;
+    for (const auto& [name, file] : volume_.names) {
+        const auto span = Journal::span_of(name);
+        if (span) oldest = std::min(oldest, span->first);
+    }
+    std::erase_if(before, [&](const auto& name) {
+        const auto span = Journal::span_of(name.first);
+        return span && span->first < oldest;
+    });
+    volume_.pending.clear();
+    for (const auto& [name, file] : volume_.names) {
+        const auto span = Journal::span_of(name);
+        if (span && span->first != span->last) volume_.pending.push_back({"", name, file});
+    }
+    for (const auto& [name, file] : before) volume_.names.emplace(name, file);
+    volume_.durable = before;
+    for (int cut = 1; cut < 40; ++cut) {
+        auto after = volume_.copy();
+        sim::Executor executor(static_cast<std::uint64_t>(cut));
+        sim::Life life(executor);
+        sim::SimVolume view(life, after, faults_);
+        Journal journal(view);
+        format::MetaFile meta{config_.protection, {{"source", "target", disk_bytes}}};
+        auto task = journal.open(meta, 5);
+        task.start();
+        for (int i = 0; i < cut && executor.step(); ++i) {
+        }
+        life.end();
+        after.power_cut(executor.rng, faults_);
+        const auto now = volume_;
+        volume_ = after;
+        start();
+        EXPECT_TRUE(life_->opened->has_value()) << cut << ": " << life_->opened->error().message;
+        life_.reset();
+        volume_ = now;
+    }
+}
+
 TEST_F(TargetPointsTest, PointsWithANameStay) {
     config_.retention.age = std::chrono::seconds(2);
     life_.reset();
