@@ -155,6 +155,7 @@ void World::leave_failover(TargetRun* run) {
     if (executor_.rng.chance(40) || run->target->status().state != core::TargetState::failed_over)
         return resume(run);
     if (executor_.rng.chance(50)) {
+        hit("small-volume");
         volume_.capacity = volume_.used() + executor_.rng.below(8 * block_bytes);
         later(4 * second, [this] { volume_.capacity = UINT64_MAX; });
     }
