@@ -10,8 +10,8 @@
  * function may be one that must not sleep; after a minute it goes on by itself.
  */
 #include <linux/atomic.h>
-#include <linux/delay.h>
 #include <linux/kprobes.h>
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/string.h>
@@ -29,13 +29,15 @@ static atomic_t caught = ATOMIC_INIT(0);
 
 static int stall(struct kprobe *p, struct pt_regs *regs)
 {
-	unsigned int ms;
+	ktime_t end;
 
 	if (strcmp(current->comm, comm) || atomic_xchg(&caught, 1))
 		return 0;
+	/* Not by mdelay(): a machine that was starved when it booted has it far too short. */
+	end = ktime_add_ms(ktime_get(), 60000);
 	WRITE_ONCE(waiting, 1);
-	for (ms = 0; ms < 60000 && !READ_ONCE(go); ms++)
-		mdelay(1);
+	while (!READ_ONCE(go) && ktime_before(ktime_get(), end))
+		cpu_relax();
 	WRITE_ONCE(waiting, 0);
 	return 0;
 }
