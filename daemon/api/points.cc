@@ -34,7 +34,7 @@ std::optional<std::int64_t> zone_of(std::string_view words) {
     const int found = std::sscanf(text.c_str(), "%c%2u:%2u%n", &sign, &hours, &minutes, &taken);
     if (found != 3 || taken != size || text.size() != size || hours > 14 || minutes > 59)
         return std::nullopt;
-    const auto seconds = static_cast<std::int64_t>(hours * 3600 + minutes * 60);
+    const std::int64_t seconds = std::int64_t{hours} * 3600 + std::int64_t{minutes} * 60;
     if (sign == '+') return seconds;
     if (sign == '-') return -seconds;
     return std::nullopt;

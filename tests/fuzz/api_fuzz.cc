@@ -13,9 +13,7 @@ using namespace ebb::api;
 namespace {
 
 template <class T>
-concept Checked = requires(const T& value) {
-    check(value);
-};
+concept Checked = requires(const T& value) { check(value); };
 
 template <class T>
 void again(const Json& json) {

@@ -49,7 +49,7 @@ class Executor {
 public:
     Executor(const Scenario& scenario, const std::string& module, std::uint64_t run, Keep* keep,
              std::size_t leg)
-        : scenario_(scenario), machine_(scenario, module, keep), run_(run), leg_(leg) {
+        : machine_(scenario, module, keep), run_(run) {
         auto& all = scenario.operations;
         auto begin = all.begin();
         for (std::size_t i = 0; keep && i < leg && begin != all.end(); ++i) {
@@ -152,11 +152,9 @@ private:
         stop = true;
     }
 
-    const Scenario& scenario_;
     Machine machine_;
     Verdict verdict_;
     std::uint64_t run_;
-    std::size_t leg_;
     std::vector<Operation> operations_;
     Lanes last_;
     std::optional<Operation> before_, after_;  // restarts

@@ -67,14 +67,16 @@ TEST_F(BoundTest, KnowsAllThatASealMayHold) {
 }
 
 class KeepTest : public testing::Test {
+public:
+    KeepTest(const KeepTest&) = delete;
+    KeepTest& operator=(const KeepTest&) = delete;
+
 protected:
     KeepTest() {
         std::string name = testing::TempDir() + "keepXXXXXX";
         folder_ = mkdtemp(name.data());
     }
     ~KeepTest() override { std::filesystem::remove_all(folder_); }
-    KeepTest(const KeepTest&) = delete;
-    KeepTest& operator=(const KeepTest&) = delete;
 
     // A disk: a file with one block of ones.
     int disk() {
