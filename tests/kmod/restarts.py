@@ -401,7 +401,8 @@ def same_disk(m):
     m.replicate_first()
     m.run("write $(dev data1-1) 6000 5; sync")
     for turn in range(2):
-        m.run(f"writing data1-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2")
+        m.run(f"writing data1-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2; "
+              "wait_for 60 hot || fail \"nothing is written\"")
         m.power_cut()
         m.run("load; attach data1 d0 data1-2 0")
         disk = m.demand(recovery=CRASH, resync_reasons=[], untracked_requests=0)

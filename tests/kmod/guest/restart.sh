@@ -58,4 +58,5 @@ write() { # write DEVICE BLOCK COUNT: so many blocks from there on
 writing() { # writing DISK [RANGE]: in the background, for ever
     stamper --tickets "$W/tickets" --disk "$(dev "$1")@${2:-0+14000}" --engine mixed --writers 2 --seconds 600 >"$W/w.out" 2>&1 &
 }
+hot() { [ "$(get "${1:-1}" hot_regions)" -gt 0 ]; }
 all_cold() { ebbtest confirm 1 && [ "$(get "${1:-1}" hot_regions)" = 0 ]; }
