@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""replication_space_test.py [BUILD_DIR]: the retention volume fills: old points are given up, then
-replication is paused and says so; the newest point stays, and with space again it goes on."""
+"""replication_space_test.py [BUILD_DIR]: the retention volume fills: old points without a name are
+given up, then replication is paused and says so; the newest point and those with a name stay, and
+with space again it goes on."""
 import sys
 
 from replication import test
@@ -13,6 +14,10 @@ def points(pair):
     return pair.control.ctl("point", "list", "source")["points"]
 
 
+def unnamed(found):
+    return [p["epoch"] for p in found if not p["name"]]
+
+
 def error_of(status):
     return (status["error"] or {}).get("code", "")
 
@@ -20,14 +25,20 @@ def error_of(status):
 def full(pair, tally):
     what = "retention volume full"
     pair.replicating()
-    pair.until("several points", lambda: len(points(pair)) >= 3)
+    pair.control.job("checkpoint", "source", "--name", "kept")
+    pair.until("several points", lambda: len(unnamed(points(pair))) >= 4)
+    named = {p["name"] for p in points(pair)} - {""}
     before = pair.account()
     pair.target.run("a=$(df --output=avail -B1 /mnt/retention | tail -1); "
                     f"fallocate -l $((a - {LEFT})) /mnt/retention/other")
     pair.until("the target says so", lambda: error_of(pair.target_status()) == "E_NO_SPACE")
     pair.until("the source says so", lambda: error_of(pair.source_status()) == "E_NO_SPACE")
-    tally.check(f"{what}: the newest point stays, older ones are given up", len(points(pair)) == 1,
-                points(pair))
+    left = points(pair)
+    tally.check(f"{what}: those with a name stay", named == {p["name"] for p in left} - {""}, left)
+    # The newest one's file is still written: the one before it isn't merged into it.
+    newest = [p["epoch"] for p in left[-2:]]
+    tally.check(f"{what}: the newest stays, older ones without a name are given up",
+                set(unnamed(left)) <= set(newest), left)
     known = pair.source_status()["closed_epoch"]
     tally.say(f"{what}: paused after epoch {known}: {pair.source_status()['error']['message']}")
     pair.kill_daemon(pair.target)
