@@ -81,6 +81,8 @@ RestartState parse_restart_state(std::string_view text) {
             state.boots.push_back(boot);
         } else if (words.size() == 3 && words[0] == "settled" && uuid) {
             state.settled[std::string(words[1])] = *uuid;
+        } else if (words.size() == 3 && words[0] == "relied" && uuid) {
+            state.relied[std::string(words[1])] = *uuid;
         } else if (words.size() == 2 && words[0] == "distrusted" && uuid) {
             state.distrusted.insert(*uuid);
         }
@@ -94,6 +96,8 @@ std::string restart_state_text(const RestartState& state) {
         text += "boot " + to_text(boot.id) + " " + std::to_string(boot.seen) + "\n";
     for (const auto& [disk, boot] : state.settled)
         text += "settled " + disk + " " + to_text(boot) + "\n";
+    for (const auto& [disk, boot] : state.relied)
+        text += "relied " + disk + " " + to_text(boot) + "\n";
     for (const auto& map : state.distrusted) text += "distrusted " + to_text(map) + "\n";
     return text;
 }
@@ -142,16 +146,31 @@ bool RestartRecord::missed_boot(const std::string& stable_id,
     return false;
 }
 
+bool RestartRecord::went_back(const std::string& stable_id,
+                              const std::vector<Uuid>& sessions) const {
+    const auto relied = state_.relied.find(stable_id);
+    return relied != state_.relied.end() &&
+           std::ranges::find(sessions, relied->second) == sessions.end();
+}
+
 std::vector<std::string> RestartRecord::gaps(const std::string& stable_id, const Uuid& map,
                                              const std::vector<Uuid>& sessions, bool known) {
     const std::lock_guard lock(mutex_);
     std::vector<std::string> reasons;
     const auto settled = state_.settled.find(stable_id);
     const bool new_now = settled != state_.settled.end() && settled->second == boot_;
-    if (known && !new_now && missed_boot(stable_id, sessions))
-        reasons.emplace_back("boot-without-module");
+    if (known && !new_now && missed_boot(stable_id, sessions)) {
+        reasons.emplace_back(went_back(stable_id, sessions) ? "map-out-of-step"
+                                                            : "boot-without-module");
+    }
     if (known && !new_now && dumped_) reasons.emplace_back("kdump");
     if (known && state_.distrusted.contains(map)) reasons.emplace_back("map-failed");
+    const auto relied = state_.relied.find(stable_id);
+    if (known && reasons.empty() && (relied == state_.relied.end() || relied->second != boot_)) {
+        state_.relied[stable_id] = boot_;
+        // Without it a gap has another name, no more.
+        static_cast<void>(save());
+    }
     return reasons;
 }
 
@@ -172,6 +191,7 @@ Status RestartRecord::distrust(const Uuid& map) {
 Status RestartRecord::settle(const std::string& stable_id, const Uuid& map) {
     const std::lock_guard lock(mutex_);
     state_.settled[stable_id] = boot_;
+    state_.relied[stable_id] = boot_;
     state_.distrusted.erase(map);
     return save();
 }

@@ -26,6 +26,7 @@ struct Boot {
 struct RestartState {
     std::vector<Boot> boots;              // oldest first
     std::map<std::string, Uuid> settled;  // disk: boot in which everything was marked last
+    std::map<std::string, Uuid> relied;   // disk: boot in which its map was relied on last
     std::set<Uuid> distrusted;            // maps that could not be kept
     friend bool operator==(const RestartState&, const RestartState&) = default;
 };
@@ -55,6 +56,9 @@ private:
     explicit RestartRecord(std::string path) : path_(std::move(path)) {}
     [[nodiscard]] bool missed_boot(const std::string& stable_id,
                                    const std::vector<Uuid>& sessions) const;
+    // The map does not know a boot in which it was relied on: it is an older state of itself.
+    [[nodiscard]] bool went_back(const std::string& stable_id,
+                                 const std::vector<Uuid>& sessions) const;
     Status save() const;
 
     std::string path_;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/uuid_text.h"
 #include "machine_of_files.h"
 #include "platform/file_store.h"
 #include "platform/map_config.h"
@@ -126,6 +127,19 @@ TEST_F(RestartRecordTest, ABootThatTheMapDoesNotKnowIsAGap) {
     EXPECT_EQ(record->gaps("naa.2", uuid(9), {uuid(2), now_}, true), Reasons{});
 }
 
+TEST_F(RestartRecordTest, AMapThatWentBackIsNoBootWithoutTheModule) {
+    const auto relied = "\nrelied naa.1 " + to_text(uuid(2)) + "\n";
+    auto record = open({{uuid(1), 10}, {uuid(2), 20}});
+    const auto text = *read_file(path_);
+    ASSERT_TRUE(replace_file(path_, text + relied, private_mode).has_value());
+    record = *RestartRecord::open(path_, top_ / "crash");
+    EXPECT_EQ(record->gaps("naa.1", uuid(9), {uuid(1), now_}, true), Reasons{"map-out-of-step"});
+    // That it is relied on is noted, and stays so.
+    EXPECT_EQ(record->gaps("naa.1", uuid(9), {uuid(1), uuid(2), now_}, true), Reasons{});
+    EXPECT_EQ(parse_restart_state(*read_file(path_)).relied["naa.1"], now_);
+    EXPECT_EQ(record->gaps("naa.1", uuid(9), {uuid(1)}, true), Reasons{"map-out-of-step"});
+}
+
 TEST_F(RestartRecordTest, AMapThatFailedIsNotBelievedLater) {
     auto record = open({{uuid(1), 10}});
     ASSERT_TRUE(record->distrust(uuid(9)).has_value());
@@ -165,6 +179,7 @@ TEST(RestartState, ComesBack) {
     RestartState state;
     state.boots = {{uuid(1), 5}, {uuid(2), 7}};
     state.settled = {{"naa.1", uuid(1)}};
+    state.relied = {{"naa.1", uuid(2)}};
     state.distrusted = {uuid(4)};
     EXPECT_EQ(parse_restart_state(restart_state_text(state)), state);
     EXPECT_EQ(parse_restart_state("boot x 1\nsettled a\n\nwhat\n"), RestartState{});
