@@ -3,7 +3,8 @@
 # not on debug: its udev has no rules for its disks
 # Image devices are twins of disks in use. With the product's udev rules nothing looks into one while
 # a pass makes it readable: no label, no link of it, no second physical volume.
-load
+# However long udev and LVM take: the pass lasts as long as its socket.
+load owner_timeout_ms=600000
 d=$(disk virtio0) p=$(disk scsi0)
 fresh "$d"
 fresh "$p"
@@ -14,17 +15,16 @@ cp /ebb/udev/60-ebb.rules /run/udev/rules.d/
 pgrep -x systemd-udevd >/dev/null || /lib/systemd/systemd-udevd --daemon || fail "udevd"
 udevd=$(pgrep -xo systemd-udevd)
 finish() {
-    detach_all
     rm -f /run/udev/rules.d/60-ebb.rules
     kill "$udevd"
     rm -rf /run/udev/data
     wipefs -qa "$p" "$d"
 }
 ids="$(attach "$d" 1) $(attach "$p" 1)" || fail "attach"
-(printf 'pass-begin whole 1\n'; sleep 40) | ebbtest script >"$W/s.out" 2>&1 &
-background+=($!)
+coproc EBB { ebbtest script; }
+must pass-begin whole 1
 ready() { ebbtest pass-get 1 | grep -q '"state_name":"ready"'; }
-wait_for 10 ready || fail "no pass"
+wait_for 60 ready || fail "no pass"
 images=
 for id in $ids; do images="$images $(image_of "$id")"; done
 for i in $images; do
@@ -45,4 +45,10 @@ done
 pvs --noheadings -o pv_name >"$W/pvs.out" 2>&1 || fail "pvs"
 [ "$(tr -d ' ' <"$W/pvs.out")" = "$p" ] || fail "LVM sees more than the disk: $(cat "$W/pvs.out")"
 ready || fail "the pass was over in the meantime: the test proves nothing"
-ebbtest abandon 1
+must abandon 1
+hang_up
+# What udev still has open cannot be detached.
+udevadm settle --timeout=60 || fail "settle"
+kill "$udevd"
+wait_for 60 test ! -d "/proc/$udevd" || fail "udevd goes on"
+unload
