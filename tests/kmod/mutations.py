@@ -80,6 +80,7 @@ MUTATIONS = {
                       "\t\t\tif (disk->gd != gd && disk->is_stacked) {\n",
                       "\t\t\tif (disk->gd != gd && disk->is_stacked && disk->gone) {\n",
                       "multipath"),
+    "same-untracked": ("write.c", "\tcase REQ_OP_WRITE_SAME:\n", "", "write-same", "5.10"),
     "erased-untracked": ("write.c", "\tcase REQ_OP_SECURE_ERASE:\n\tcase REQ_OP_WRITE_ZEROES:\n",
                          "\tcase REQ_OP_WRITE_ZEROES:\n", "secure-erase"),
     "zone-reset-unseen": ("write.c", "\t\tif (bio_op(bio) != REQ_OP_WRITE)\n\t\t\tis_tracked(disk, bio);\n\t\telse if (",
