@@ -18,7 +18,7 @@ writes_of() { awk '{print $5}' "/sys/block/${1##*/}/stat"; }
 enough() { [ "$(ebbtest pass-get 1 | sed 's/.*"pass":{//' | field id)" -ge 48 ]; }
 load pool_bytes=2097152
 id=$(attach "$d" 1)
-replicate r 1 "$id" --initial --interval 0 --cut-writes 425 --release-writes 12 --compare
+replicate r 1 "$id" --initial --interval 0 --cut-writes 425 --release-writes 50 --compare
 (write_to "$d" tracked) &
 background+=($!)
 (write_to "$t" bare) &
