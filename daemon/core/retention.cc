@@ -8,6 +8,13 @@ namespace ebb::core {
 
 namespace {
 
+// Of a point, in ns.
+std::int64_t age_of(const ClosedEpoch& point, const ClosedEpoch& newest) {
+    const std::int64_t source = newest.record.cut_time.ns - point.record.cut_time.ns;
+    const std::int64_t ours = newest.record.closed_time.ns - point.record.closed_time.ns;
+    return source < 0 || ours < 0 ? std::max(source, ours) : std::min(source, ours);
+}
+
 bool pinned(const ClosedEpoch& epoch) {
     return !epoch.record.name.empty();
 }
@@ -33,18 +40,17 @@ std::optional<RetentionStep> give_up(std::size_t points,
 std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
                                          const RetentionPolicy& policy) {
     if (closed.size() < 2) return std::nullopt;
-    const std::int64_t now = closed.back().record.closed_time.ns;
     const std::int64_t every = policy.thinned_to.count();
     const auto period = [&](std::size_t i) { return closed[i].record.closed_time.ns / every; };
+    const auto age = [&](std::size_t i) { return age_of(closed[i], closed.back()); };
     return give_up(closed.size(), [&](std::size_t i) {
         if (pinned(closed[i])) return true;
-        const std::int64_t closed_time = closed[i].record.closed_time.ns;
-        if (now - closed_time > policy.age.count()) return false;
-        if (every == 0) return true;
+        if (age(i) > policy.age.count()) return false;
+        if (every == 0 || period(i + 1) != period(i)) return true;
         // A period is thinned when all of it is old enough: each undo is merged once, not each time
         // that another point comes of age. The last point of a period stays.
-        const bool whole = (period(i) + 1) * every <= now - policy.all_for.count();
-        return !whole || period(i + 1) != period(i);
+        const std::int64_t left = every - closed[i].record.closed_time.ns % every;
+        return age(i) < policy.all_for.count() + left;
     });
 }
 

@@ -12,7 +12,10 @@
 
 namespace ebb::core {
 
-// Ages count from the newest point: where no new ones come, the old ones stay.
+// Ages count from the newest point: where no new ones come, the old ones stay. Both the source's
+// clock (of the cut) and ours (of its closing) have to say that a point is so old: one that was set
+// forward takes nothing, and one that was set back is not believed where it makes a point younger
+// than the newest.
 struct RetentionPolicy {
     Duration all_for = std::chrono::hours(2);     // every point
     Duration thinned_to = std::chrono::hours(1);  // then one in so long; 0: every point

@@ -81,11 +81,16 @@ private:
     std::shared_ptr<int> token_;
 };
 
+inline constexpr std::int64_t wall_start = 1'700'000'000'000'000'000;
+inline constexpr std::int64_t on_time = 0;
+
 class SimClock : public env::Clock {
 public:
-    explicit SimClock(Life& life) : life_(life) {}
+    // `stepped` ns ahead of the truth, as somebody sets it.
+    explicit SimClock(Life& life, const std::int64_t& stepped = on_time)
+        : life_(life), stepped_(stepped) {}
     MonoTime now() const override { return {life_.executor().now()}; }
-    WallTime wall() const override { return {life_.executor().now() + 1'700'000'000'000'000'000}; }
+    WallTime wall() const override { return {life_.executor().now() + wall_start + stepped_}; }
     TimerId schedule(Duration delay, std::move_only_function<void()> action) override {
         const TimerId id = ++last_;
         auto keep = std::make_shared<std::move_only_function<void()>>(std::move(action));
@@ -100,6 +105,7 @@ public:
 
 private:
     Life& life_;
+    const std::int64_t& stepped_;
     TimerId last_ = 0;
     std::map<TimerId, std::shared_ptr<std::move_only_function<void()>>> timers_;
 };

@@ -249,7 +249,9 @@ void SimTracker::begin_pass(env::PassKind kind, bool whole, env::Callback<env::P
         pass.info.id = ++m_.last_pass_;
         pass.info.kind = kind;
         pass.info.generation = m_.generation_++;
-        pass.info.cut_time = {m_.executor_.now() * 1000 + static_cast<std::int64_t>(pass.info.id)};
+        pass.info.cut_time = {m_.executor_.now() + wall_start + m_.clock_stepped};
+        // By which the oracle knows it.
+        while (m_.cuts_.contains(pass.info.cut_time.ns)) ++pass.info.cut_time.ns;
         for (auto& disk : m_.disks_) {
             disk.taken = disk.left = std::move(disk.dirty);
             disk.dirty.clear();

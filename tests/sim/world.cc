@@ -63,6 +63,7 @@ World::World(Options options)
     window_ = (2 + rng.below(30)) * block_bytes;
     frozen_limit_ = (2 + rng.below(60)) * block_bytes;
     retention_ = rng.chance(30) ? (16 + rng.below(400)) * block_bytes : 0;
+    source_steps_ = rng.chance(50);
     network_.listener = [this](std::shared_ptr<env::Connection> connection) {
         if (!target_run_ || !target_run_->open) {
             connection->close();
@@ -154,7 +155,8 @@ void World::stop_source() {
 
 void World::start_target() {
     if (target_run_ || disabling_) return;
-    target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_, target_config());
+    target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_, target_config(),
+                                              clock_stepped_);
     target_run_->storage_errors(storage_errors_);
     if (faulty_ && executor_.rng.chance(10)) {
         target_run_->volume.failing_site = "recovery-content";
@@ -199,6 +201,7 @@ void World::observe() {
         if (!points.empty() && points.size() < points.back().epoch - oldest + 1)
             ++faults_.hits["thinned"];
         oldest_ = oldest;
+        for (const core::Point& point : points) seen_.insert_or_assign(point.epoch, point);
     }
     if (!source_run_ || disabling_) return;
     const auto status = source_run_->source->status();
@@ -259,8 +262,11 @@ void World::finish() {
     for (const core::Point& point : points) {
         if (points.size() < 3 || !point.name.empty() || point.epoch == points.back().epoch)
             continue;
-        const Duration age{points[points.size() - 2].closed_time.ns - point.closed_time.ns};
-        if (age > target_config().retention.age + std::chrono::seconds(2))
+        const core::Point& newer = points[points.size() - 2];
+        const std::int64_t by_both = std::min(newer.closed_time.ns - point.closed_time.ns,
+                                              newer.cut_time.ns - point.cut_time.ns);
+        const Duration limit = target_config().retention.age + std::chrono::seconds(2);
+        if (by_both > limit.count() && !faults_.hits.contains("clock-step"))
             problem("points are kept beyond their age");
     }
     report_.closed = points.back().epoch;

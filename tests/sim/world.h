@@ -78,6 +78,7 @@ private:
     void fault();
     void network_fault();
     void storage_fault();
+    void clock_fault();
     void small_fault();
     void machine_fault();
     void restart_source();
@@ -112,7 +113,11 @@ private:
     [[nodiscard]] std::string compare(const std::vector<DiskState>& disks,
                                       const core::Point& point);
     [[nodiscard]] std::string check_points(const std::vector<core::Point>& points);
+    // By the clock that nobody sets.
+    [[nodiscard]] std::int64_t age(const core::Point& point, const core::Point& newest) const;
+    // Damages what something vouches for; false: there is nothing of the kind.
     [[nodiscard]] bool rot(VolumeState& volume);
+    void misdirect(const VolumeState& volume, FileState& file, std::size_t vouched);
     // `done`: the last move, or what went wrong.
     void wander(core::Target& target, std::vector<DiskState>& disks, std::uint64_t moves, Rng& rng,
                 const core::FailoverResult& from,
@@ -128,6 +133,7 @@ private:
     std::vector<DiskState> disks_;
     VolumeState volume_;
     Network network_;
+    bool source_steps_;  // that clock is set, else the target's; never both
     std::unique_ptr<TargetRun> target_run_;
     std::unique_ptr<SourceRun> source_run_;
     std::shared_ptr<End> stranger_;
@@ -152,15 +158,17 @@ private:
     std::uint64_t first_session_ = 1;             // of the protection, as it was begun
     std::uint64_t acknowledged_ = 0;              // newest epoch that the source knows to be closed
     std::map<std::uint64_t, std::string> named_;  // checkpoints that were answered
+    std::map<std::uint64_t, core::Point> seen_;   // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;
     std::uint64_t budget_, batch_, extent_, window_, frozen_limit_, retention_;
-    unsigned storage_errors_ = 0;  // per thousand
+    unsigned storage_errors_ = 0;     // per thousand
+    std::int64_t clock_stepped_ = 0;  // ns, the target's
 };
 
 struct World::TargetRun {
     TargetRun(Executor& executor, std::vector<DiskState>& states, VolumeState& volume_state,
-              Faults& faults, core::TargetConfig config)
-        : life(executor), clock(life), volume(life, volume_state, faults) {
+              Faults& faults, core::TargetConfig config, const std::int64_t& clock_stepped)
+        : life(executor), clock(life, clock_stepped), volume(life, volume_state, faults) {
         std::vector<env::Disk*> pointers;
         for (DiskState& state : states) {
             disks.push_back(std::make_unique<SimDisk>(life, state, faults));
@@ -190,7 +198,7 @@ struct World::SourceRun {
     SourceRun(Executor& executor, SourceMachine& machine, Network& network,
               core::SourceConfig config)
         : life(executor),
-          clock(life),
+          clock(life, machine.clock_stepped),
           random(executor.rng),
           tracker(life, machine),
           connector(life, network),

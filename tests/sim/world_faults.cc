@@ -74,7 +74,8 @@ void World::network_fault() {
 // Of the source machine's tracking and disks, and of the operator's hand.
 void World::small_fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(5)) {
+    switch (rng.below(6)) {
+        case 5: return clock_fault();
         case 0:
             hit("void-pass");
             source_->void_pass("simulated");
@@ -96,6 +97,15 @@ void World::small_fault() {
             later(static_cast<std::int64_t>(rng.below(2 * second)), [this] { heal(); });
         }
     }
+}
+
+// Somebody sets a clock, by less than a point may be old or by years.
+void World::clock_fault() {
+    Rng& rng = executor_.rng;
+    hit("clock-step");
+    const std::int64_t by =
+        static_cast<std::int64_t>(rng.below(20 * second)) * (rng.chance(20) ? 10'000'000 : 1);
+    (source_steps_ ? source_->clock_stepped : clock_stepped_) = rng.chance(50) ? by : -by;
 }
 
 void World::storage_fault() {

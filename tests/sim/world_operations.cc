@@ -222,6 +222,7 @@ void World::disable() {
         source_->detach();
         acknowledged_ = 0;
         named_.clear();
+        seen_.clear();
         target_run_->target->close([this](Status) {
             later(0, [this] {
                 target_run_.reset();

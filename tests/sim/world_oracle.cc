@@ -82,6 +82,11 @@ std::string World::compare(const std::vector<DiskState>& disks, const core::Poin
                               : "epoch " + std::to_string(point.epoch) + ", " + difference;
 }
 
+std::int64_t World::age(const core::Point& point, const core::Point& newest) const {
+    return source_steps_ ? newest.closed_time.ns - point.closed_time.ns
+                         : newest.cut_time.ns - point.cut_time.ns;
+}
+
 // Those with a name stay, and bear it; of the younger ones all are there.
 std::string World::check_points(const std::vector<core::Point>& points) {
     std::set<std::uint64_t> there;
@@ -95,8 +100,13 @@ std::string World::check_points(const std::vector<core::Point>& points) {
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
         // For want of space all may go.
         const bool wanting = retention_ != 0 || faults_.hits.contains("small-volume");
-        const Duration age{points.back().closed_time.ns - point.closed_time.ns};
-        if (!wanting && age < target_config().retention.all_for) return "points with a gap";
+        for (std::uint64_t gone = points[i - 1].epoch + 1; gone < point.epoch && !wanting; ++gone) {
+            // Who never saw it knows that it is younger than that.
+            const auto seen = seen_.find(gone);
+            const core::Point& older = seen == seen_.end() ? points[i - 1] : seen->second;
+            if (age(older, points.back()) < target_config().retention.all_for.count())
+                return "points with a gap: " + std::to_string(gone) + " is gone too early";
+        }
     }
     for (const auto& [epoch, name] : named_) {
         if (!there.contains(epoch)) return "point " + name + " was given up";
@@ -104,8 +114,30 @@ std::string World::check_points(const std::vector<core::Point>& points) {
     return {};
 }
 
-// Damages a byte of an epoch's file that something vouches for: a later record, a later file, or
-// the source, which has heard that the epoch is closed. False: there is none.
+// A sector of another file, or of another place, was written here; or none was.
+void World::misdirect(const VolumeState& volume, FileState& file, std::size_t vouched) {
+    Rng& rng = executor_.rng;
+    const std::size_t at = rng.below(vouched) / sector_bytes * sector_bytes;
+    const std::size_t size = std::min<std::size_t>(sector_bytes, vouched - at);
+    Bytes other(size);
+    const auto from = std::next(volume.names.begin(),
+                                static_cast<std::ptrdiff_t>(rng.below(volume.names.size())));
+    const Bytes& there = from->second->current;
+    if (rng.chance(70) && there.size() > sector_bytes) {
+        const std::size_t place = rng.below(there.size() / sector_bytes) * sector_bytes;
+        std::copy_n(there.begin() + static_cast<std::ptrdiff_t>(place),
+                    std::min(size, there.size() - place), other.begin());
+    }
+    if (std::memcmp(other.data(), file.current.data() + at, size) == 0) {
+        // What was to be there is: no damage.
+        other[rng.below(size)] ^= std::byte{1};
+    }
+    std::memcpy(file.current.data() + at, other.data(), size);
+    ++faults_.hits["misdirected-sector"];
+}
+
+// Damages an epoch's file where something vouches for it: a later record, a later file, or the
+// source, which has heard that the epoch is closed. False: there is none.
 bool World::rot(VolumeState& volume) {
     std::vector<std::pair<core::EpochSpan, std::string>> files;
     for (const auto& [name, file] : volume.names) {
@@ -132,6 +164,11 @@ bool World::rot(VolumeState& volume) {
         }
     }
     if (vouched == 0) return false;
+    if (executor_.rng.chance(40)) {
+        misdirect(volume, file, vouched);
+        file.durable = file.current;
+        return true;
+    }
     // The end is where the closed record is, which is small.
     const std::uint64_t from = executor_.rng.chance(40) ? vouched - vouched / 8 - 1 : 0;
     const std::size_t at = from + executor_.rng.below(vouched - from);
@@ -192,7 +229,8 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, con
     faults.removed_site = faults_.removed_site;
     volume.capacity = UINT64_MAX;
     volume.overstated = 0;
-    auto run = std::make_unique<TargetRun>(executor, disks, volume, faults, target_config());
+    auto run = std::make_unique<TargetRun>(executor, disks, volume, faults, target_config(),
+                                           clock_stepped_);
     bool answered = false;
     const auto troubled = [&](const std::string& what, const Error& error) {
         attempt.problem = what + error.message;

@@ -11,9 +11,12 @@ constexpr std::int64_t minute = 60'000'000'000;
 
 class RetentionTest : public testing::Test {
 protected:
-    void add(std::int64_t minutes, const char* name = "") {
+    void add(std::int64_t minutes, const char* name = "") { add_by(minutes, minutes, name); }
+    // By the source's clock, and by ours.
+    void add_by(std::int64_t source, std::int64_t minutes, const char* name = "") {
         ClosedEpoch closed;
         closed.epoch = closed.span.first = closed.span.last = ++epoch_;
+        closed.record.cut_time.ns = source * minute;
         closed.record.closed_time.ns = minutes * minute;
         closed.record.name = name;
         points_.push_back(std::move(closed));
@@ -99,6 +102,25 @@ TEST_F(RetentionTest, AClockThatWentBackTakesNothingButAnHourFor) {
     add(20);
     settle();
     EXPECT_EQ(points_.back().record.closed_time.ns, 20 * minute);
+}
+
+constexpr std::int64_t year = 365 * 24 * 60;
+
+TEST_F(RetentionTest, AClockThatIsSetForwardTakesNothing) {
+    for (int at = 0; at < 60; at += 10) add(at);
+    for (int at = 60; at <= 120; at += 10) add_by(at, at + year);
+    EXPECT_EQ(settle(), 0);
+    points_.clear();
+    for (int at = 0; at < 60; at += 10) add(at);
+    for (int at = 60; at <= 120; at += 10) add_by(at + year, at);
+    EXPECT_EQ(settle(), 0);
+}
+
+TEST_F(RetentionTest, PointsOfAClockThatWasAheadAgeByTheOtherOne) {
+    for (int at = 0; at < 60; at += 10) add_by(at, at + year);
+    for (int at = 25 * 60; at <= 25 * 60 + 20; at += 10) add(at);
+    settle();
+    EXPECT_EQ(minutes(), (Minutes{25 * 60, 25 * 60 + 10, 25 * 60 + 20}));
 }
 
 TEST_F(RetentionTest, ForSpaceTheOldestFirst) {
