@@ -66,6 +66,8 @@ private:
     void application();
     void settle_down();
     void finish();
+    void check_end();
+    void check_ages();
     [[nodiscard]] core::TargetConfig target_config() const;
     void observe();
     void problem(const std::string& what);

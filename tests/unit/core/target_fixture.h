@@ -117,7 +117,8 @@ protected:
         peer.send_extent(extent, block(value));
         format::ManifestChain chain;
         chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
-        peer.send(format::PassEnd{epoch, 1, format::PassKind::frozen, 1, chain.value, {}, name});
+        const WallTime cut{executor_.now() + sim::wall_start};
+        peer.send(format::PassEnd{epoch, 1, format::PassKind::frozen, 1, chain.value, cut, name});
         wait();
     }
     template <class T>
