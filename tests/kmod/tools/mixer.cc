@@ -418,7 +418,8 @@ void Mixer::run(double until) {
         } else if (error == -EOPNOTSUPP || error == -ENOTTY || error == -EINVAL) {
             refused_[kind] = -error;
             std::erase(bag_, kind);
-        } else {
+        } else if (error != -EBUSY) {
+            // Busy are pages of what is to be cleared, while another one has the disk for itself.
             fprintf(stderr, "mixer: %s: %s: %s\n", target_.path.c_str(), kinds[kind].name,
                     strerror(-error));
             failed = true;
