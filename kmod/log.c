@@ -62,6 +62,7 @@ void ebb_log_wq_exit(void)
 static int put_super(struct ebb_log *log)
 {
 	struct ebb_format_id id = ebb_log_id(log, EBB_FORMAT_SUPER, 0);
+	int err;
 
 	log->super_newer = !log->super_newer;
 	log->super.reasons |= atomic_read(&log->disk->resync);
@@ -69,7 +70,26 @@ static int put_super(struct ebb_log *log)
 	ebb_format_encode(ebb_store_page(&log->store, 0), &id, ++log->seq,
 			  ebb_store_page(&log->store, 1));
 	ebb_store_write(&log->store, 0, log->super_newer, true);
-	return ebb_store_wait(&log->store);
+	err = ebb_store_wait(&log->store);
+	log->super_late = err == -ETIMEDOUT;
+	return err;
+}
+
+/*
+ * It was the superblock that came late, and it says what is true: on a device that is slow for good
+ * the next one would be no sooner there.
+ */
+static bool came_late(struct ebb_log *log)
+{
+	struct ebb_store *store = &log->store;
+	bool is_there = ebb_store_is_back(store);
+
+	lockdep_assert_held(&log->io);
+	if (!is_there || !log->super_late)
+		return false;
+	log->super.reasons |= atomic_read(&log->disk->resync);
+	ebb_super_encode(&log->super, ebb_store_page(store, 2));
+	return !memcmp(ebb_store_page(store, 2), ebb_store_page(store, 1), EBB_FORMAT_PAYLOAD);
 }
 
 static void must_be_failed(struct ebb_log *log)
@@ -312,7 +332,7 @@ static void note_work(struct work_struct *work)
 	unsigned int noio = memalloc_noio_save();
 
 	mutex_lock(&log->io);
-	if (!ebb_store_is_stuck(&log->store) && !READ_ONCE(log->closing))
+	if (!ebb_store_is_stuck(&log->store) && !READ_ONCE(log->closing) && !came_late(log))
 		ebb_log_write_super(log);
 	mutex_unlock(&log->io);
 	memalloc_noio_restore(noio);

@@ -48,6 +48,7 @@ struct ebb_log {
 	unsigned long		*newer;		/* by log block: the slot that is the newer one */
 	unsigned long		*due;		/* log blocks that are to be written */
 	unsigned int		super_newer;
+	bool			super_late;	/* the last one had not come to its end in time */
 	bool			sealed;
 	u64			writes;
 

@@ -215,6 +215,15 @@ int ebb_store_wait(struct ebb_store *store)
 	return -EIO;
 }
 
+bool ebb_store_is_back(struct ebb_store *store)
+{
+	bool failed = store->failed;
+
+	WRITE_ONCE(store->late, false);
+	store->failed = false;
+	return !failed;
+}
+
 /* ---- what others must know of areas ---- */
 
 u64 ebb_store_writes_on(const struct gendisk *gd)

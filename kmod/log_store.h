@@ -67,6 +67,12 @@ static inline bool ebb_store_is_stuck(struct ebb_store *store)
 	return atomic_read(&store->pending);
 }
 
+/*
+ * Nothing is under way: neither that something was late nor that it failed is told of what is
+ * started next. Returns whether all of it is there.
+ */
+bool ebb_store_is_back(struct ebb_store *store);
+
 void ebb_store_io_done(struct bio *bio);
 
 static inline bool ebb_store_owns(const struct bio *bio)
