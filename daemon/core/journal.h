@@ -4,6 +4,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,9 +58,20 @@ struct VerifiedJournal {
     std::uint64_t bytes = 0;
 };
 
+// Who reads points while the journal changes.
+struct JournalReaders {
+    // Undo is durable, and nothing that it holds is overwritten yet.
+    std::function<void(const EpochSpan&, const UndoRecord&, const std::vector<format::UndoEntry>&)>
+        undo;
+    // A merged file is durable under its name; those that it stands for go after this.
+    std::function<Task<void>(ClosedEpoch)> merged;
+};
+
 class Journal {
 public:
     explicit Journal(env::Volume& volume) : volume_(volume) {}
+
+    void set_readers(JournalReaders readers) { readers_ = std::move(readers); }
 
     // Recovers what is there, or makes it if it may (else E_RETENTION_LOST). After this nothing
     // that was found can be lost any more.
@@ -96,6 +108,7 @@ public:
     [[nodiscard]] const std::optional<JournalEpoch>& open_epoch() const { return open_; }
     [[nodiscard]] const format::SessionFile& session() const { return session_; }
     [[nodiscard]] std::uint64_t bytes() const;
+    [[nodiscard]] env::Volume& volume() const { return volume_; }
     [[nodiscard]] UndoReader reader(const ClosedEpoch& epoch, const UndoRecord& record) const {
         return {volume_, file_name(epoch.span), record};
     }
@@ -134,6 +147,7 @@ private:
     [[nodiscard]] Task<Status> discard_file(std::string name);
 
     env::Volume& volume_;
+    JournalReaders readers_;
     std::size_t disks_ = 0;
     std::deque<ClosedEpoch> closed_;
     std::optional<JournalEpoch> open_;

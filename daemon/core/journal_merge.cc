@@ -140,6 +140,10 @@ Task<Status> Journal::put_in_place(Merge& merge) {
     Op<void> named;
     volume_.sync_directory("merge-name", named.callback());
     status = co_await named;
+    if (status && readers_.merged) {
+        auto followed = readers_.merged(closed_[merge.begin]);
+        co_await followed;
+    }
     for (std::size_t i = 0; i < parts.size() && status; ++i)
         status = co_await discard_file(parts[i]);
     co_return status;

@@ -15,8 +15,8 @@ std::int64_t age_of(const ClosedEpoch& point, const ClosedEpoch& newest) {
     return source < 0 || ours < 0 ? std::max(source, ours) : std::min(source, ours);
 }
 
-bool pinned(const ClosedEpoch& epoch) {
-    return !epoch.record.name.empty();
+bool pinned(const ClosedEpoch& epoch, const std::set<std::uint64_t>& served) {
+    return !epoch.record.name.empty() || served.contains(epoch.epoch);
 }
 
 // The first run of points that are not wanted, and what becomes of it. The newest is always wanted,
@@ -38,13 +38,14 @@ std::optional<RetentionStep> give_up(std::size_t points,
 }  // namespace
 
 std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
-                                         const RetentionPolicy& policy) {
+                                         const RetentionPolicy& policy,
+                                         const std::set<std::uint64_t>& served) {
     if (closed.size() < 2) return std::nullopt;
     const std::int64_t every = policy.thinned_to.count();
     const auto period = [&](std::size_t i) { return closed[i].record.closed_time.ns / every; };
     const auto age = [&](std::size_t i) { return age_of(closed[i], closed.back()); };
     return give_up(closed.size(), [&](std::size_t i) {
-        if (pinned(closed[i])) return true;
+        if (pinned(closed[i], served)) return true;
         if (age(i) > policy.age.count()) return false;
         if (every == 0 || period(i + 1) != period(i)) return true;
         // A period is thinned when all of it is old enough: each undo is merged once, not each time
@@ -54,8 +55,9 @@ std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
     });
 }
 
-std::optional<RetentionStep> next_for_space(const std::deque<ClosedEpoch>& closed) {
-    return give_up(closed.size(), [&](std::size_t i) { return pinned(closed[i]); });
+std::optional<RetentionStep> next_for_space(const std::deque<ClosedEpoch>& closed,
+                                            const std::set<std::uint64_t>& served) {
+    return give_up(closed.size(), [&](std::size_t i) { return pinned(closed[i], served); });
 }
 
 }  // namespace ebb::core

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <deque>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -32,9 +33,12 @@ struct RetentionStep {
 };
 
 // The next step, by age; none: all is as it should be.
+// `served`: points that are being read, and stay.
 [[nodiscard]] std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
-                                                       const RetentionPolicy& policy);
-// The oldest that can be given up; none: all there is has a name, or is the newest.
-[[nodiscard]] std::optional<RetentionStep> next_for_space(const std::deque<ClosedEpoch>& closed);
+                                                       const RetentionPolicy& policy,
+                                                       const std::set<std::uint64_t>& served = {});
+// The oldest that can be given up; none: all there is has a name, is served, or is the newest.
+[[nodiscard]] std::optional<RetentionStep> next_for_space(
+    const std::deque<ClosedEpoch>& closed, const std::set<std::uint64_t>& served = {});
 
 }  // namespace ebb::core

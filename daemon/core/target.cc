@@ -134,6 +134,22 @@ void Target::trim(env::StatusCallback done) {
     impl_->enqueue([shared](Impl& impl) { return impl.trim_now(shared); });
 }
 
+void Target::serve(std::uint64_t epoch, env::StatusCallback ready) {
+    auto shared = std::make_shared<env::StatusCallback>(std::move(ready));
+    impl_->enqueue([epoch, shared](Impl& impl) { return impl.serve(epoch, shared); });
+}
+
+void Target::unserve(std::uint64_t epoch, env::StatusCallback done) {
+    auto shared = std::make_shared<env::StatusCallback>(std::move(done));
+    impl_->enqueue([epoch, shared](Impl& impl) { return impl.unserve(epoch, shared); });
+}
+
+void Target::read_served(std::uint64_t epoch, DiskIndex disk, std::uint64_t offset,
+                         std::shared_ptr<Buffer> into, env::StatusCallback done) {
+    impl_->read_served(epoch, disk, offset, std::move(into),
+                       std::make_shared<env::StatusCallback>(std::move(done)));
+}
+
 void Target::close(env::StatusCallback done) {
     auto shared = std::make_shared<env::StatusCallback>(std::move(done));
     impl_->enqueue([shared](Impl& impl) { return impl.close(shared); });
@@ -157,7 +173,9 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
           {config_.batch_bytes, config_.io_depth, config_.reserve_bytes, config_.undo_compression}),
       rewind_(disks_, volume, journal_,
               {config_.batch_bytes, config_.io_depth, config_.undo_compression}),
-      waiting_ranges_(disks_.size()) {}
+      waiting_ranges_(disks_.size()) {
+    follow_journal();
+}
 
 Target::Impl::~Impl() {
     give_budget_back();
@@ -207,6 +225,7 @@ TargetStatus Target::Impl::status() const {
     }
     if (ready_ && !broken_ && status.has_point && journal_.session().failed_over)
         status.point = rewind_.point();
+    for (const auto& [epoch, served] : served_) status.served.push_back(served.reader->status());
     status.merging = upkeep_ == Upkeep::merge;
     status.retention_bytes = journal_.bytes();
     status.bytes_received = received_bytes_;
@@ -228,6 +247,12 @@ TargetStatus Target::Impl::status() const {
 
 Task<Status> Target::Impl::recover() {
     co_await stop_upkeep();
+    // What their indexes say may not be in the journal any more.
+    (void)give_up_served({ErrorCode::stale,
+                          "the point is not served any more: the target's journal had to be read "
+                          "again",
+                          "Serve it again", "E_POINT_GIVEN_UP"},
+                         true);
     merge_error_.reset();
     forget_waiting();
     pass_.reset();
@@ -388,6 +413,11 @@ Task<void> Target::Impl::failover(std::uint64_t session,
     }
     if (result) {
         if (upkeep_ == Upkeep::merge) co_await stop_upkeep();
+        (void)give_up_served({ErrorCode::stale,
+                              "the point is not served any more: the machine is failed over",
+                              {},
+                              "E_POINT_GIVEN_UP"},
+                             true);
         refuse({ErrorCode::fenced, "this machine was failed over", {}, {}});
         forget_waiting();
         pass_.reset();

@@ -12,7 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "core/closing_budget.h"
+#include "core/point_reader.h"
 #include "core/retention.h"
 #include "env/disk.h"
 #include "env/net.h"
@@ -42,6 +44,9 @@ struct TargetConfig {
     std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume
     Duration space_retry = std::chrono::seconds(5);
     Duration silence_limit = std::chrono::seconds(30);
+    std::uint64_t serve_index_bytes = 256ULL << 20;  // of memory, for each point that is served
+    std::size_t served_points = 8;                   // at most
+    PointReaderRules reader_rules;
 };
 
 struct Point {
@@ -77,6 +82,7 @@ struct TargetStatus {
     std::uint64_t bytes_received = 0;  // since open(), uncompressed
     Error error;                       // also of points that cannot be merged: replication goes on
     bool has_error = false;
+    std::vector<PointReaderStatus> served;
 };
 
 struct FailoverResult {
@@ -127,6 +133,17 @@ public:
     void trim(env::StatusCallback done);
     // Reads the whole journal, while everything goes on; nothing is given up meanwhile.
     void verify(env::Callback<VerifiedJournal> done);
+    // The disks as of a point can be read, while replication goes on, until unserve(). Meanwhile
+    // the point is not given up; where a volume is full and nothing else can be, serving ends
+    // before replication would pause. It ends at a failover, too, and when the journal has to be
+    // read again: status().served says why. `ready` when the index is made; a point that is served
+    // already is no error. E_NOT_FOUND; E_REFUSED: failed over; E_BUSY: too many.
+    void serve(std::uint64_t epoch, env::StatusCallback ready);
+    // Whole sectors within the source's disk. May be called while others are under way.
+    void read_served(std::uint64_t epoch, DiskIndex disk, std::uint64_t offset,
+                     std::shared_ptr<Buffer> into, env::StatusCallback done);
+    // Reads that are under way are not answered. One that is not served is no error.
+    void unserve(std::uint64_t epoch, env::StatusCallback done);
     // Ends the connection and lets what is under way finish; nothing may be called afterwards.
     void close(env::StatusCallback done);
     [[nodiscard]] TargetStatus status() const;

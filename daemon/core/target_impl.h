@@ -5,10 +5,14 @@
 
 #include <deque>
 #include <functional>
+#include <list>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "core/applier.h"
 #include "core/journal.h"
+#include "core/point_reader.h"
 #include "core/rewind.h"
 #include "core/target.h"
 
@@ -45,6 +49,11 @@ public:
     [[nodiscard]] Task<void> verify(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> trim_now(std::shared_ptr<env::StatusCallback> done);
+    [[nodiscard]] Task<void> serve(std::uint64_t epoch, std::shared_ptr<env::StatusCallback> ready);
+    [[nodiscard]] Task<void> unserve(std::uint64_t epoch,
+                                     std::shared_ptr<env::StatusCallback> done);
+    void read_served(std::uint64_t epoch, DiskIndex disk, std::uint64_t offset,
+                     std::shared_ptr<Buffer> into, std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> close(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] std::vector<Point> points() const;
     [[nodiscard]] TargetStatus status() const;
@@ -74,6 +83,22 @@ private:
     [[nodiscard]] Task<void> merge_beside(RetentionStep step);
     [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     void upkeep_done();
+    // A point that is served. Its tasks go before what they use.
+    struct Served {
+        std::shared_ptr<PointReader> reader;
+        std::list<Task<void>> tasks;
+        std::vector<std::shared_ptr<env::StatusCallback>> waiting;  // for it to be ready
+    };
+    void follow_journal();
+    [[nodiscard]] Status may_serve(std::uint64_t epoch) const;
+    [[nodiscard]] Task<void> build_served(std::uint64_t epoch, std::shared_ptr<PointReader> reader);
+    [[nodiscard]] Task<void> read_one(std::shared_ptr<PointReader> reader, DiskIndex disk,
+                                      std::uint64_t offset, std::shared_ptr<Buffer> into,
+                                      std::shared_ptr<env::StatusCallback> done);
+    void begin_task(Served& served, Task<void> task);
+    [[nodiscard]] std::set<std::uint64_t> pinned_by_readers() const;
+    // True: there was one that could be given up.
+    [[nodiscard]] bool give_up_served(const Error& why, bool all);
     // What an unfinished merge means. E_CANCELLED: nothing.
     [[nodiscard]] Status after_merge(const Error& error);
     [[nodiscard]] Task<Status> return_to_newest();
@@ -109,6 +134,7 @@ private:
     Journal journal_;
     Applier applier_;
     Rewind rewind_;
+    std::map<std::uint64_t, Served> served_;  // by epoch
 
     Signal wake_;
     Task<void> loop_;

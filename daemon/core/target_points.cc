@@ -7,9 +7,10 @@
 namespace ebb::core {
 
 std::optional<RetentionStep> Target::Impl::next_step() const {
-    if (auto step = next_by_age(journal_.closed(), config_.retention)) return step;
+    const auto served = pinned_by_readers();
+    if (auto step = next_by_age(journal_.closed(), config_.retention, served)) return step;
     const std::uint64_t limit = config_.retention.bytes;
-    if (limit != 0 && journal_.bytes() > limit) return next_for_space(journal_.closed());
+    if (limit != 0 && journal_.bytes() > limit) return next_for_space(journal_.closed(), served);
     return std::nullopt;
 }
 
@@ -35,21 +36,26 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
         co_return true;
     }
     if (upkeep_ != Upkeep::none) co_return false;
-    const auto step = next_for_space(journal_.closed());
-    if (!step) co_return false;
+    // Replication goes before whoever looks at an old point.
+    const Error full{ErrorCode::no_space,
+                     "the point was given up: the retention volume is full, and replication needs "
+                     "the room",
+                     "Enlarge the volume, or serve a later point", "E_POINT_GIVEN_UP"};
+    const auto step = next_for_space(journal_.closed(), pinned_by_readers());
+    if (!step) co_return give_up_served(full, false);
     Status status;
     if (step->kind == RetentionStep::Kind::remove_oldest) {
         status = co_await journal_.remove_oldest();
         if (!status) co_return std::unexpected(status.error());
         co_return true;
     }
-    if (merge_error_) co_return false;
+    if (merge_error_) co_return give_up_served(full, false);
     const bool never = false;
     status = co_await journal_.merge(step->begin, step->end, config_.batch_bytes, &never);
     if (status) co_return true;
     status = after_merge(status.error());
     if (!status) co_return std::unexpected(status.error());
-    co_return false;
+    co_return give_up_served(full, false);
 }
 
 Task<Status> Target::Impl::write_session(format::SessionFile session) {

@@ -25,7 +25,9 @@ const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
         "tracker:stale-release-hidden", "tracker:mark-ignored",  "tracker:abandon-ignored",
         "tracker:reasons-hidden",       "tracker:reboot-unseen", "tracker:region-lost",
-        "tracker:sealed-lost",          "tracker:cooled-early",  "tracker:cookie-forged"};
+        "tracker:sealed-lost",          "tracker:cooled-early",  "tracker:cookie-forged",
+        "reader:unpinned",              "reader:undo-unnoted",   "reader:disk-after-index",
+        "reader:newest-first",          "reader:merge-missed"};
     return names;
 }
 
@@ -96,6 +98,11 @@ core::TargetConfig World::target_config() const {
     // Most volumes are filled by somebody else just after they were asked.
     config.reserve_bytes = options_.seed % 4 == 0 ? 4096 : 0;
     config.space_retry = std::chrono::seconds(1);
+    config.reader_rules.pin = options_.mutation != "reader:unpinned";
+    config.reader_rules.note_undo = options_.mutation != "reader:undo-unnoted";
+    config.reader_rules.look_again = options_.mutation != "reader:disk-after-index";
+    config.reader_rules.oldest_first = options_.mutation != "reader:newest-first";
+    config.reader_rules.follow_merges = options_.mutation != "reader:merge-missed";
     return config;
 }
 
@@ -155,6 +162,7 @@ void World::stop_source() {
 
 void World::start_target() {
     if (target_run_ || disabling_) return;
+    counted_.clear();
     target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_, target_config(),
                                               clock_stepped_);
     target_run_->storage_errors(storage_errors_);
@@ -194,6 +202,7 @@ void World::stop_target(bool power) {
 }
 
 void World::observe() {
+    observe_served();
     if (target_run_ && target_run_->open) {
         const auto points = target_run_->target->points();
         const std::uint64_t oldest = points.empty() ? 0 : points.front().epoch;
@@ -225,6 +234,7 @@ void World::settle_down() {
     network_.up = true;
     volume_.capacity = UINT64_MAX;
     executor_.slow = false;
+    end_serving();  // what is pinned is not given up
     heal();
     if (target_run_) target_run_->storage_errors(0);
     if (source_run_) source_run_->source->set_interval(interval);

@@ -49,6 +49,7 @@ private:
     struct Export;
     struct Attempt;
     struct Wander;
+    struct Session;
     struct Try {
         std::uint64_t seed = 0;
         bool interrupted = false;
@@ -108,6 +109,13 @@ private:
     void erase();
     void stranger();
 
+    // world_serve.cc
+    void serve();
+    void end_serving();
+    void observe_served();
+    [[nodiscard]] std::string compare_part(std::int64_t cut_time, DiskIndex disk,
+                                           std::uint64_t offset, std::span<const std::byte> got);
+
     // world_oracle.cc
     void check_replica();
     [[nodiscard]] std::string compare(const std::vector<const Bytes*>& disks,
@@ -162,6 +170,7 @@ private:
     std::map<std::uint64_t, std::string> named_;  // checkpoints that were answered
     std::map<std::uint64_t, core::Point> seen_;   // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;
+    std::map<std::uint64_t, core::PointReaderStatus> counted_;  // by epoch: of what is served
     std::uint64_t budget_, batch_, extent_, window_, frozen_limit_, retention_;
     unsigned storage_errors_ = 0;     // per thousand
     std::int64_t clock_stepped_ = 0;  // ns, the target's

@@ -23,6 +23,7 @@ void World::fault() {
         hit("snapshot");
         source_->take_snapshot();
     }
+    if (rng.chance(50)) serve();
     switch (rng.below(25)) {
         case 0:
         case 1:

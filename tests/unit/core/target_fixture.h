@@ -2,6 +2,7 @@
 // A target of one disk on the simulator's storage, and sources that say what a test wants.
 #pragma once
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
