@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "api/operator.h"
+#include "ctl/bisect.h"
 #include "ctl/report.h"
 #include "ctl/show.h"
 #include "ctl/watch.h"
@@ -21,6 +22,7 @@ struct Context {
     std::string socket;
     ctl::Report report{false};
     bool wait = false;
+    std::vector<std::string> command;  // what stands behind --
     po::variables_map values;
 
     [[nodiscard]] std::string text(const char* name) const {
@@ -87,7 +89,8 @@ Json protect_args(const Context& context) {
     for (const auto& [option, key] : {std::pair("retention", "retention"),
                                       {"cloud-vm", "cloud_vm"},
                                       {"home-vm", "home_vm"},
-                                      {"target-vm", "target_vm"}}) {
+                                      {"target-vm", "target_vm"},
+                                      {"test-vm", "test_vm"}}) {
         if (context.flag(option)) args[key] = context.text(option);
     }
     for (const auto& pair : context.words("disk")) {
@@ -120,7 +123,8 @@ void protect_options(po::options_description& options) {
         "overwrite", "write over data that Ebb did not put on the target's disks")(
         "cloud-vm", po::value<std::string>(), "the source machine's name at the hypervisor")(
         "home-vm", po::value<std::string>(), "the on-premises machine's name at the hypervisor")(
-        "target-vm", po::value<std::string>(), "the master target's name at the hypervisor");
+        "target-vm", po::value<std::string>(), "the master target's name at the hypervisor")(
+        "test-vm", po::value<std::string>(), "the name of the machine for test failovers");
 }
 
 std::function<int(const Context&)> machine_job(const char* path, const char* force = nullptr) {
@@ -142,6 +146,44 @@ void point_option(po::options_description& options) {
 int change_point(const Context& context) {
     if (!context.flag("point")) throw Misuse{"change-point needs --point"};
     return machine_job("/v1/change-point")(context);
+}
+
+int test_failover(const Context& context) {
+    return begin(context, "/v1/test-failover",
+                 {{"machine", context.text("machine")},
+                  {"point", context.text("point")},
+                  {"clean", context.flag("clean")},
+                  {"dry_run", context.flag("dry-run")}});
+}
+
+int serve_point(const Context& context) {
+    Json args{{"machine", context.text("machine")},
+              {"point", context.text("point")},
+              {"dry_run", context.flag("dry-run")}};
+    if (context.flag("name")) args["name"] = context.text("name");
+    if (context.flag("dry-run")) return begin(context, "/v1/serve-point", args);
+    auto job = ctl::run_job(context.socket, "/v1/serve-point", args);
+    if (!job) return context.report.refused(job.error());
+    if (job->value("state", "") != "done") return context.report.job(*job);
+    std::string uris;
+    for (const auto& one : (*job)["value"].value("exports", Json::array()))
+        uris += api::text(one, "uri") + "\n";
+    return context.report.value(*job, uris);
+}
+
+int unserve_point(const Context& context) {
+    const Json args{{"machine", context.text("machine")},
+                    {"name", context.text("name")},
+                    {"dry_run", context.flag("dry-run")}};
+    if (context.flag("dry-run")) return begin(context, "/v1/unserve-point", args);
+    auto job = ctl::run_job(context.socket, "/v1/unserve-point", args);
+    if (!job) return context.report.refused(job.error());
+    return context.report.job(*job);
+}
+
+int bisect(const Context& context) {
+    if (context.command.empty()) throw Misuse{"point bisect needs a command behind --"};
+    return ctl::bisect(context.socket, context.text("machine"), context.command, context.report);
 }
 
 int checkpoint(const Context& context) {
@@ -212,6 +254,34 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"retention volumes, and why some are refused", "", no_options,
           listing(ctl::show_retention)}},
         {"point list", {"recovery points of a machine", "machine", no_options, points}},
+        {"point serve",
+         {"let a point be read as NBD exports, while replication goes on", "machine",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+              o.add_options()("name", po::value<std::string>(),
+                              "by which it is ended (point); one that bears it makes room");
+          },
+          serve_point}},
+        {"point unserve",
+         {"end what point serve has begun", "machine",
+          [](auto& o) {
+              dry(o);
+              o.add_options()("name", po::value<std::string>(), "of what is ended (all)");
+          },
+          unserve_point}},
+        {"point bisect",
+         {"find the last good point: -- COMMAND says of each whether it is (0: good, 125: cannot "
+          "tell, 1 to 127: bad)",
+          "machine", no_options, bisect}},
+        {"test-failover",
+         {"start a machine on a point, without touching replica or replication", "machine",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+              o.add_options()("clean", "take away what is there of it");
+          },
+          test_failover}},
         {"jobs", {"jobs", "", no_options, listing(ctl::show_jobs)}},
         {"job watch",
          {"follow a job to its end", "job", no_options,
@@ -348,6 +418,12 @@ int help(const std::pair<std::string, Command>& entry, const po::options_descrip
 int run(std::vector<std::string> words, const ctl::Report& report) {
     const auto before = options_first(words);
     const auto* entry = words.empty() ? nullptr : find(words);
+    Context context;
+    if (entry != nullptr && entry->first == "point bisect") {
+        const auto bar = std::ranges::find(words, "--");
+        if (bar != words.end()) context.command.assign(bar + 1, words.end());
+        words.erase(bar, words.end());
+    }
     if (!words.empty() && entry == nullptr)
         return report.misused("there is no command " + words.front());
     // In front: behind, the first of them would be the value of an option that lacks its own.
@@ -358,7 +434,6 @@ int run(std::vector<std::string> words, const ctl::Report& report) {
         entry->second.options(options);
         add_argument(*entry, options, positions);
     }
-    Context context;
     context.report = report;
     // No abbreviations: a script's option must not change its meaning when another one is added.
     const int style =
@@ -386,7 +461,8 @@ int run(std::vector<std::string> words, const ctl::Report& report) {
 int main(int argc, char** argv) {
     const std::vector<std::string> words(argv + 1, argv + argc);
     // Known before anything else is: errors of the command line are told in JSON too.
-    const ctl::Report report(std::ranges::find(words, "--json") != words.end());
+    const auto own_end = std::ranges::find(words, "--");
+    const ctl::Report report(std::find(words.begin(), own_end, "--json") != own_end);
     try {
         return run(words, report);
     } catch (const po::error& error) {

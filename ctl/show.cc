@@ -90,6 +90,22 @@ std::string running_jobs(const Json& state) {
     return out;
 }
 
+// What is read of a machine's points, and what runs on them.
+std::string serving_words(const Json& protection) {
+    std::string out;
+    const auto machine = text(protection, "machine");
+    for (const auto& one : items(protection, "served")) {
+        out += machine + ": serves epoch " + std::to_string(number(one, "epoch")) + " as " +
+               text(one, "name") + " to " + std::to_string(number(one, "clients")) + " clients\n";
+    }
+    const auto test = protection.value("test", Json());
+    if (test.is_object()) {
+        out += machine + ": test failover on " + text(test, "vm") + "; ebbctl test-failover " +
+               machine + " --clean ends it\n";
+    }
+    return out;
+}
+
 }  // namespace
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {
@@ -138,8 +154,9 @@ std::string age(double seconds) {
 std::string show_state(const Json& state) {
     std::vector<std::vector<std::string>> rows{
         {"MACHINE", "TARGET", "STATE", "HEALTH", "NEWEST POINT", "AGE", "POINTS"}};
-    std::string problems;
+    std::string problems, serving;
     for (const auto& p : items(state, "protections")) {
+        serving += serving_words(p);
         const auto point = p.value("newest_point", Json::object());
         rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),
                         time_of(number(point, "cut_time_ns")),
@@ -152,7 +169,7 @@ std::string show_state(const Json& state) {
     if (rows.size() == 1)
         return "Nothing is protected. Machines that have joined:\n" + show_machines(state) + jobs;
     return table(rows) + (problems.empty() ? "" : "\n" + problems) +
-           (jobs.empty() ? "" : "\n" + jobs);
+           (serving.empty() ? "" : "\n" + serving) + (jobs.empty() ? "" : "\n" + jobs);
 }
 
 std::string show_machines(const Json& state) {

@@ -127,6 +127,8 @@ STEPS = [
     Step("replication", "vm", "two machines: power cut, kill -9, connection cut, volume full",
          "tests/vm/replication_share_test.py build", weight=2, needs=("build", "lab"), tests=True,
          limit=3600),
+    Step("serve", "vm", "points read over NBD while replication goes on, test failover, bisect",
+         "tests/vm/serve_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("restart", "vm", "the source restarts: clean reboot, power cut, its own initramfs",
          "tests/vm/restart_test.py --share build", weight=2, needs=("build", "lab"), tests=True),
     Step("restart-all", "full", "the source restarts: every gap is named and made good",

@@ -116,6 +116,15 @@ struct DataAddress {
     std::uint16_t port = 9443;
 };
 
+// A point that is read while replication goes on.
+struct ServedPoint {
+    std::string name;
+    std::uint64_t epoch = 0;
+    std::uint64_t clients = 0;
+    std::uint64_t index_bytes = 0;   // of memory
+    std::optional<ErrorInfo> error;  // it was given up
+};
+
 struct TargetProtection {
     std::string id;
     TargetState state = TargetState::waiting;
@@ -126,6 +135,7 @@ struct TargetProtection {
     std::string retention;             // the volume its points are on
     std::uint64_t retention_bytes = 0;
     std::uint64_t rollback_bytes = 0;
+    std::vector<ServedPoint> served;
     std::optional<ErrorInfo> error;
 };
 
@@ -334,6 +344,15 @@ void describe(V& visit, DataAddress& a) {
 }
 
 template <class V>
+void describe(V& visit, ServedPoint& p) {
+    visit("name", p.name);
+    visit("epoch", p.epoch);
+    visit.optional("clients", p.clients);
+    visit.optional("index_bytes", p.index_bytes);
+    visit.optional("error", p.error);
+}
+
+template <class V>
 void describe(V& visit, TargetProtection& p) {
     visit("id", p.id);
     visit("state", p.state);
@@ -344,6 +363,7 @@ void describe(V& visit, TargetProtection& p) {
     visit.optional("retention", p.retention);
     visit.optional("retention_bytes", p.retention_bytes);
     visit.optional("rollback_bytes", p.rollback_bytes);
+    visit.optional("served", p.served);
     visit.optional("error", p.error);
 }
 

@@ -114,6 +114,21 @@ Status check(const TargetFailoverArgs& args) {
     return check_protection(args.protection);
 }
 
+Status check(const ServeArgs& args) {
+    if (!valid_machine_name(args.name)) return fail(ErrorCode::invalid, "name: no name");
+    if (!valid_point_name(args.point))
+        return fail(ErrorCode::invalid, "point: not a name of a recovery point");
+    return check_protection(args.protection);
+}
+
+Status check(const UnserveArgs& args) {
+    for (const auto* name : {&args.name, &args.keep}) {
+        if (!name->empty() && !valid_machine_name(*name))
+            return fail(ErrorCode::invalid, "name, keep: no name");
+    }
+    return check_protection(args.protection);
+}
+
 Status check(const DiskIdsArgs& args) {
     if (args.disks.size() > max_disks) return fail(ErrorCode::invalid, "disks: more than 60");
     for (const auto& id : args.disks) {

@@ -29,6 +29,8 @@ inline constexpr const char* target_commit = "target.commit";
 inline constexpr const char* target_disable = "target.disable";
 inline constexpr const char* target_rescan = "target.rescan";
 inline constexpr const char* target_forget = "target.forget";
+inline constexpr const char* target_serve = "target.serve";
+inline constexpr const char* target_unserve = "target.unserve";
 }  // namespace command
 
 struct SourceDiskChoice {
@@ -125,6 +127,31 @@ struct DiskIdsArgs {
     std::vector<std::string> disks;  // stable ids
 };
 
+struct ServeArgs {
+    std::string protection;
+    std::string name;              // under which it is known, and ended
+    std::string point = "latest";  // or the number of an epoch
+};
+
+struct ServedExport {
+    std::uint32_t index = 0;
+    std::string source_id;
+    std::string target_id;
+    std::uint64_t size = 0;
+    std::string uri;  // NBD
+};
+
+struct ServeValue {
+    Point point;
+    std::vector<ServedExport> exports;
+};
+
+struct UnserveArgs {
+    std::string protection;
+    std::string name;  // empty: all
+    std::string keep;  // of all: but this one
+};
+
 // E_INVALID for names and numbers that decode but mean nothing.
 [[nodiscard]] Status check(const SourceProtectArgs& args);
 [[nodiscard]] Status check(const CheckpointArgs& args);
@@ -134,6 +161,8 @@ struct DiskIdsArgs {
 [[nodiscard]] Status check(const TargetPrepareArgs& args);
 [[nodiscard]] Status check(const TargetFailoverArgs& args);
 [[nodiscard]] Status check(const DiskIdsArgs& args);
+[[nodiscard]] Status check(const ServeArgs& args);
+[[nodiscard]] Status check(const UnserveArgs& args);
 
 // decode and check in one.
 template <class T>
@@ -252,6 +281,35 @@ void describe(V& visit, CheckValue& v) {
 template <class V>
 void describe(V& visit, DiskIdsArgs& a) {
     visit("disks", a.disks);
+}
+
+template <class V>
+void describe(V& visit, ServeArgs& a) {
+    visit("protection", a.protection);
+    visit("name", a.name);
+    visit.optional("point", a.point);
+}
+
+template <class V>
+void describe(V& visit, ServedExport& e) {
+    visit("index", e.index);
+    visit("source_id", e.source_id);
+    visit("target_id", e.target_id);
+    visit("size", e.size);
+    visit("uri", e.uri);
+}
+
+template <class V>
+void describe(V& visit, ServeValue& v) {
+    visit("point", v.point);
+    visit("exports", v.exports);
+}
+
+template <class V>
+void describe(V& visit, UnserveArgs& a) {
+    visit("protection", a.protection);
+    visit.optional("name", a.name);
+    visit.optional("keep", a.keep);
 }
 
 }  // namespace ebb::api

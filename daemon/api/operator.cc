@@ -30,6 +30,13 @@ Status check_disk(const std::string& id) {
                 "ebbctl disks lists the ids");
 }
 
+Status check_point(const std::string& point) {
+    if (point.empty() || valid_point_words(point)) return {};
+    return fail(ErrorCode::invalid, "point: no name, number or time of a recovery point",
+                "Give latest, latest-app, a name, the number of an epoch, or a time with its "
+                "zone, such as \"2026-11-21 09:30:00Z\"");
+}
+
 }  // namespace
 
 Status check(const ProtectCall& call) {
@@ -37,7 +44,8 @@ Status check(const ProtectCall& call) {
     if (auto ok = check_name("target", call.target); !ok) return ok;
     for (const auto& [what, name] : {std::pair("cloud_vm", &call.cloud_vm),
                                      {"home_vm", &call.home_vm},
-                                     {"target_vm", &call.target_vm}}) {
+                                     {"target_vm", &call.target_vm},
+                                     {"test_vm", &call.test_vm}}) {
         if (auto ok = check_optional_name(what, *name); !ok) return ok;
     }
     if (!call.retention.empty() && !valid_path(call.retention)) {
@@ -66,11 +74,23 @@ Status check(const CheckpointCall& call) {
 }
 
 Status check(const MachineCall& call) {
-    if (!call.point.empty() && !valid_point_words(call.point)) {
-        return fail(ErrorCode::invalid, "point: no name, number or time of a recovery point",
-                    "Give latest, latest-app, a name, the number of an epoch, or a time with its "
-                    "zone, such as \"2026-11-21 09:30:00Z\"");
-    }
+    if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const ServeCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
+    if (auto ok = check_name("name", call.name); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const UnserveCall& call) {
+    if (auto ok = check_optional_name("name", call.name); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const TestFailoverCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
     return check_name("machine", call.machine);
 }
 

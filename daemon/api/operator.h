@@ -31,6 +31,7 @@ struct ProtectCall {
     std::string cloud_vm;              // empty: the machine's name
     std::string home_vm;               // empty: the machine's name and "-home"
     std::string target_vm;             // empty: the target's name
+    std::string test_vm;               // empty: the machine's name and "-test"
     bool overwrite = false;
     bool dry_run = false;
 };
@@ -48,6 +49,30 @@ struct MachineCall {
     std::string machine;
     std::string point;
     bool unreachable = false;
+    bool dry_run = false;
+};
+
+// A point that is read while replication goes on.
+struct ServeCall {
+    std::string machine;
+    std::string point;           // as of a failover
+    std::uint64_t epoch = 0;     // if not 0: of this number, whatever names there are
+    std::string name = "point";  // by which it is ended; one that bears it makes room
+    bool dry_run = false;
+};
+
+// `name` empty: all of the machine, but that of a test failover.
+struct UnserveCall {
+    std::string machine;
+    std::string name;
+    bool dry_run = false;
+};
+
+// `clean`: what is there of it is taken away, and nothing is begun.
+struct TestFailoverCall {
+    std::string machine;
+    std::string point;
+    bool clean = false;
     bool dry_run = false;
 };
 
@@ -72,6 +97,9 @@ struct JobCall {
 [[nodiscard]] Status check(const ProtectCall& call);
 [[nodiscard]] Status check(const CheckpointCall& call);
 [[nodiscard]] Status check(const MachineCall& call);
+[[nodiscard]] Status check(const ServeCall& call);
+[[nodiscard]] Status check(const UnserveCall& call);
+[[nodiscard]] Status check(const TestFailoverCall& call);
 [[nodiscard]] Status check(const IntervalCall& call);
 [[nodiscard]] Status check(const TokenCall& call);
 [[nodiscard]] Status check(const JobCall& call);
@@ -101,6 +129,7 @@ void describe(V& visit, ProtectCall& c) {
     visit.optional("cloud_vm", c.cloud_vm);
     visit.optional("home_vm", c.home_vm);
     visit.optional("target_vm", c.target_vm);
+    visit.optional("test_vm", c.test_vm);
     visit.optional("overwrite", c.overwrite);
     visit.optional("dry_run", c.dry_run);
 }
@@ -118,6 +147,30 @@ void describe(V& visit, MachineCall& c) {
     visit("machine", c.machine);
     visit.optional("point", c.point);
     visit.optional("unreachable", c.unreachable);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, ServeCall& c) {
+    visit("machine", c.machine);
+    visit.optional("point", c.point);
+    visit.optional("epoch", c.epoch);
+    visit.optional("name", c.name);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, UnserveCall& c) {
+    visit("machine", c.machine);
+    visit.optional("name", c.name);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, TestFailoverCall& c) {
+    visit("machine", c.machine);
+    visit.optional("point", c.point);
+    visit.optional("clean", c.clean);
     visit.optional("dry_run", c.dry_run);
 }
 

@@ -233,8 +233,7 @@ Task<Status> Journal::append_undo(std::vector<format::UndoEntry> entries,
     for (const format::UndoEntry& entry : entries) {
         open_->undone[entry.disk].add(entry.offset, entry.end());
     }
-    if (readers_.undo)
-        readers_.undo({open_->epoch, open_->epoch}, open_->undo.back(), entries);
+    if (readers_.undo) readers_.undo({open_->epoch, open_->epoch}, open_->undo.back(), entries);
     co_return Status{};
 }
 

@@ -114,8 +114,7 @@ bool PointReader::is_closed(const EpochSpan& span) const {
 }
 
 const ClosedEpoch* PointReader::closed_after(std::uint64_t epoch) const {
-    const auto found =
-        std::ranges::upper_bound(journal_.closed(), epoch, {}, &ClosedEpoch::epoch);
+    const auto found = std::ranges::upper_bound(journal_.closed(), epoch, {}, &ClosedEpoch::epoch);
     return found == journal_.closed().end() ? nullptr : &*found;
 }
 
@@ -240,9 +239,8 @@ bool PointReader::is_current(DiskIndex disk, const Part& part, const Piece& piec
 }
 
 Task<Result<std::shared_ptr<std::vector<std::byte>>>> PointReader::unpacked(Piece piece) {
-    const auto known = std::ranges::find_if(recent_, [&](const Unpacked& one) {
-        return one.file == piece.file && one.at == piece.at;
-    });
+    const auto known = std::ranges::find_if(
+        recent_, [&](const Unpacked& one) { return one.file == piece.file && one.at == piece.at; });
     if (known != recent_.end()) co_return known->content;
     auto stored = co_await read_bytes(volume_, Journal::file_name(files_[piece.file].span),
                                       piece.at, piece.stored);

@@ -34,7 +34,7 @@ struct PointReaderStatus {
     bool ready = false;
     std::uint64_t index_bytes = 0;  // of memory
     std::uint64_t reads = 0;
-    std::uint64_t repeated = 0;         // parts of them that were overwritten meanwhile
+    std::uint64_t repeated = 0;  // parts of them that were overwritten meanwhile
     std::uint64_t merges_followed = 0;
     std::optional<Error> error;  // it was given up, and why
 };

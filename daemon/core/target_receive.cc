@@ -134,10 +134,9 @@ Task<void> Target::Impl::handle(env::Frame frame) {
 void Target::Impl::fail_with(const Error& error) {
     has_error_ = broken_ = true;
     error_ = error;
-    (void)give_up_served(
-        {ErrorCode::stale, "the point is not served any more: " + error.message, "Serve it again",
-         "E_POINT_GIVEN_UP"},
-        true);
+    (void)give_up_served({ErrorCode::stale, "the point is not served any more: " + error.message,
+                          "Serve it again", "E_POINT_GIVEN_UP"},
+                         true);
     const bool full = error.code == ErrorCode::no_space;
     refuse({full ? ErrorCode::no_space : ErrorCode::busy,
             "the target has failed: " + error.message,

@@ -8,20 +8,21 @@
 namespace ebb::core {
 
 void Target::Impl::follow_journal() {
-    journal_.set_readers(
-        {[this](const EpochSpan& span, const UndoRecord& record,
-                const std::vector<format::UndoEntry>& entries) {
-             for (auto& [epoch, served] : served_) served.reader->note_undo(span, record, entries);
-         },
-         [this](ClosedEpoch merged) -> Task<void> {
-             // They may be unserved meanwhile.
-             std::vector<std::shared_ptr<PointReader>> readers;
-             for (auto& [epoch, served] : served_) readers.push_back(served.reader);
-             for (const auto& reader : readers) {
-                 auto followed = reader->follow(merged);
-                 co_await followed;
-             }
-         }});
+    journal_.set_readers({[this](const EpochSpan& span, const UndoRecord& record,
+                                 const std::vector<format::UndoEntry>& entries) {
+                              for (auto& [epoch, served] : served_)
+                                  served.reader->note_undo(span, record, entries);
+                          },
+                          [this](ClosedEpoch merged) -> Task<void> {
+                              // They may be unserved meanwhile.
+                              std::vector<std::shared_ptr<PointReader>> readers;
+                              for (auto& [epoch, served] : served_)
+                                  readers.push_back(served.reader);
+                              for (const auto& reader : readers) {
+                                  auto followed = reader->follow(merged);
+                                  co_await followed;
+                              }
+                          }});
 }
 
 std::set<std::uint64_t> Target::Impl::pinned_by_readers() const {

@@ -15,6 +15,13 @@ namespace ebb::provider {
 // `off` is proof: nothing of the machine runs. A machine whose state cannot be told is an error.
 enum class PowerState { off, running, paused };
 
+// A disk of a machine that is started for a test: its stable id, and the NBD export that it is to
+// see.
+struct TestImage {
+    std::string stable_id;
+    std::string uri;
+};
+
 class Provider {
 public:
     virtual ~Provider() = default;
@@ -38,6 +45,12 @@ public:
     virtual Status commit_delta(const std::string& machine) = 0;
     // What the machine has written since its start is gone. E_BUSY if it runs.
     virtual Status drop_delta(const std::string& machine) = 0;
+
+    // Starts the machine on new overlays above exports that are only read. E_BUSY if it runs;
+    // E_TEST_NETWORK: it could reach others, which know it by the same name and addresses.
+    virtual Status start_test(const std::string& machine, const std::vector<TestImage>& images) = 0;
+    // Returns when it is proved off and its overlays are gone; no error if there were none.
+    virtual Status end_test(const std::string& machine) = 0;
 };
 
 [[nodiscard]] constexpr std::string_view power_name(PowerState state) {

@@ -162,7 +162,25 @@ Status commit_disk(Qmp& qmp, const std::string& node) {
     return {};
 }
 
+bool reaches_nobody(const std::string& network) {
+    return network == "none" || ((network == "user" || network.starts_with("user,")) &&
+                                 (network + ",").find(",restrict=on,") != std::string::npos);
+}
+
 }  // namespace
+
+bool is_isolated(const std::vector<std::string>& start) {
+    // Without a word on it QEMU adds one that reaches everybody.
+    bool told = std::ranges::find(start, "-nodefaults") != start.end();
+    for (std::size_t i = 0; i < start.size(); ++i) {
+        std::string word = start[i];
+        if (word.starts_with("--")) word.erase(0, 1);
+        if (word != "-netdev" && word != "-nic" && word != "-net") continue;
+        if (i + 1 == start.size() || !reaches_nobody(start[i + 1])) return false;
+        told = true;
+    }
+    return told;
+}
 
 Result<std::vector<QemuMachine>> QemuProvider::parse(const Json& configuration) {
     std::vector<QemuMachine> machines;
@@ -310,20 +328,26 @@ Status QemuProvider::must_be_off(const QemuMachine& machine) {
 Status QemuProvider::start_on_delta(const std::string& machine) {
     const auto found = find(machine);
     if (!found) return std::unexpected(found.error());
-    const auto& vm = **found;
+    std::vector<Backing> backings;
+    for (const auto& disk : (*found)->disks) backings.push_back({disk.file, disk.format});
+    return start_above(**found, backings);
+}
+
+Status QemuProvider::start_above(const QemuMachine& vm, const std::vector<Backing>& backings) {
     if (std::ranges::find(vm.start, "-daemonize") == vm.start.end()) {
         return fail("E_MACHINE_NO_START", ErrorCode::invalid,
-                    machine + " has no command line with -daemonize to start it by",
+                    vm.name + " has no command line with -daemonize to start it by",
                     "Give it one in the provider's configuration");
     }
-    if (auto ok = drop_delta(machine); !ok) return ok;
+    if (auto ok = drop_delta(vm.name); !ok) return ok;
     std::error_code error;
     std::filesystem::create_directories(vm.delta_folder, error);
     if (error) return fail(ErrorCode::io, "cannot make " + vm.delta_folder);
-    for (const auto& disk : vm.disks) {
-        auto made = run_program({"qemu-img", "create", "-q", "-f", "qcow2", "-F", disk.format, "-b",
-                                 disk.file, vm.delta_file(disk)},
-                                command_patience);
+    for (std::size_t i = 0; i < vm.disks.size(); ++i) {
+        auto made =
+            run_program({"qemu-img", "create", "-q", "-f", "qcow2", "-F", backings[i].format, "-b",
+                         backings[i].file, vm.delta_file(vm.disks[i])},
+                        command_patience);
         if (!made) return made;
     }
     return run_program(vm.start, command_patience);
@@ -356,6 +380,38 @@ Status QemuProvider::drop_delta(const std::string& machine) {
         if (error) return fail(ErrorCode::io, "cannot remove " + (*found)->delta_file(disk));
     }
     return {};
+}
+
+Status QemuProvider::start_test(const std::string& machine, const std::vector<TestImage>& images) {
+    const auto found = find(machine);
+    if (!found) return std::unexpected(found.error());
+    const auto& vm = **found;
+    if (!is_isolated(vm.start)) {
+        return fail("E_TEST_NETWORK", ErrorCode::refused,
+                    machine + " would have a network on which the real machine may be",
+                    "Give -nic none in its command line, or a network of its own: "
+                    "-netdev user,restrict=on,...");
+    }
+    std::vector<Backing> backings;
+    for (const auto& disk : vm.disks) {
+        const auto image = std::ranges::find_if(
+            images, [&](const TestImage& one) { return same_id(one.stable_id, disk.stable_id); });
+        if (image == images.end()) {
+            return fail("E_DISK_NOT_FOUND", ErrorCode::not_found,
+                        machine + " has a disk " + disk.stable_id + " that is not replicated",
+                        "Take it out of the provider's configuration");
+        }
+        backings.push_back({image->uri, "raw"});
+    }
+    for (const auto& image : images) {
+        if (auto disk = find_disk(vm, image.stable_id); !disk) return std::unexpected(disk.error());
+    }
+    return start_above(vm, backings);
+}
+
+Status QemuProvider::end_test(const std::string& machine) {
+    if (auto ok = force_power_off(machine); !ok) return ok;
+    return drop_delta(machine);
 }
 
 }  // namespace ebb::provider

@@ -31,6 +31,9 @@ struct QemuMachine {
     }
 };
 
+// Whether a command line gives no network, or one of QEMU's own that reaches nobody (restrict=on).
+[[nodiscard]] bool is_isolated(const std::vector<std::string>& start);
+
 class QemuProvider final : public Provider {
 public:
     // {"machines": [{"name", "qmp", "pid_file", "start": [...], "delta_folder",
@@ -48,10 +51,18 @@ public:
     Status start_on_delta(const std::string& machine) override;
     Status commit_delta(const std::string& machine) override;
     Status drop_delta(const std::string& machine) override;
+    Status start_test(const std::string& machine, const std::vector<TestImage>& images) override;
+    Status end_test(const std::string& machine) override;
 
 private:
     [[nodiscard]] Result<const QemuMachine*> find(const std::string& name) const;
     Status must_be_off(const QemuMachine& machine);
+    struct Backing {
+        std::string file;
+        std::string format;
+    };
+    // On new deltas, each above what belongs to the disk of the same place.
+    Status start_above(const QemuMachine& machine, const std::vector<Backing>& backings);
 
     std::map<std::string, QemuMachine> machines_;
 };

@@ -64,6 +64,8 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
                     path + ": source.disks: tracking of " + disk.stable_id + " is " + disk.tracking,
                     "Give intent-log, with source.map, or checksum");
     }
+    if (!api::valid_path(config->target.nbd.socket))
+        return fail(ErrorCode::invalid, path + ": target.nbd.socket is no absolute path");
     if (config->roles.empty()) return fail(ErrorCode::invalid, path + ": no role is named");
     return config;
 }

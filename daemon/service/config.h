@@ -42,6 +42,15 @@ struct SourceSettings {
     [[nodiscard]] bool keeps_map(const std::string& stable_id) const;
 };
 
+// Where points are served from, to be read.
+struct NbdSettings {
+    std::string socket = "/run/ebb/nbd.sock";
+    // Also on TCP, without encryption, to whoever reaches it; empty: not.
+    std::string address;
+    std::uint16_t port = 10809;
+    std::string host;  // by which hypervisors reach it; empty: the address
+};
+
 struct TargetSettings {
     std::string retention = "/mnt/retention";
     std::string address = "0.0.0.0";  // to listen on for sources
@@ -58,6 +67,7 @@ struct TargetSettings {
     std::uint64_t retention_hours = 24;
     bool retention_compression = true;
     std::uint64_t retention_limit_mib = 0;
+    NbdSettings nbd;
 };
 
 struct Config {
@@ -99,6 +109,14 @@ void describe(V& visit, SourceSettings& s) {
 }
 
 template <class V>
+void describe(V& visit, NbdSettings& n) {
+    visit.optional("socket", n.socket);
+    visit.optional("address", n.address);
+    visit.optional("port", n.port);
+    visit.optional("host", n.host);
+}
+
+template <class V>
 void describe(V& visit, TargetSettings& t) {
     visit.optional("retention", t.retention);
     visit.optional("address", t.address);
@@ -111,6 +129,7 @@ void describe(V& visit, TargetSettings& t) {
     visit.optional("retention_hours", t.retention_hours);
     visit.optional("retention_compression", t.retention_compression);
     visit.optional("retention_limit_mib", t.retention_limit_mib);
+    visit.optional("nbd", t.nbd);
 }
 
 template <class V>

@@ -118,6 +118,10 @@ public:
         document_["points"] = part->points;
         document_["retention_bytes"] = part->retention_bytes;
         document_["rollback_bytes"] = part->rollback_bytes;
+        document_["served"] = api::encode(*part)["served"];
+        for (const auto& served : part->served) {
+            if (served.error) warning(api::from_info(*served.error));
+        }
         if (part->error) critical(api::from_info(*part->error));
         if (!part->newest_point) return;
         document_["newest_point"] = api::encode(*part->newest_point);
@@ -204,6 +208,15 @@ const api::TargetProtection* target_part(const AgentView& view, const std::strin
 const api::TargetProtection* target_part(const std::optional<AgentView>& view,
                                          const std::string& protection) {
     return view ? target_part(*view, protection) : nullptr;
+}
+
+bool has_test(const api::Json& protection) {
+    return protection.contains("test") && protection["test"].is_object();
+}
+
+Error test_runs(const std::string& machine) {
+    return refusal("E_TEST_RUNS", "a test failover of " + machine + " was not cleaned up",
+                   "ebbctl test-failover " + machine + " --clean");
 }
 
 api::Json with_health(api::Json protection, const std::optional<AgentView>& source,

@@ -34,4 +34,8 @@ const api::SourceProtection* source_part(std::optional<AgentView>&&, const std::
 const api::TargetProtection* target_part(std::optional<AgentView>&&, const std::string&) = delete;
 const api::TargetProtection* target_part(AgentView&&, const std::string&) = delete;
 
+// A machine that was started for a test failover, or may have been, and was not cleaned up.
+[[nodiscard]] bool has_test(const api::Json& protection);
+[[nodiscard]] Error test_runs(const std::string& machine);
+
 }  // namespace ebb::service

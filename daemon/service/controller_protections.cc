@@ -232,6 +232,7 @@ ControllerProtections::Plan ControllerProtections::plan(const api::ProtectCall& 
                      {"cloud_vm", or_else(call.cloud_vm, call.machine)},
                      {"home_vm", or_else(call.home_vm, call.machine + "-home")},
                      {"target_vm", or_else(call.target_vm, call.target)},
+                     {"test_vm", or_else(call.test_vm, call.machine + "-test")},
                      {"disks", api::Json::array()},
                      {"state", "initial-sync"},
                      {"preparing", true}};
@@ -271,6 +272,9 @@ Outcome ControllerProtections::protect(const api::ProtectCall& call, bool again)
             back ? "Replicate it again: ebbctl reprotect " + call.machine
                  : "To begin anew, end that protection first: ebbctl disable " + call.machine));
     }
+    // The document that knows of it is to be replaced.
+    if (existing && again && has_test(*existing))
+        refused.reasons.push_back(test_runs(call.machine));
     if (auto ok = jobs_.idle(call.machine); !ok) refused.reasons.push_back(ok.error());
     auto planned = plan(call);
     planned.reasons.insert(planned.reasons.begin(), refused.reasons.begin(), refused.reasons.end());
@@ -546,6 +550,7 @@ Outcome ControllerProtections::disable(const api::MachineCall& call) {
         for (auto& why : outcome.reasons)
             why.remedy += "; or end it without them: ebbctl disable --unreachable";
     }
+    if (has_test(*protection)) outcome.reasons.push_back(test_runs(call.machine));
     if (auto ok = jobs_.idle(call.machine); !ok) outcome.reasons.push_back(ok.error());
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
     return begin({"disable", call.machine, false, api::Json::object()}, *protection,
@@ -591,6 +596,7 @@ Status ControllerProtections::take_up(std::vector<api::Json> jobs) {
             "Run it again, it goes on where it was: ebbctl " + kind + " " + machine;
         if (kind == "checkpoint")
             remedy = "See ebbctl points " + machine + " whether it was made, and make another";
+        if (const auto again = text(document, "again"); !again.empty()) remedy = again;
         if (auto ok = jobs_.interrupt(std::move(document), remedy); !ok) return ok;
     }
     return {};

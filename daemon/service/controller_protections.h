@@ -53,6 +53,10 @@ public:
     Outcome points(const api::MachineCall& call);
     // A job of the target's name: it keeps nobody from failing over meanwhile.
     Outcome verify_retention(const api::MachineCall& call);
+    // A point to be read while replication goes on; a machine on overlays above it.
+    Outcome serve_point(const api::ServeCall& call);
+    Outcome unserve_point(const api::UnserveCall& call);
+    Outcome test_failover(const api::TestFailoverCall& call);
     // Goes on with what the last run of the controller had begun, or says that it was interrupted.
     Status take_up(std::vector<api::Json> jobs);
 
@@ -94,6 +98,15 @@ private:
     Status give_disks_back(Job& job, const api::Json& protection);
     Status start_home(Job& job, const api::Json& protection);
     Status commit_steps(Job& job, const api::Json& protection);
+
+    // controller_serving.cc
+    std::vector<Error> against_serving(const api::Json& protection);
+    std::vector<Error> against_test(const api::Json& protection);
+    Result<api::Json> serve(Job& job, const api::Json& protection, const std::string& name,
+                            std::uint64_t epoch);
+    Outcome clean_test(const api::TestFailoverCall& call, const api::Json& protection);
+    Status test_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
+    Status clean_steps(Job& job, const api::Json& protection);
 
     Result<api::Json> protection_of(const std::string& machine);
     Outcome begin(const ControllerJobs::Order& order, const api::Json& protection,

@@ -264,6 +264,15 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/points") return with([&](const M& c) { return p.points(c); }, machine);
     if (path == "/v1/verify-retention")
         return with([&](const M& c) { return p.verify_retention(c); }, machine);
+    if (path == "/v1/serve-point")
+        return with([&](auto& c) { return p.serve_point(c); },
+                    std::type_identity<api::ServeCall>());
+    if (path == "/v1/unserve-point")
+        return with([&](auto& c) { return p.unserve_point(c); },
+                    std::type_identity<api::UnserveCall>());
+    if (path == "/v1/test-failover")
+        return with([&](auto& c) { return p.test_failover(c); },
+                    std::type_identity<api::TestFailoverCall>());
     if (path == "/v1/change-point")
         return with([&](const M& c) { return p.change_point(c); }, machine);
     if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);

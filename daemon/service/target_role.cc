@@ -117,6 +117,11 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
                                   [this](auto& a, auto d) { give_up(a.protection, std::move(d)); });
     } else if (kind == command::target_rescan) {
         rescan(std::move(done));
+    } else if (kind == command::target_serve) {
+        with_args<ServeArgs>(command, done, [this](auto& a, auto d) { serve(a, std::move(d)); });
+    } else if (kind == command::target_unserve) {
+        with_args<UnserveArgs>(command, done,
+                               [this](auto& a, auto d) { unserve(a, std::move(d)); });
     } else if (kind == command::target_forget) {
         with_args<DiskIdsArgs>(command, done, [this](auto& a, auto d) { forget(a, std::move(d)); });
     } else {
@@ -283,6 +288,8 @@ void TargetRole::retry_later() {
 // Lets go of disks and volume.
 void TargetRole::close(const Shared& protection, env::StatusCallback done) {
     protection->stage = Stage::closing;
+    for (const auto& [name, point] : std::exchange(protection->servings, {}))
+        drop_clients(*protection, name);
     const auto release = [this, protection](env::StatusCallback answer) {
         loop_.post([protection, answer = std::move(answer)]() mutable {
             protection->target.reset();
@@ -667,6 +674,7 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         p.points = core.points;
         if (const auto points = protection.target->points(); !points.empty())
             p.oldest_point_ns = points.front().cut_time.ns;
+        describe_served(protection, p);
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;
         if (core.has_error) p.error = api::to_info(core.error);

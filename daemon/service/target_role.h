@@ -14,6 +14,7 @@
 #include "core/target.h"
 #include "format/message.h"
 #include "platform/event_loop.h"
+#include "platform/nbd_server.h"
 #include "platform/target_checks.h"
 #include "platform/tls.h"
 #include "platform/worker.h"
@@ -56,8 +57,9 @@ private:
         std::vector<api::Point> points;  // while failed over: to which it can go
         bool leaving = false;            // it is being given up
         Stage stage = Stage::shut;
-        std::optional<Error> error;                // why it is shut
-        std::vector<env::StatusCallback> waiting;  // for the end of `opening`
+        std::optional<Error> error;                  // why it is shut
+        std::vector<env::StatusCallback> waiting;    // for the end of `opening`
+        std::map<std::string, api::Point> servings;  // points that are read, by name
         Replica replica;
         std::unique_ptr<core::Target> target;
 
@@ -92,6 +94,23 @@ private:
     void erase(const Shared& protection, env::StatusCallback done);
     void given_up(const Shared& protection, Status status, env::Callback<api::Json> done);
     void forget(const api::DiskIdsArgs& args, env::Callback<api::Json> done);
+    // target_serving.cc
+    void serve(const api::ServeArgs& args, env::Callback<api::Json> done);
+    void serve_point(const Shared& protection, const api::ServeArgs& args,
+                     env::Callback<api::Json> done);
+    void served(const Shared& protection, const std::string& name, const api::Point& point,
+                env::Callback<api::Json> done);
+    void unserve(const api::UnserveArgs& args, env::Callback<api::Json> done);
+    void end_servings(const Shared& protection, const std::string& name, const std::string& keep,
+                      std::move_only_function<void()> done);
+    // Listens from the first serving on.
+    Result<platform::NbdServer*> nbd();
+    [[nodiscard]] std::string uri_of(const std::string& name) const;
+    [[nodiscard]] std::vector<format::NbdExport> nbd_exports() const;
+    void nbd_read(const std::string& name, std::uint64_t offset, std::shared_ptr<Buffer> into,
+                  env::StatusCallback done);
+    void drop_clients(const Protection& protection, const std::string& name);
+    void describe_served(const Protection& protection, api::TargetProtection& told) const;
     void route(std::shared_ptr<env::Connection> connection);
     void hand_over(const std::shared_ptr<env::Connection>& connection, env::Frame first);
     [[nodiscard]] Status may_speak(const format::Hello& hello, const std::string& peer) const;
@@ -114,6 +133,7 @@ private:
     bool looking_ = false;
     std::vector<std::move_only_function<void()>> look_again_;  // wait for a look that begins later
     std::unique_ptr<platform::TlsAcceptor> acceptor_;
+    std::unique_ptr<platform::NbdServer> nbd_;
     // A device that hangs must hold up what is asked of it, and nothing else.
     std::unique_ptr<platform::Worker> opener_;
     std::unique_ptr<platform::Worker> looker_;

@@ -236,6 +236,8 @@ class Target(Agent):
         self.disks = [disk(n, usable=True, pci="1000:0012") for n in (11, 12, 13)]
         self.reasons = []
         self.points = {}
+        self.served = {}  # by protection: {name: epoch}
+        self.export = None  # gives the URI of an export; none: of one that nobody serves
 
     def status(self):
         taken = {d: p["id"] for p in self.protections.values() for d in p["of"]}
@@ -250,7 +252,26 @@ class Target(Agent):
         out.update(points=len(points), retention_bytes=123, rollback_bytes=4096)
         if points:
             out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"])
+        out["served"] = [{"name": n, "epoch": e, "clients": 0} for n, e in
+                         self.served.get(protection["id"], {}).items()]
         return out
+
+    def _serve(self, ident, args):
+        found = [p for p in self.points[ident] if str(p["epoch"]) == args["point"]]
+        if not found:
+            raise Refusal("E_NO_POINT")
+        self.served.setdefault(ident, {})[args["name"]] = found[0]["epoch"]
+        exports = [{"index": i, "source_id": disk(i + 1)["stable_id"], "target_id": d,
+                    "size": GIB, "uri": self.export(i) if self.export else
+                    f"nbd+unix:///shop/{args['name']}/{i}?socket=/nowhere"}
+                   for i, d in enumerate(self.protections[ident]["of"])]
+        return {"point": found[0], "exports": exports}
+
+    def _unserve(self, ident, args):
+        there = self.served.get(ident, {})
+        for name in list(there):
+            if name == args.get("name") or (not args.get("name") and name != args.get("keep")):
+                del there[name]
 
     def run(self, kind, args):
         ident = args.get("protection")
@@ -270,6 +291,10 @@ class Target(Agent):
             return {"point": points[-1], "rolled_back_bytes": 4096}
         elif kind == "target.verify":
             return {"points": len(self.points[ident]), "files": 1, "records": 4, "bytes": 4096}
+        elif kind == "target.serve":
+            return self._serve(ident, args)
+        elif kind == "target.unserve":
+            self._unserve(ident, args)
         elif kind in ("target.commit", "target.disable"):
             self.protections.pop(ident, None)
             self.points.pop(ident, None)

@@ -81,11 +81,16 @@ class Machines:
         start = self._base("shop-home")
         for number in range(2):
             start += self._disk(f"home{number}", "qcow2", f"{delta}/home{number}.qcow2")
+        test = self._base("shop-test")
+        for number in range(2):
+            test += self._disk(f"test{number}", "qcow2", f"{self.path('overlay')}/test{number}.qcow2")
         return {"machines": [one("shop"), one("vault", disks=disks("replica", device=plug)),
-                             one("shop-home", start=start, delta_folder=delta, disks=disks("home"))]}
+                             one("shop-home", start=start, delta_folder=delta, disks=disks("home")),
+                             one("shop-test", start=test, delta_folder=self.path("overlay"),
+                                 disks=disks("test"))]}
 
     def end(self):
-        for name in ("shop", "vault", "shop-home"):
+        for name in ("shop", "vault", "shop-home", "shop-test"):
             self.kill(name)
         subprocess.run(["rm", "-rf", self.folder], check=True)
 

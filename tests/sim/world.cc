@@ -23,10 +23,12 @@ Uuid protection_id() {
 
 const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
-        "tracker:stale-release-hidden", "tracker:mark-ignored",  "tracker:abandon-ignored",
-        "tracker:reasons-hidden",       "tracker:reboot-unseen", "tracker:region-lost",
-        "tracker:sealed-lost",          "tracker:cooled-early",  "tracker:cookie-forged",
-        "reader:unpinned",              "reader:undo-unnoted",   "reader:disk-after-index",
+        "tracker:stale-release-hidden", "tracker:mark-ignored",
+        "tracker:abandon-ignored",      "tracker:reasons-hidden",
+        "tracker:reboot-unseen",        "tracker:region-lost",
+        "tracker:sealed-lost",          "tracker:cooled-early",
+        "tracker:cookie-forged",        "reader:unpinned",
+        "reader:undo-unnoted",          "reader:disk-after-index",
         "reader:newest-first",          "reader:merge-missed"};
     return names;
 }

@@ -45,7 +45,8 @@ struct World::Session : std::enable_shared_from_this<World::Session> {
         const auto disk = static_cast<DiskIndex>(rng.below(world.source_->disk_count()));
         const std::uint64_t sectors = world.source_->size(disk) / sector_bytes;
         const std::uint64_t from = rng.below(sectors);
-        const std::uint64_t most = std::min<std::uint64_t>(sectors - from, rng.chance(20) ? 400 : 40);
+        const std::uint64_t most =
+            std::min<std::uint64_t>(sectors - from, rng.chance(20) ? 400 : 40);
         const std::uint64_t offset = from * sector_bytes;
         auto into = std::make_shared<Buffer>((1 + rng.below(most)) * sector_bytes);
         run.target->read_served(point.epoch, disk, offset, into,
@@ -100,8 +101,8 @@ std::string World::compare_part(std::int64_t cut_time, DiskIndex disk, std::uint
             cut.over >= source_->bad_since) {
             continue;
         }
-        return "disk " + std::to_string(disk) + ", sector " +
-               std::to_string(place / sector_bytes) + " is not that of the cut";
+        return "disk " + std::to_string(disk) + ", sector " + std::to_string(place / sector_bytes) +
+               " is not that of the cut";
     }
     return {};
 }
@@ -129,7 +130,8 @@ void World::observe_served() {
     for (const auto& served : target_run_->target->status().served) {
         auto& before = counted_[served.epoch];
         if (served.reads < before.reads) before = {};  // it is another time
-        faults_.hits["served-raced"] += served.repeated - std::min(served.repeated, before.repeated);
+        faults_.hits["served-raced"] +=
+            served.repeated - std::min(served.repeated, before.repeated);
         faults_.hits["served-merged"] +=
             served.merges_followed - std::min(served.merges_followed, before.merges_followed);
         before = served;

@@ -89,9 +89,14 @@ def image(path, size):
 
 
 class Pair:
-    """`target_sizes`: of the target's disks, and how many there are."""
+    """`target_sizes`: of the target's disks, and how many there are. `nbd_port`: of this machine, at
+    which what the target serves can be read."""
 
-    def __init__(self, lab, build, target_sizes=(SIZE, SIZE)):
+    def __init__(self, lab, build, target_sizes=(SIZE, SIZE), nbd_port=None):
+        self.target_settings = {"host": "10.9.0.2"}
+        if nbd_port:
+            self.target_settings["nbd"] = {"address": "0.0.0.0", "port": nbd_port,
+                                           "host": "127.0.0.1"}
         self.lab, self.build = lab, build
         self.controller_port = free_port()
         self.folders = {name: os.path.join(lab.folder, name) for name in ("source-out", "target-out")}
@@ -109,7 +114,8 @@ class Pair:
             bus = "lsi" if number < len(target_sizes) else "virtio-scsi"
             self.target.disk("nbd:" + disk.socket, bus, wwn=WWN_TARGET + number + 1)
         self.target.net(net, "10.9.0.2/24")
-        self.target.user_net(guestfwd=[(8443, self.controller_port)])
+        self.target.user_net(guestfwd=[(8443, self.controller_port)],
+                             hostfwd=[(nbd_port, nbd_port)] if nbd_port else ())
         self.replicas = len(target_sizes)
         self.values = {"home": HOME, "retention": WWN_TARGET + self.replicas + 1,
                        "system": WWN_TARGET + self.replicas + 2}
@@ -153,7 +159,7 @@ class Pair:
         ebbd = self.inside(self.build) + "/ebbd"
         self.control.join(self.source, "source", "cloud", "source", ebbd, more=source_more)
         self.control.join(self.target, "target", "home", "target", ebbd, folder=HOME + "/etc",
-                          more={"state": HOME + "/state", "target": {"host": "10.9.0.2"}})
+                          more={"state": HOME + "/state", "target": self.target_settings})
 
     def inside(self, path):
         """A path of the project's tree as the guests see it."""

@@ -187,5 +187,49 @@ TEST(Process, EndsOrIsEnded) {
                 HasSubstr("No such file"));
 }
 
+TEST_F(Qemu, ATestMachineRunsAboveWhatIsOnlyRead) {
+    make();
+    const std::string image = (top_ / "disk.raw").string();
+    const auto before = fs::last_write_time(image);
+    ASSERT_TRUE(provider_->start_test("home", {{"naa.1", image}}));
+    EXPECT_EQ(state(), PowerState::paused);
+    EXPECT_TRUE(fs::exists(top_ / "delta/d0.qcow2"));
+    EXPECT_EQ(provider_->start_test("home", {{"naa.1", image}}).error().code, ErrorCode::busy);
+    for (int i = 0; i < 2; ++i) {
+        ASSERT_TRUE(provider_->end_test("home"));
+        EXPECT_EQ(state(), PowerState::off);
+        EXPECT_FALSE(fs::exists(top_ / "delta/d0.qcow2"));
+    }
+    EXPECT_EQ(fs::last_write_time(image), before);
+}
+
+TEST_F(Qemu, ATestMachineHasTheDisksThatAreServed) {
+    make();
+    const std::string image = (top_ / "disk.raw").string();
+    EXPECT_EQ(provider_->start_test("home", {}).error().name(), "E_DISK_NOT_FOUND");
+    EXPECT_EQ(provider_->start_test("home", {{"naa.1", image}, {"naa.2", image}}).error().name(),
+              "E_DISK_NOT_FOUND");
+    EXPECT_EQ(state(), PowerState::off);
+}
+
+TEST(QemuNetwork, OfATestMachineReachesNobody) {
+    const auto isolated = [](std::vector<std::string> words) {
+        words.insert(words.begin(), "qemu-system-x86_64");
+        return is_isolated(words);
+    };
+    EXPECT_TRUE(isolated({"-nodefaults"}));
+    EXPECT_TRUE(isolated({"-nic", "none"}));
+    EXPECT_TRUE(isolated({"-net", "none"}));
+    EXPECT_TRUE(isolated({"-netdev", "user,id=n,restrict=on", "-device", "e1000,netdev=n"}));
+    EXPECT_TRUE(isolated({"-nic", "user,restrict=on,hostfwd=tcp:127.0.0.1:1-:22"}));
+    EXPECT_FALSE(isolated({}));  // QEMU adds one by itself
+    EXPECT_FALSE(isolated({"-nodefaults", "-netdev", "user,id=n"}));
+    EXPECT_FALSE(isolated({"-nodefaults", "--netdev", "tap,id=n,restrict=on"}));
+    EXPECT_FALSE(isolated({"-nic", "bridge"}));
+    EXPECT_FALSE(isolated({"-nic", "none", "-net", "nic"}));
+    EXPECT_FALSE(isolated({"-nodefaults", "-netdev"}));
+    EXPECT_FALSE(isolated({"-nic", "user,restrict=off"}));
+}
+
 }  // namespace
 }  // namespace ebb::provider

@@ -2,6 +2,9 @@
 // The target's role on a machine made of files, with sources on the loopback interface.
 #include "service/target_role.h"
 
+#include <cstdlib>
+#include <thread>
+
 #include "base/uuid_text.h"
 #include "format/message.h"
 #include "unit/service/role_test.h"
@@ -257,6 +260,54 @@ TEST_F(TargetRoleTest, AFailoverThatWasNotNotedCanBeTakenBack) {
     EXPECT_EQ(refusal(hello(1)), "E_FENCED");
     ASSERT_TRUE(run(api::command::target_resume, {{"protection", id}}));
     EXPECT_TRUE(becomes(api::TargetState::waiting));
+}
+
+TEST_F(TargetRoleTest, APointIsServedAndEnded) {
+    config_.target.nbd.socket = top_ / "run/nbd.sock";
+    start();
+    ASSERT_TRUE(prepare());
+    const auto serve = [&](const std::string& name, const std::string& point = "latest") {
+        return run(api::command::target_serve, api::encode(api::ServeArgs{id, name, point}));
+    };
+    const auto unserve = [&](const std::string& name) {
+        return run(api::command::target_unserve, api::encode(api::UnserveArgs{id, name, "kept"}));
+    };
+    EXPECT_EQ(serve("a").error().name(), "E_NO_POINT");
+    EXPECT_FALSE(fs::exists(config_.target.nbd.socket));
+    make_point();
+    const auto value = serve("a");
+    ASSERT_TRUE(value) << value.error().message;
+    const auto served = api::decode<api::ServeValue>(*value);
+    ASSERT_TRUE(served && served->exports.size() == 1);
+    EXPECT_EQ(served->point.epoch, 1U);
+    EXPECT_EQ(served->exports[0].size, size);
+    EXPECT_EQ(served->exports[0].uri, "nbd+unix:///shop/a/0?socket=" + config_.target.nbd.socket);
+    std::optional<int> copied;
+    std::thread client([&] {
+        const int code = std::system(("nbdcopy '" + served->exports[0].uri + "' " +
+                                      (top_ / "copy").string() + " 2>/dev/null")
+                                         .c_str());
+        loop_.post([&copied, code] { copied = code; });
+    });
+    (void)loop_.run_until([&] { return copied.has_value(); }, patience);
+    client.join();
+    EXPECT_EQ(copied, 0);
+    EXPECT_EQ(fs::file_size(top_ / "copy"), size);
+    ASSERT_TRUE(serve("kept", "1"));
+    EXPECT_EQ(status()->served.size(), 2U);
+    ASSERT_TRUE(unserve(""));
+    ASSERT_EQ(status()->served.size(), 1U);
+    EXPECT_EQ(status()->served[0].name, "kept");
+    EXPECT_FALSE(status()->served[0].error);
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(unserve("kept"));
+    EXPECT_TRUE(status()->served.empty());
+    // A failover, and the end of the protection, end it as well.
+    ASSERT_TRUE(serve("a"));
+    ASSERT_TRUE(failover());
+    EXPECT_EQ(serve("a").error().code, ErrorCode::refused);
+    EXPECT_TRUE(unserve("a"));
+    EXPECT_TRUE(run(api::command::target_disable, {{"protection", id}}));
+    EXPECT_TRUE(unserve("a"));
 }
 
 TEST_F(TargetRoleTest, DevicesAreNotAskedOnTheLoop) {

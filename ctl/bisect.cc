@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ctl/bisect.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <ctime>
+#include <iostream>
+#include <thread>
+
+#include "api/error.h"
+
+namespace ebb::ctl {
+
+namespace {
+
+using api::Json;
+using api::text;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr std::uint64_t wait_ms = 2'000;
+constexpr std::chrono::seconds absence_limit{30};
+constexpr milliseconds between_attempts{500};
+constexpr std::string_view ours[] = {
+    "EBB_MACHINE=", "EBB_POINT=", "EBB_POINT_NAME=", "EBB_CUT_TIME=",
+    "EBB_DISKS=",   "EBB_NBD=",   "EBB_NBD_"};
+constexpr int cannot_tell = 125, last_verdict = 127;
+
+volatile sig_atomic_t stop_signal = 0;
+
+// The command hears it as well, from the terminal; here it is only noted, so that everything is
+// cleaned up.
+void note_signal(int number) {
+    stop_signal = number;
+}
+
+std::string time_of(std::int64_t ns) {
+    const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    char out[32];
+    std::strftime(out, sizeof(out), "%Y-%m-%d %H:%M:%SZ", &parts);
+    return out;
+}
+
+std::string describe(const Json& point) {
+    std::string words = "epoch " + std::to_string(point.value("epoch", std::uint64_t{0})) + ", " +
+                        time_of(point.value("cut_time_ns", std::int64_t{0}));
+    if (const auto name = text(point, "name"); !name.empty()) words += ", " + name;
+    return words;
+}
+
+const char* word(Verdict verdict) {
+    switch (verdict) {
+        case Verdict::good: return "good";
+        case Verdict::bad: return "bad";
+        case Verdict::skip: return "cannot tell";
+    }
+    return "";
+}
+
+Refusal ended(const std::string& what) {
+    return {{Error{ErrorCode::cancelled, what, {}, "E_BISECT_ENDED"}}, false};
+}
+
+// What the command learns about the point, beside its own surroundings.
+std::vector<std::string> surroundings(const std::string& machine, const Json& value) {
+    std::vector<std::string> all;
+    for (char** one = environ; *one != nullptr; ++one) {
+        const std::string_view have(*one);
+        if (std::ranges::none_of(ours, [&](auto name) { return have.starts_with(name); }))
+            all.emplace_back(have);
+    }
+    const Json point = value.value("point", Json::object());
+    const Json exports = value.value("exports", Json::array());
+    all.push_back("EBB_MACHINE=" + machine);
+    all.push_back("EBB_POINT=" + std::to_string(point.value("epoch", std::uint64_t{0})));
+    all.push_back("EBB_POINT_NAME=" + text(point, "name"));
+    all.push_back("EBB_CUT_TIME=" + time_of(point.value("cut_time_ns", std::int64_t{0})));
+    all.push_back("EBB_DISKS=" + std::to_string(exports.size()));
+    std::string uris;
+    for (std::size_t i = 0; i < exports.size(); ++i) {
+        all.push_back("EBB_NBD_" + std::to_string(i) + "=" + text(exports[i], "uri"));
+        uris += (i == 0 ? "" : " ") + text(exports[i], "uri");
+    }
+    all.push_back("EBB_NBD=" + uris);
+    return all;
+}
+
+std::expected<int, Refusal> run(const std::vector<std::string>& command,
+                                std::vector<std::string> environment, bool quiet_output) {
+    std::vector<char*> argv, envp;
+    for (const auto& one : command) argv.push_back(const_cast<char*>(one.c_str()));
+    for (auto& one : environment) envp.push_back(one.data());
+    argv.push_back(nullptr);
+    envp.push_back(nullptr);
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    // With --json, standard output is ours alone.
+    if (quiet_output) posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+    pid_t pid = 0;
+    const int failed = ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), envp.data());
+    posix_spawn_file_actions_destroy(&actions);
+    if (failed != 0)
+        return std::unexpected(ended("cannot run " + command[0] + ": " + std::strerror(failed)));
+    int status = 0;
+    bool told = false;
+    while (::waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) return std::unexpected(ended("the command was lost"));
+        if (stop_signal != 0 && !std::exchange(told, true)) ::kill(pid, stop_signal);
+    }
+    if (stop_signal != 0) return std::unexpected(ended("interrupted"));
+    if (WIFSIGNALED(status)) {
+        return std::unexpected(
+            ended("the command was ended by signal " + std::to_string(WTERMSIG(status))));
+    }
+    const int code = WEXITSTATUS(status);
+    if (code > last_verdict) {
+        return std::unexpected(
+            ended("the command's exit status " + std::to_string(code) + " is no verdict"));
+    }
+    return code;
+}
+
+class Bisection {
+public:
+    Bisection(std::string socket, std::string machine, const std::vector<std::string>& command,
+              const Report& report)
+        : socket_(std::move(socket)),
+          machine_(std::move(machine)),
+          command_(command),
+          report_(report),
+          name_("bisect-" + std::to_string(::getpid())) {}
+
+    int run_all() {
+        auto listed = call(socket_, "/v1/points", {{"machine", machine_}});
+        if (!listed) return report_.refused(listed.error());
+        points_ = (*listed)["points"].get<std::vector<Json>>();
+        BisectSearch search(points_.size());
+        std::expected<void, Refusal> done;
+        while (const auto at = search.next()) {
+            auto verdict = look_at(points_[*at]);
+            if (!verdict) {
+                done = std::unexpected(verdict.error());
+                break;
+            }
+            search.judge(*at, *verdict);
+            ++looked_at_;
+        }
+        auto cleaned =
+            run_job(socket_, "/v1/unserve-point", {{"machine", machine_}, {"name", name_}});
+        if (!done) return report_.refused(done.error());
+        if (!cleaned) return report_.refused(cleaned.error());
+        if (cleaned->value("state", "") != "done") return report_.job(*cleaned);
+        return tell(search);
+    }
+
+private:
+    std::expected<Verdict, Refusal> look_at(const Json& point) {
+        if (stop_signal != 0) return std::unexpected(ended("interrupted"));
+        auto job = run_job(socket_, "/v1/serve-point",
+                           {{"machine", machine_},
+                            {"epoch", point.value("epoch", std::uint64_t{0})},
+                            {"name", name_}});
+        if (!job) return std::unexpected(job.error());
+        Verdict verdict = Verdict::skip;
+        if (job->value("state", "") == "done") {
+            auto code = run(command_, surroundings(machine_, (*job)["value"]), report_.json());
+            if (!code) return std::unexpected(code.error());
+            if (*code != cannot_tell) verdict = *code == 0 ? Verdict::good : Verdict::bad;
+        } else {
+            // It was given up since the list was made: as good as one of which nobody can tell.
+            const auto error = api::decode<api::ErrorInfo>(job->value("error", Json()));
+            if (!error || error->code != "E_NO_POINT")
+                return std::unexpected(
+                    Refusal{{error ? api::from_info(*error) : error.error()}, false});
+        }
+        if (!report_.json())
+            std::cout << describe(point) << ": " << word(verdict) << "\n" << std::flush;
+        return verdict;
+    }
+
+    int tell(const BisectSearch& search) const {
+        const auto good = search.last_good(), bad = search.first_bad();
+        Json value{{"last_good", good ? points_[*good] : Json()},
+                   {"first_bad", bad ? points_[*bad] : Json()},
+                   {"skipped", Json::array()},
+                   {"looked_at", looked_at_}};
+        std::string words =
+            good ? "The last good point is " + describe(points_[*good]) + ".\n" : "";
+        if (bad) words += "The first bad point is " + describe(points_[*bad]) + ".\n";
+        for (const auto point : search.skipped()) {
+            value["skipped"].push_back(points_[point]);
+            words += "Between, nobody can tell: " + describe(points_[point]) + "\n";
+        }
+        if (good) return report_.value(value, words);
+        if (!report_.json()) std::cout << words;
+        const Error none{ErrorCode::not_found, "no point of " + machine_ + " is good",
+                         "See which there are: ebbctl point list " + machine_, "E_NO_GOOD_POINT"};
+        return report_.refused({{none}, false});
+    }
+
+    const std::string socket_, machine_;
+    const std::vector<std::string>& command_;
+    const Report& report_;
+    const std::string name_;
+    std::vector<Json> points_;
+    std::size_t looked_at_ = 0;
+};
+
+}  // namespace
+
+Answer run_job(const std::string& socket, const std::string& path, const api::Json& args) {
+    auto job = call(socket, path, args);
+    if (!job) return job;
+    auto heard = steady_clock::now();
+    Json last = *job;
+    while (last.value("state", "") == "running") {
+        auto now = call(socket, "/v1/job",
+                        {{"id", last["id"]},
+                         {"seen", last.value("revision", std::uint64_t{0})},
+                         {"wait_ms", wait_ms}});
+        if (now) {
+            heard = steady_clock::now();
+            last = std::move(*now);
+        } else if (now.error().unreachable && steady_clock::now() - heard < absence_limit) {
+            std::this_thread::sleep_for(between_attempts);
+        } else {
+            return now;
+        }
+    }
+    return last;
+}
+
+// The newest first: most often that is the question. Then the middle of what is left, or what is
+// nearest to it and was not skipped.
+std::optional<std::size_t> BisectSearch::next() const {
+    if (verdicts_.empty()) return std::nullopt;
+    if (verdicts_.back() == Unknown) return verdicts_.size() - 1;
+    const std::size_t middle = first_unsure_ + (first_bad_ - first_unsure_) / 2;
+    std::optional<std::size_t> best;
+    for (std::size_t i = first_unsure_; i < first_bad_; ++i) {
+        if (verdicts_[i] != Unknown) continue;
+        const auto far = [&](std::size_t at) { return at > middle ? at - middle : middle - at; };
+        if (!best || far(i) < far(*best)) best = i;
+    }
+    return best;
+}
+
+void BisectSearch::judge(std::size_t point, Verdict verdict) {
+    verdicts_[point] = verdict == Verdict::skip ? Skipped : Judged;
+    if (verdict == Verdict::good) first_unsure_ = std::max(first_unsure_, point + 1);
+    if (verdict == Verdict::bad) first_bad_ = std::min(first_bad_, point);
+}
+
+std::optional<std::size_t> BisectSearch::last_good() const {
+    if (first_unsure_ == 0) return std::nullopt;
+    return first_unsure_ - 1;
+}
+
+std::optional<std::size_t> BisectSearch::first_bad() const {
+    if (first_bad_ == verdicts_.size()) return std::nullopt;
+    return first_bad_;
+}
+
+std::vector<std::size_t> BisectSearch::skipped() const {
+    std::vector<std::size_t> all;
+    for (std::size_t i = first_unsure_; i < first_bad_; ++i) {
+        if (verdicts_[i] == Skipped) all.push_back(i);
+    }
+    return all;
+}
+
+int bisect(const std::string& socket, const std::string& machine,
+           const std::vector<std::string>& command, const Report& report) {
+    struct sigaction action{};
+    action.sa_handler = note_signal;
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
+    return Bisection(socket, machine, command, report).run_all();
+}
+
+}  // namespace ebb::ctl

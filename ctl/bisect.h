@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs that are waited for without a word, and the search for the last good point by them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ctl/connection.h"
+#include "ctl/report.h"
+
+namespace ebb::ctl {
+
+// Begins a job and waits for its end; its document then. A controller that is restarted meanwhile
+// is waited for.
+Answer run_job(const std::string& socket, const std::string& path, const api::Json& args);
+
+enum class Verdict { good, bad, skip };
+
+// Which point is to be looked at next. Older ones are good, newer ones bad.
+class BisectSearch {
+public:
+    explicit BisectSearch(std::size_t points) : verdicts_(points, Unknown), first_bad_(points) {}
+    // None: nothing is left that could tell more.
+    [[nodiscard]] std::optional<std::size_t> next() const;
+    void judge(std::size_t point, Verdict verdict);
+    [[nodiscard]] std::optional<std::size_t> last_good() const;
+    [[nodiscard]] std::optional<std::size_t> first_bad() const;
+    // Between both: those of which nobody could tell.
+    [[nodiscard]] std::vector<std::size_t> skipped() const;
+
+private:
+    enum Known : char { Unknown, Skipped, Judged };
+    std::vector<Known> verdicts_;
+    std::size_t first_unsure_ = 0;  // behind the last good one
+    std::size_t first_bad_;         // their number: none
+};
+
+int bisect(const std::string& socket, const std::string& machine,
+           const std::vector<std::string>& command, const Report& report);
+
+}  // namespace ebb::ctl
