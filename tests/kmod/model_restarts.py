@@ -3,6 +3,7 @@
 """The model test over restarts: random operations, and between them reboots and power cuts.
 
     tests/kmod/model_restarts.py [--kernel 6.1] --seeds A..B [--at-most S]
+    tests/kmod/model_restarts.py --check        what `make check` does: some seeds, for a minute or two
     tests/kmod/model_restarts.py --seed 4711 --tries 5 --shrink 600
     tests/kmod/model_restarts.py --replay build/hunt/4711-6.12.small
 
@@ -31,7 +32,9 @@ from powercut import PowerCutDisk  # noqa: E402
 
 MODELTEST = os.path.join(run.TOP, "build/tests/kmod/modeltest")
 RESTARTS = ("reboot", "poweroff", "cut", "cutwrite", "cutflush")
-LEG = 420  # seconds until a leg hangs
+LEG = 1200  # seconds until a leg hangs
+# Short ones with each way to end a leg, and how many seconds may have passed when the last one begins.
+CHECK, CHECK_SECONDS = (1, 8, 24, 10), 50
 NUMBERS = ("writes", "passes", "cuts", "daemons", "cooled")
 
 
@@ -115,7 +118,7 @@ class Machine:
         if kind == "poweroff" and not command.running():
             raise Found(command.output)
         self.vm.guest.spawn("exec busybox poweroff -f")
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while self.vm.qmp.execute("query-status")["status"] != "shutdown":
             if time.monotonic() > end:
                 raise Found(command.output + "\nFAILED: the machine does not go down")
@@ -300,6 +303,7 @@ def parse():
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--seeds", help="A..B")
+    parser.add_argument("--check", action="store_true", help="the share of make check alone")
     parser.add_argument("--at-most", type=int, default=0, help="begin none after so many seconds")
     parser.add_argument("--replay", help="a saved scenario")
     parser.add_argument("--tries", type=int, default=1)
@@ -310,6 +314,17 @@ def parse():
     return parser.parse_args()
 
 
+def seeds(options):
+    """Those that were asked for."""
+    if options.check:
+        options.at_most = options.at_most or CHECK_SECONDS
+        return CHECK
+    if options.seeds:
+        first, last = (int(x) for x in options.seeds.split(".."))
+        return range(first, last + 1)
+    return (options.seed or 1,)
+
+
 def main():
     options = parse()
     prepare(options)
@@ -317,10 +332,7 @@ def main():
         with open(options.replay, encoding="utf-8") as file:
             plans = [Plan(file.read())]
     else:
-        first, last = options.seed or 1, options.seed or 1
-        if options.seeds:
-            first, last = (int(x) for x in options.seeds.split(".."))
-        plans = (generate(seed) for seed in range(first, last + 1))
+        plans = (generate(seed) for seed in seeds(options))
     begun = time.monotonic()
     passed = failed = 0
     for plan in plans:

@@ -60,7 +60,7 @@ class Machine:
         self.seed = options.seed
         self.vm.start()
 
-    def run(self, command, timeout=240):
+    def run(self, command, timeout=900):
         """A command in the guest, with the words of guest/restart.sh; what it prints."""
         try:
             return self.vm.run(f"exec bash -c '{self.prefix}{command}'", timeout).output
@@ -81,7 +81,7 @@ class Machine:
     def reboot(self):
         """An orderly one; what is still in the caches after it is lost all the same."""
         self.vm.guest.spawn("sync; busybox poweroff -f")
-        self.vm.wait(120)
+        self.vm.wait(600)
         self.lose()
         self.vm.start()
 
@@ -114,7 +114,7 @@ class Machine:
     def replicate_first(self, more=""):
         """Brings everything over, until all is confirmed and cold."""
         self.run(f"ebbtest mark-all 1; replicate --initial --cuts 1 {more}")
-        self.run('wait_for 20 all_cold || fail "regions do not go cold"')
+        self.run('wait_for 300 all_cold || fail "regions do not go cold"')
 
     def catch_up(self):
         """The replica gets what was recovered, and equals the disk then."""
@@ -130,7 +130,7 @@ def crash(m):
     rng = random.Random(m.seed)
     for turn in range(4):
         first = rng.randrange(0, 12000)
-        m.run(f'writing data0 {first}+1500; replicating --interval 200; wait_for 60 closed {turn + 1}')
+        m.run(f'writing data0 {first}+1500; replicating --interval 200; wait_for 300 closed {turn + 1}')
         time.sleep(rng.random())
         m.power_cut()
         m.run("load; attach data0 d0 map0 0")
@@ -143,7 +143,7 @@ def crash(m):
         if disk["suspect_blocks"] != disk["recovered_blocks"]:
             raise Failure(f"recovered, and not suspect: {disk}")
         m.catch_up()
-        m.run('wait_for 20 all_cold || fail "regions do not go cold"')
+        m.run('wait_for 300 all_cold || fail "regions do not go cold"')
 
 
 def crash_armed(m):
@@ -159,14 +159,14 @@ def crash_armed(m):
                   f"$(((i * 7 + {turn}) % 60 * 256)) 3; sync -d $(dev data0); sleep 0.1; done")
         except Failure:
             pass
-        m.vm.process.wait(120)
+        m.vm.process.wait(600)
         m.vm.power_cut()
         m.lose()
         m.vm.start()
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=CRASH, resync_reasons=[])
         m.catch_up()
-        m.run('wait_for 20 all_cold || fail "regions do not go cold"')
+        m.run('wait_for 300 all_cold || fail "regions do not go cold"')
 
 
 def clean(m):
@@ -204,7 +204,7 @@ def wide(m):
     m.reboot()
     m.run("load; attach wide0 d0 map0 0")
     m.demand(recovery=CLEAN, resync_reasons=[], recovered_blocks=131072, dirty_blocks=131072)
-    m.run("replicate --initial --cuts 1 >/dev/null; wait_for 30 all_cold || fail cold")
+    m.run("replicate --initial --cuts 1 >/dev/null; wait_for 300 all_cold || fail cold")
     # The blocks of a fine block begin at multiples of 31,680.
     places = [0, 31679, 31680 * 2, 31680 * 2 + 2112, 31680 * 3 + 500, 131071]
     m.run("; ".join(f"write $(dev wide0) {place} 1" for place in places))
@@ -221,7 +221,7 @@ def cooled(m):
     for turn in range(3):
         # Written and confirmed, and not flushed by anybody but the log.
         m.run(f"for i in 1 2 3 4; do write $(dev data0) $((i * 1000 + {turn} * 50)) 40; done; "
-              "replicate --cuts 1 >/dev/null; wait_for 20 all_cold || fail cold")
+              "replicate --cuts 1 >/dev/null; wait_for 300 all_cold || fail cold")
         m.power_cut("drop")
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=CRASH, resync_reasons=[], recovered_blocks=0)
@@ -247,7 +247,7 @@ def clean_in_an_epoch(m):
           "end 4\\n\" | ebbtest script; write $(dev data0) 4000 15; "
           "mkfifo /dev/shm/in; (exec 3>/dev/shm/in; printf \"pass-begin live 1\\nsleep 300\\n"
           "release 5 1 32000 80\\n\" >&3; sleep 600) >/dev/null 2>&1 & ebbtest script </dev/shm/in >/dev/shm/s.out 2>&1 & "
-          "released() { [ $(grep -c ok /dev/shm/s.out) = 3 ]; }; wait_for 20 released || fail release; "
+          "released() { [ $(grep -c ok /dev/shm/s.out) = 3 ]; }; wait_for 300 released || fail release; "
           "write $(dev data0) 9000 3; sync; "
           "[ $(get 1 dirty_blocks)/$(get 1 unconfirmed_blocks) = 3/100 ] || fail state")
     m.reboot()
@@ -285,7 +285,7 @@ def corrupt(m):
         m.replicate_first()
         m.run("write $(dev data0) 4711 100; sync")
         m.vm.guest.spawn("sync; busybox poweroff -f")
-        m.vm.wait(120)
+        m.vm.wait(600)
         m.lose()
         m.disks["map0"].close()
         m.edit("map0", offset, data)
@@ -330,7 +330,7 @@ def stale(m):
     for turn, stop in enumerate((m.reboot, m.power_cut, m.power_cut)):
         # Witnesses are known at once in cold regions, and by cooling in others.
         m.run("ebbtest witness 1 0 8 65536 16; write $(dev data0) 8192 1; sync; "
-              "replicate --cuts 1 >/dev/null; wait_for 20 all_cold || fail cold; "
+              "replicate --cuts 1 >/dev/null; wait_for 300 all_cold || fail cold; "
               "[ $(get 1 resync_reasons) = 0 ] || fail reasons")
         if turn == 2:
             stop()
@@ -401,14 +401,14 @@ def same_disk(m):
     m.replicate_first()
     m.run("write $(dev data1-1) 6000 5; sync")
     for turn in range(2):
-        m.run(f"writing data1-1 {turn * 4000}+1500; replicating --interval 200; wait_for 60 closed 2; "
-              "wait_for 60 hot || fail \"nothing is written\"")
+        m.run(f"writing data1-1 {turn * 4000}+1500; replicating --interval 200; wait_for 300 closed 2; "
+              "wait_for 300 hot || fail \"nothing is written\"")
         m.power_cut()
         m.run("load; attach data1 d0 data1-2 0")
         disk = m.demand(recovery=CRASH, resync_reasons=[], untracked_requests=0)
         if not 1 <= disk["hot_regions"] <= 20:
             raise Failure(f"{disk['hot_regions']} regions were hot")
-        m.run(f"replicate --cuts 1; {own_map_equal(1)}; wait_for 20 all_cold || fail cold")
+        m.run(f"replicate --cuts 1; {own_map_equal(1)}; wait_for 300 all_cold || fail cold")
     m.reboot()
     m.run("load; attach data1 d0 data1-2 0")
     m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=0)
@@ -419,9 +419,9 @@ def two_disks(m):
     m.run("load; attach data0 d0 map0 0 create; attach data1 d1 map0 8192 create; "
           "! ebbtest attach $(dev data1) d1 1 $(dev map0) 2048 4096 create 2>/dev/null")
     m.run("ebbtest mark-all 1; ebbtest mark-all 2; IDS=\"1 2\" replicate --initial --cuts 1; "
-          "cold() { all_cold 1 && all_cold 2; }; wait_for 20 cold || fail cold")
+          "cold() { all_cold 1 && all_cold 2; }; wait_for 300 cold || fail cold")
     m.run("IDS=\"1 2\" replicating --interval 200; writing data0 100+800; writing data1 9000+900; "
-          "wait_for 60 closed 3")
+          "wait_for 300 closed 3")
     m.power_cut()
     m.run("load; attach data1 d1 map0 8192; attach data0 d0 map0 0")
     m.demand(1, stable_id="d1", recovery=CRASH, resync_reasons=[])
@@ -437,13 +437,13 @@ def share(m):
     of one disk on a device of its own, that of the other on itself."""
     attach = "load; attach data0 d0 map0 0; attach data1 d1 data1-2 0"
     catch_up = ("IDS=\"1 2\" replicate --cuts 1; cmp /out/replica1.img $(dev data0) || fail differs; "
-                f"{own_map_equal(2)}; cold() {{ all_cold 1 && all_cold 2; }}; wait_for 30 cold || fail cold")
+                f"{own_map_equal(2)}; cold() {{ all_cold 1 && all_cold 2; }}; wait_for 300 cold || fail cold")
     m.run("load; attach data0 d0 map0 0 create; attach data1 d1 data1-2 0 create; ebbtest mark-all 1; "
           f"ebbtest mark-all 2; IDS=\"1 2\" replicate --initial --cuts 1; {catch_up}")
     rng = random.Random(m.seed)
     for turn in range(2):
         m.run(f"IDS=\"1 2\" replicating --interval 200; writing data0 {rng.randrange(12000)}+1500; "
-              f"writing data1-1 {rng.randrange(10000)}+1500; wait_for 60 closed {turn + 2}")
+              f"writing data1-1 {rng.randrange(10000)}+1500; wait_for 300 closed {turn + 2}")
         time.sleep(rng.random())
         m.power_cut()
         m.run(attach)

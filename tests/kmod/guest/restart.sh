@@ -49,7 +49,7 @@ replicating() { # in the background
     local args=(--group 1 --json "$W/r.json") id
     for id in ${IDS:-1}; do args+=(--replica "$id=/out/replica$id.img"); done
     replicator "${args[@]}" "$@" >"$W/r.out" 2>&1 &
-    wait_for 60 grep -q replicating "$W/r.out" || fail "the replicator did not start"
+    wait_for 300 grep -q replicating "$W/r.out" || fail "the replicator did not start"
 }
 closed() { [ "$(grep -c '^closed$' "$W/r.out")" -ge "$1" ]; }
 write() { # write DEVICE BLOCK COUNT: so many blocks from there on

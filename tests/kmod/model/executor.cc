@@ -19,15 +19,16 @@
 namespace ebb::kmodmodel {
 namespace {
 
-constexpr std::chrono::seconds patience{240};
+// A leg has the start of a machine's disks in it, and what it recovers.
+constexpr std::chrono::seconds patience{240}, patience_of_leg{900};
 
 // Something hangs: nothing in this process can be relied on any more.
 class Watchdog {
 public:
-    explicit Watchdog(const Scenario& scenario)
-        : thread_([this, &scenario](const std::stop_token& stop) {
+    Watchdog(const Scenario& scenario, std::chrono::seconds limit)
+        : thread_([this, &scenario, limit](const std::stop_token& stop) {
               std::unique_lock lock(mutex_);
-              if (changed_.wait_for(lock, stop, patience, [] { return false; })) return;
+              if (changed_.wait_for(lock, stop, limit, [] { return false; })) return;
               if (stop.stop_requested()) return;
               std::printf("FAILED seed %llu: hangs\n",
                           static_cast<unsigned long long>(scenario.seed));
@@ -164,7 +165,7 @@ private:
 
 Outcome execute(const Scenario& scenario, const std::string& module, std::uint64_t run,
                 const Leg* leg) {
-    Watchdog watchdog(scenario);
+    Watchdog watchdog(scenario, leg ? patience_of_leg : patience);
     if (!leg) return Executor(scenario, module, run, nullptr, 0).go();
     std::vector<std::uint64_t> sectors;
     for (const auto& disk : scenario.disks) sectors.push_back(disk.sectors);

@@ -140,7 +140,10 @@ void Operator::judge_cookie(std::uint32_t disk) {
     // A map that was made since has none.
     for (std::uint64_t due : {keep.asked(), keep.answered(), std::uint64_t{0}})
         if (cookie == shown_cookie(due)) return;
-    verdict_.fault(text("disk %u: the map has the cookie of another confirmation", disk));
+    verdict_.fault(
+        text("disk %u: the map has the cookie of another confirmation, %s; asked for %llu, "
+             "answered %llu",
+             disk, cookie.c_str(), n(keep.asked()), n(keep.answered())));
 }
 
 void Operator::judge_recovered(std::uint32_t disk, Area area, const Blocks& differ) {
