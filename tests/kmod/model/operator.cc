@@ -162,8 +162,9 @@ void Operator::detach(std::uint32_t disk) {
 void Operator::mark(std::uint32_t disk, std::uint64_t first, std::uint64_t count) {
     if (!attached_[disk].id) return;
     count = std::min(count, ledger_.blocks(disk) - first);
-    ebb_extent extent{first * sectors_of_block, static_cast<__u32>(count * sectors_of_block), 0};
-    Request request{.command = EBB_CMD_DISK_MARK, .disk = attached_[disk].id, .extents = {extent}};
+    Request request{.command = EBB_CMD_DISK_MARK,
+                    .disk = attached_[disk].id,
+                    .extents = {extent_of(disk, first, count)}};
     if (machine_.keep()) machine_.keep()->touch(disk, first, count);
     if (int error = call(request)) return unexpected("mark", error);
     ledger_.mark(disk, first, count);

@@ -95,6 +95,8 @@ private:
     [[nodiscard]] Maps written();
     [[nodiscard]] bool take_map();
     [[nodiscard]] int take_extents(std::uint32_t disk);
+    [[nodiscard]] ebb_extent extent_of(std::uint32_t disk, std::uint64_t block,
+                                       std::uint64_t count) const;
     [[nodiscard]] bool read_run(const Run& run);
     [[nodiscard]] bool release_runs(const std::vector<Run>& runs);
     void vouch(const Run& run);

@@ -145,6 +145,13 @@ int Operator::take_extents(std::uint32_t disk) {
     return 0;
 }
 
+// A disk may end within a block.
+ebb_extent Operator::extent_of(std::uint32_t disk, std::uint64_t block, std::uint64_t count) const {
+    std::uint64_t first = block * sectors_of_block;
+    std::uint64_t rest = machine_.disk(disk).traits.sectors - first;
+    return {first, static_cast<__u32>(std::min(count * sectors_of_block, rest)), 0};
+}
+
 // Reads a run from the image device; what was read of it before must be the same.
 bool Operator::read_run(const Run& run) {
     std::uint64_t first = run.block * sectors_of_block;
@@ -209,8 +216,7 @@ bool Operator::release_runs(const std::vector<Run>& runs) {
                         .pass = pass_->id};
         std::size_t end = first;
         for (; end < runs.size() && end < first + 16 && runs[end].disk == runs[first].disk; ++end)
-            request.extents.push_back({runs[end].block * sectors_of_block,
-                                       static_cast<__u32>(runs[end].count * sectors_of_block), 0});
+            request.extents.push_back(extent_of(runs[end].disk, runs[end].block, runs[end].count));
         int error = call(request);
         if (error == -ESTALE && is_void()) return false;
         if (error == -ENOMEM) continue;
