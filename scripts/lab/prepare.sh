@@ -45,6 +45,9 @@ if [[ $want == *" check "* ]]; then
     begin kernel-6.12 "$LAB/kernel.sh" fetch 6.12
 fi
 finish
+if [[ $want == *" check "* ]]; then
+    begin rootfs-postgres "$LAB/rootfs.sh" postgres
+fi
 begin agent "$LAB/tool.sh" agent
 begin netswitch "$LAB/tool.sh" netswitch
 if [[ $want == *" check "* ]]; then

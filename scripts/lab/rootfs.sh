@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# rootfs.sh: makes, once for a given package list (rootfs.txt), the guests' root filesystem as a
-# folder, and prints its path. Guests mount it read-only with a tmpfs above, so nobody changes it.
+# rootfs.sh [NAME]: makes, once for a given package list (rootfs.txt, and rootfs.NAME.txt), the
+# guests' root filesystem as a folder, and prints its path. Guests mount it read-only with a tmpfs
+# above, so nobody changes it.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
-packages=$(grep -v '^#' "$LAB/rootfs.txt" | paste -sd, -)
+lists=("$LAB/rootfs.txt" ${1:+"$LAB/rootfs.$1.txt"})
+packages=$(grep -hv '^#' "${lists[@]}" | paste -sd, -)
 dest=$EBB_CACHE/rootfs/$(hash_text "$packages" recipe-2)
 
 make_rootfs() {

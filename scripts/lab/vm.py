@@ -67,6 +67,7 @@ class Machine:
 
     kernel    label of kernel.sh (ignored for root="disk")
     root      "9p" (default), "disk", or "kernel" (give initrd and append)
+    packages  "": the guests' packages; a NAME: those of rootfs.NAME.txt, too (root="9p")
     mem, smp  MiB, virtual CPUs
     udev      start udevd in the guest (costs seconds; needed for /dev/disk/by-id, LVM events, rules)
     modprobe  modules to load besides the drivers of the disks and networks
@@ -81,10 +82,11 @@ class Machine:
     qemu      more arguments of QEMU
     """
 
-    def __init__(self, lab, name, *, kernel="6.1", root="9p", mem=1024, smp=2, udev=False,
+    def __init__(self, lab, name, *, kernel="6.1", root="9p", packages="", mem=1024, smp=2, udev=False,
                  modprobe=(), share=TOP, out=None, append="", initrd=None, run=None, threads="multi",
                  icount=False, timeout=600, allow=(), qemu=()):
         self.lab, self.name, self.kernel, self.root = lab, name, kernel, root
+        self.packages = packages
         self.mem, self.smp, self.udev, self.modprobe = mem, smp, udev, list(modprobe)
         self.share, self.out, self.append, self.initrd = share, out, append, initrd
         self.own_command, self.icount, self.timeout = run, icount, timeout
@@ -248,7 +250,7 @@ class Machine:
             append += " pci=noacpi"  # under KASAN and TCG the interpreter of ACPI takes minutes
         args, initrd = [], self.initrd
         if self.root == "9p":
-            shares = [("root", tool("rootfs.sh"), True),
+            shares = [("root", tool("rootfs.sh", *filter(None, [self.packages])), True),
                       ("modules", os.path.realpath(os.path.join(path, "lib/modules")), True)]
             if self.share:
                 shares.append(("ebb", self.share, True))

@@ -37,11 +37,12 @@ mkdir -p /mnt/retention %(home)s
 mount $(dev %(retention)x) /mnt/retention
 mount $(dev %(system)x) %(home)s
 """
+# XFS: the superblock of ext4 has two sectors, one of which a power cut may take alone.
 FORMAT = """
 set -e
 dev() { for d in /sys/block/sd*; do grep -qi "$1" $d/device/wwid && echo /dev/${d##*/}; done; }
 mkfs.xfs -q $(dev %(retention)x)
-mkfs.ext4 -q $(dev %(system)x)
+mkfs.xfs -q $(dev %(system)x)
 """
 # Pairs of time and counter: the counter is read after the time.
 TICKETS = """
@@ -92,7 +93,7 @@ class Pair:
     """`target_sizes`: of the target's disks, and how many there are. `nbd_port`: of this machine, at
     which what the target serves can be read."""
 
-    def __init__(self, lab, build, target_sizes=(SIZE, SIZE), nbd_port=None):
+    def __init__(self, lab, build, target_sizes=(SIZE, SIZE), nbd_port=None, retention_bytes=1 << 30):
         self.target_settings = {"host": "10.9.0.2"}
         if nbd_port:
             self.target_settings["nbd"] = {"address": "0.0.0.0", "port": nbd_port,
@@ -107,7 +108,7 @@ class Pair:
         self.target = lab.vm("target", mem=768, smp=2, udev=True, timeout=3600,
                              out=self.folders["target-out"], modprobe=["xfs", "tcp_diag"])
         self.disks = []  # replicas in order, then retention, then the target's own
-        for number, size in enumerate((*target_sizes, 1 << 30, 64 << 20)):
+        for number, size in enumerate((*target_sizes, retention_bytes, 320 << 20)):
             image = lab.image(f"target{number}.raw", str(size))
             disk = PowerCutDisk(image, lab.sockets)
             self.disks.append(disk)
@@ -273,10 +274,14 @@ class Pair:
         return {p["source_id"]: os.path.join(copy, f"{p['index']}.raw") for p in pairs}
 
     def newest_point(self, images):
-        """Takes a copy back to its newest point: {"epoch", "cut_time_ns", "rolled_back_bytes"}."""
+        """Takes a copy back to its newest point."""
+        return self.point_of(images)
+
+    def point_of(self, images, epoch=0):
+        """Takes a copy to a point: {"epoch", "cut_time_ns", "rolled_back_bytes", "points"}."""
         in_order = sorted(images.values())
         done = subprocess.run([os.path.join(self.build, "tests/vm/replica_point"),
-                               os.path.join(os.path.dirname(in_order[0]), "retention"), *in_order],
+                               *(["--epoch", str(epoch)] if epoch else []), os.path.join(os.path.dirname(in_order[0]), "retention"), *in_order],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode != 0:
             raise RuntimeError("replica_point: " + done.stdout)

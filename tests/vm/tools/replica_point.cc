@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// replica_point RETENTION DISK...: takes a copy of a replica (images of its disks, in order of
-// index, and its folder of the retention volume) to its newest point, as a failover would, and
-// prints that point as JSON.
+// replica_point [--epoch N] RETENTION DISK...: takes a copy of a replica (images of its disks, in
+// order of index, and its folder of the retention volume) to its newest point, as a failover would,
+// or to another, and prints that point, and all there are, as JSON.
 #include <iostream>
 #include <optional>
 
@@ -38,8 +38,14 @@ private:
     std::optional<Result<T>> result_;
 };
 
-Result<core::FailoverResult> take_back(platform::EventLoop& loop, const std::string& folder,
-                                       const std::vector<std::string>& images) {
+struct Done {
+    core::FailoverResult result;
+    std::vector<core::Point> points;
+};
+
+// `epoch`: 0 for the newest.
+Result<Done> take_back(platform::EventLoop& loop, const std::string& folder,
+                       const std::vector<std::string>& images, std::uint64_t epoch) {
     platform::LoopClock clock(loop);
     auto volume = platform::DirectoryVolume::open(loop, folder);
     if (!volume) return std::unexpected(volume.error());
@@ -65,22 +71,44 @@ Result<core::FailoverResult> take_back(platform::EventLoop& loop, const std::str
     Answer<core::FailoverResult> failed_over;
     target.failover(last_session, failed_over.callback());
     auto result = failed_over.wait(loop);
+    if (result && epoch != 0) {
+        Answer<core::FailoverResult> moved;
+        target.change_point(epoch, moved.callback());
+        result = moved.wait(loop);
+    }
+    const auto points = target.points();
     Answer<void> closed;
     target.close(closed.callback());
     if (auto ok = closed.wait(loop); !ok) return std::unexpected(ok.error());
-    return result;
+    if (!result) return std::unexpected(result.error());
+    return Done{*result, points};
+}
+
+void print(const core::Point& point) {
+    std::cout << "\"epoch\":" << point.epoch << ",\"cut_time_ns\":" << point.cut_time.ns;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    const std::vector<std::string> words(argv + 1, argv + argc);
+    std::vector<std::string> words(argv + 1, argv + argc);
+    std::uint64_t epoch = 0;
+    if (words.size() > 2 && words[0] == "--epoch") {
+        epoch = std::stoull(words[1]);
+        words.erase(words.begin(), words.begin() + 2);
+    }
     if (words.size() < 2) return 2;
     platform::EventLoop loop;
-    const auto result = take_back(loop, words[0], {words.begin() + 1, words.end()});
-    if (!result) return failed(result.error());
-    std::cout << "{\"epoch\":" << result->point.epoch
-              << ",\"cut_time_ns\":" << result->point.cut_time.ns
-              << ",\"rolled_back_bytes\":" << result->rolled_back_bytes << "}\n";
+    const auto done = take_back(loop, words[0], {words.begin() + 1, words.end()}, epoch);
+    if (!done) return failed(done.error());
+    std::cout << "{";
+    print(done->result.point);
+    std::cout << ",\"rolled_back_bytes\":" << done->result.rolled_back_bytes << ",\"points\":[";
+    for (const core::Point& point : done->points) {
+        std::cout << (point.epoch == done->points.front().epoch ? "{" : ",{");
+        print(point);
+        std::cout << "}";
+    }
+    std::cout << "]}\n";
     return 0;
 }
