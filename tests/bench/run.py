@@ -10,9 +10,10 @@
   memory         F11 (6.1)
   sharing        four CPUs at once: cache lines that they share (6.1)
   contention     four CPUs at once: writes per second (6.1)
+  points         F8, F9, F10: what points take, and the way to one (the host itself)
 
-All but the last are counts, which other load does not change: they run side by side, as many as
-the machine has CPUs, and the last one afterwards, alone. --quick: 6.1 alone, Ebb alone in what takes
+All but the last two are counts, which other load does not change: they run side by side, as many as
+the machine has CPUs, and these afterwards, alone. --quick: 6.1 alone, Ebb alone in what takes
 long, fewer rounds.
 Nothing fails on a figure that is not reached: the tables say so.
 """
@@ -27,13 +28,15 @@ import contention
 import instructions
 import latency
 import memory
+import points
 import sharing
 from candidates import CANDIDATES, DEVICES, GuestError, Lab, LabError
 
 PARTS = {"instructions": (instructions.bench, ["6.1", "6.12", "5.10"]),
          "latency": (latency.bench, ["6.1"]), "memory": (memory.bench, ["6.1"]),
-         "sharing": (sharing.bench, ["6.1"]), "contention": (contention.bench, ["6.1"])}
-ALONE = ("contention",)
+         "sharing": (sharing.bench, ["6.1"]), "contention": (contention.bench, ["6.1"]),
+         "points": (points.bench, ["host"])}
+ALONE = ("contention", "points")
 
 
 def parse():

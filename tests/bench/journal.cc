@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION: a target as it is, on files in
+// FOLDER, receives a disk's first DISTINCT blocks of 4 KiB and then EPOCHS epochs of BLOCKS random
+// ones of them; then it is failed over, and taken to the first point and back. One line of JSON
+// says what was written and how long each took.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <random>
+
+#include "core/target.h"
+#include "format/digest.h"
+#include "format/message.h"
+#include "platform/aio_disk.h"
+#include "platform/directory_volume.h"
+
+namespace {
+
+using namespace ebb;
+using Bytes = std::vector<std::byte>;
+
+constexpr Duration patience = std::chrono::minutes(30);
+constexpr std::size_t block_size = 4096;
+constexpr std::uint64_t window = 32ULL << 20;
+
+[[noreturn]] void stop(const Error& error) {
+    std::cerr << error.name() << ": " << error.message << "\n";
+    std::exit(1);
+}
+
+double seconds_since(std::chrono::steady_clock::time_point begun) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+}
+
+// Both ends in one process: frames arrive with the next turn of the loop.
+class Wire : public env::Connection, public std::enable_shared_from_this<Wire> {
+public:
+    explicit Wire(platform::EventLoop& loop) : loop_(loop) {}
+    std::string peer() const override { return "bench"; }
+    void send(env::Frame frame) override {
+        loop_.post([self = shared_from_this(), frame = std::move(frame)] { self->heard(frame); });
+    }
+    std::size_t unsent() const override { return 0; }
+    void on_drained(std::move_only_function<void()>) override {}
+    void start(std::move_only_function<void(env::Frame)> frame,
+               std::move_only_function<void(Error)>) override {
+        to_target_ = std::move(frame);
+    }
+    void pause() override {}
+    void resume() override {}
+    void close() override {}
+    void give(env::Frame frame) {
+        loop_.post([self = shared_from_this(), frame = std::move(frame)]() mutable {
+            self->to_target_(std::move(frame));
+        });
+    }
+
+    bool welcome = false;
+    bool over = false;  // to be refused is right now
+    std::uint64_t acknowledged = 0;
+    std::uint64_t closed = 0;
+
+private:
+    void heard(const env::Frame& frame) {
+        const auto type = format::frame_of(frame)->type;
+        if (type == format::FrameType::welcome) welcome = true;
+        if (type == format::FrameType::ack) acknowledged = format::decode_ack(frame)->count;
+        if (type == format::FrameType::epoch_closed)
+            closed = format::decode_epoch_closed(frame)->epoch;
+        if (type == format::FrameType::refused && !over) {
+            std::cerr << format::decode_refused(frame)->message << "\n";
+            std::exit(1);
+        }
+    }
+    platform::EventLoop& loop_;
+    std::move_only_function<void(env::Frame)> to_target_;
+};
+
+struct Options {
+    std::string folder;
+    std::uint64_t disk_bytes = 0, epochs = 0, blocks = 0, distinct = 0;
+    int compression = 0;
+};
+
+class Bench {
+public:
+    explicit Bench(Options options) : options_(std::move(options)), clock_(loop_) {
+        const std::string disk = options_.folder + "/disk.raw";
+        const int fd = ::open(disk.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+        if (fd < 0 || ftruncate(fd, static_cast<off_t>(options_.disk_bytes)) != 0) {
+            std::perror(disk.c_str());
+            std::exit(1);
+        }
+        ::close(fd);
+        auto opened = platform::AioDisk::open(loop_, {.path = disk});
+        if (!opened) stop(opened.error());
+        disk_ = std::move(*opened);
+        auto volume = platform::DirectoryVolume::open(loop_, options_.folder + "/retention");
+        if (!volume) stop(volume.error());
+        volume_ = std::move(*volume);
+        core::TargetConfig config;
+        config.protection.bytes.fill(std::byte{7});
+        config.disks = {{"source", "target", options_.disk_bytes}};
+        config.session = 1;
+        config.undo_compression = options_.compression;
+        config.reserve_bytes = 0;
+        target_ = std::make_unique<core::Target>(config, std::vector<env::Disk*>{disk_.get()},
+                                                 *volume_, clock_);
+        auto ok = answer<void>([&](auto done) { target_->open(std::move(done)); });
+        if (!ok) stop(ok.error());
+        connect(config.protection);
+    }
+
+    void fill() {
+        std::vector<std::uint64_t> all(options_.distinct);
+        for (std::uint64_t i = 0; i < all.size(); ++i) all[i] = i;
+        close_epoch(all);
+    }
+    void change() {
+        for (std::uint64_t i = 0; i < options_.epochs; ++i) {
+            std::vector<std::uint64_t> some;
+            for (std::uint64_t n = 0; n < options_.blocks; ++n)
+                some.push_back(random_() % options_.distinct);
+            std::ranges::sort(some);
+            some.erase(std::ranges::unique(some).begin(), some.end());
+            changed_ += some.size() * block_size;
+            close_epoch(some);
+        }
+    }
+    double fail_over() {
+        wire_->over = true;
+        const auto begun = std::chrono::steady_clock::now();
+        auto done = answer<core::FailoverResult>(
+            [&](auto callback) { target_->failover(2, std::move(callback)); });
+        if (!done) stop(done.error());
+        return seconds_since(begun);
+    }
+    std::pair<double, std::uint64_t> go_to(std::uint64_t epoch) {
+        const auto begun = std::chrono::steady_clock::now();
+        auto done = answer<core::FailoverResult>(
+            [&](auto callback) { target_->change_point(epoch, std::move(callback)); });
+        if (!done) stop(done.error());
+        return {seconds_since(begun), done->rewound_bytes};
+    }
+    std::uint64_t newest() const { return target_->points().back().epoch; }
+    std::uint64_t changed() const { return changed_; }
+    std::uint64_t retention() const { return target_->status().retention_bytes; }
+
+private:
+    template <class T>
+    Result<T> answer(const std::function<void(env::Callback<T>)>& ask) {
+        std::optional<Result<T>> result;
+        ask([&result](Result<T> value) { result = std::move(value); });
+        until([&result] { return result.has_value(); });
+        return std::move(*result);
+    }
+    void until(const std::function<bool()>& condition) {
+        if (!loop_.run_until(condition, patience)) stop({ErrorCode::timeout, "no answer", {}, {}});
+    }
+    void connect(const Uuid& protection) {
+        wire_ = std::make_shared<Wire>(loop_);
+        target_->accept(wire_);
+        format::Hello hello;
+        hello.protection = protection;
+        hello.session = 1;
+        hello.run = hello.incarnation = protection;
+        hello.disks = {{"source", options_.disk_bytes}};
+        wire_->give(format::encode(hello, sequence_++));
+        until([this] { return wire_->welcome; });
+    }
+    void close_epoch(const std::vector<std::uint64_t>& blocks) {
+        const std::uint64_t epoch = ++epoch_;
+        format::EpochBegin begin;
+        begin.epoch = epoch;
+        begin.incarnation.bytes.fill(std::byte{7});
+        begin.full = epoch == 1;
+        wire_->give(format::encode(begin, sequence_++));
+        format::PassBegin pass;
+        pass.epoch = epoch;
+        pass.pass = 1;
+        pass.kind = format::PassKind::frozen;
+        pass.cut_time = clock_.wall();
+        pass.bytes = blocks.size() * block_size;
+        wire_->give(format::encode(pass, sequence_++));
+        format::ManifestChain chain;
+        wire_->acknowledged = 0;
+        Bytes content(block_size);
+        for (std::uint64_t i = 0; i < blocks.size(); ++i) {
+            for (std::size_t at = 0; at < block_size; at += 8) {
+                const std::uint64_t word = random_();
+                std::memcpy(content.data() + at, &word, 8);
+            }
+            format::ExtentHead extent;
+            extent.pass = 1;
+            extent.index = i;
+            extent.offset = blocks[i] * block_size;
+            extent.length = block_size;
+            extent.digest = format::xxh3_128(content);
+            chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
+            wire_->give(format::encode(extent, content, 0, sequence_++));
+            if ((i + 1 - wire_->acknowledged) * block_size >= window)
+                until([&] { return (i + 1 - wire_->acknowledged) * block_size < window; });
+        }
+        format::PassEnd end;
+        end.epoch = epoch;
+        end.pass = 1;
+        end.kind = format::PassKind::frozen;
+        end.count = blocks.size();
+        end.chain = chain.value;
+        end.cut_time = pass.cut_time;
+        wire_->give(format::encode(end, sequence_++));
+        until([&] { return wire_->closed == epoch; });
+    }
+
+    Options options_;
+    platform::EventLoop loop_;
+    platform::LoopClock clock_;
+    std::unique_ptr<platform::AioDisk> disk_;
+    std::unique_ptr<platform::DirectoryVolume> volume_;
+    std::unique_ptr<core::Target> target_;
+    std::shared_ptr<Wire> wire_;
+    std::mt19937_64 random_{1};
+    std::uint64_t sequence_ = 0, epoch_ = 0, changed_ = 0;
+};
+
+// Past the page cache: what the volume gives at best.
+double read_raw(const std::string& folder, std::uint64_t* bytes) {
+    constexpr std::size_t chunk = 4ULL << 20;
+    Buffer buffer(chunk);
+    const auto begun = std::chrono::steady_clock::now();
+    for (const auto& file : std::filesystem::directory_iterator(folder)) {
+        const int fd = ::open(file.path().c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+        if (fd < 0) continue;
+        ssize_t got = 0;
+        while ((got = ::read(fd, buffer.data(), chunk)) > 0)
+            *bytes += static_cast<std::uint64_t>(got);
+        ::close(fd);
+    }
+    return seconds_since(begun);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    if (words.size() != 6) {
+        std::cerr << "usage: journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION\n";
+        return 2;
+    }
+    Options options;
+    options.folder = words[0];
+    options.disk_bytes = std::stoull(words[1]) << 20;
+    options.epochs = std::stoull(words[2]);
+    options.blocks = std::stoull(words[3]);
+    options.distinct = std::stoull(words[4]);
+    options.compression = std::stoi(words[5]);
+    Bench bench(options);
+    bench.fill();
+    const std::uint64_t before = bench.retention();
+    const auto begun = std::chrono::steady_clock::now();
+    bench.change();
+    const double receiving = seconds_since(begun);
+    const std::uint64_t kept = bench.retention() - before;
+    const double failover = bench.fail_over();
+    std::uint64_t raw_bytes = 0;
+    const double raw = read_raw(options.folder + "/retention", &raw_bytes);
+    const auto [back, back_bytes] = bench.go_to(1);
+    const auto [forth, forth_bytes] = bench.go_to(bench.newest());
+    std::cout << "{\"changed_bytes\":" << bench.changed() << ",\"retention_bytes\":" << kept
+              << ",\"receive_seconds\":" << receiving << ",\"failover_seconds\":" << failover
+              << ",\"raw_bytes\":" << raw_bytes << ",\"raw_seconds\":" << raw
+              << ",\"back_bytes\":" << back_bytes << ",\"back_seconds\":" << back
+              << ",\"forth_bytes\":" << forth_bytes << ",\"forth_seconds\":" << forth << "}\n";
+    return 0;
+}
