@@ -232,69 +232,89 @@ Task<Status> Rewind::take_back(format::MoveRecord move, std::vector<Ranges> want
 
 Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Ranges> wanted,
                                               bool save) {
-    std::uint64_t bytes = 0;
+    const std::uint64_t before = bytes_of(wanted);
+    Slice slice;
     for (std::size_t i = 0; i < journal_.closed().size() && any(wanted); ++i) {
         const ClosedEpoch& closed = journal_.closed()[i];
         if (closed.epoch <= to) continue;
         for (const UndoRecord& record : closed.undo) {
-            auto put = co_await put_record(journal_.reader(closed, record), wanted, save);
-            if (!put) co_return put;
-            bytes += *put;
+            auto status = co_await gather(journal_.reader(closed, record), wanted, slice);
+            if (status && slice.bytes >= limits_.slice_bytes)
+                status = co_await put(std::exchange(slice, {}), save);
+            if (!status) co_return std::unexpected(status.error());
         }
     }
+    auto status = co_await put(std::exchange(slice, {}), save);
     // Everything else is as at the newest point. Some may have been saved by this very move.
-    for (std::size_t i = 0; i < undo_.size() && any(wanted); ++i) {
-        auto put = co_await put_record({volume_, file_name, undo_[i]}, wanted, false);
-        if (!put) co_return put;
-        bytes += *put;
+    for (std::size_t i = 0; status && i < undo_.size() && any(wanted); ++i) {
+        status = co_await gather({volume_, file_name, undo_[i]}, wanted, slice);
+        if (status && slice.bytes >= limits_.slice_bytes)
+            status = co_await put(std::exchange(slice, {}), false);
     }
-    auto status = co_await flush();
+    if (status) status = co_await put(std::move(slice), false);
+    if (status) status = co_await flush();
     if (!status) co_return std::unexpected(status.error());
-    co_return bytes;
+    co_return before - bytes_of(wanted);
 }
 
-Task<Result<std::uint64_t>> Rewind::put_record(UndoReader reader, std::vector<Ranges>& wanted,
-                                               bool save) {
+Task<Status> Rewind::gather(UndoReader reader, std::vector<Ranges>& wanted, Slice& slice) {
     auto table = co_await reader.table();
     if (!table) co_return std::unexpected(table.error());
-    std::vector<format::UndoEntry> useful;
+    std::vector<Piece> pieces;
     for (const format::UndoEntry& entry : *table) {
         if (entry.disk >= wanted.size())
             co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-        if (!wanted[entry.disk].common(entry.offset, entry.end()).empty()) useful.push_back(entry);
+        Piece piece{entry, wanted[entry.disk].common(entry.offset, entry.end())};
+        for (const auto& [from, end] : piece.parts) {
+            wanted[entry.disk].remove(from, end);
+            slice.bytes += end - from;
+        }
+        if (!piece.parts.empty()) pieces.push_back(std::move(piece));
     }
-    std::uint64_t bytes = 0;
+    if (!pieces.empty()) slice.records.push_back({std::move(reader), std::move(pieces)});
+    co_return Status{};
+}
+
+// What is overwritten is kept, durably, before any of it is.
+Task<Status> Rewind::put(Slice slice, bool save) {
+    if (save) {
+        auto status = co_await this->save(slice);
+        if (!status) co_return status;
+    }
     Together writes(limits_.depth);
-    for (std::size_t begin = 0; begin < useful.size();) {
-        const auto rest = std::span<const format::UndoEntry>(useful).subspan(begin);
-        const auto part = rest.first(UndoReader::run_length(rest));
-        format::UndoWriter writer(limits_.compression);
-        for (const format::UndoEntry& entry : part) {
-            if (!save) break;
-            for (const auto& [from, to] : wanted[entry.disk].common(entry.offset, entry.end())) {
-                auto status = co_await this->save(entry.disk, from, to, writer);
-                if (!status) co_return std::unexpected(status.error());
-            }
+    for (Slice::Record& record : slice.records) {
+        auto status = co_await put_pieces(record.reader, record.pieces, writes);
+        if (!status) {
+            (void)co_await writes.finish();
+            co_return status;
         }
-        if (!writer.empty()) {
-            auto status = co_await append_saved(writer);
-            if (!status) co_return std::unexpected(status.error());
-        }
-        auto run = co_await reader.read({part.begin(), part.end()});
+    }
+    auto status = co_await writes.finish();
+    if (status) co_return status;
+    // Of the disk, not of the volume.
+    co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
+}
+
+Task<Status> Rewind::put_pieces(UndoReader& reader, std::span<const Piece> pieces,
+                                Together& writes) {
+    std::vector<format::UndoEntry> entries;
+    for (const Piece& piece : pieces) entries.push_back(piece.entry);
+    for (std::size_t begin = 0; begin < pieces.size();) {
+        const std::size_t size = UndoReader::run_length(std::span(entries).subspan(begin));
+        const auto first = entries.begin() + static_cast<std::ptrdiff_t>(begin);
+        auto run = co_await reader.read({first, first + static_cast<std::ptrdiff_t>(size)});
         if (!run) co_return std::unexpected(run.error());
-        for (const format::UndoEntry& entry : part) {
-            const auto parts = wanted[entry.disk].common(entry.offset, entry.end());
+        for (const Piece& piece : pieces.subspan(begin, size)) {
+            const format::UndoEntry& entry = piece.entry;
             std::vector<std::byte> content;
             if (entry.kind != format::UndoKind::zero) {
                 content.resize(entry.length);
                 auto whole = format::unpack(entry, run->stored(entry), content);
                 if (!whole) co_return std::unexpected(whole.error());
             }
-            for (const auto& [from, to] : parts) {
-                auto room = co_await writes.room();
-                if (!room) break;
-                bytes += to - from;
-                wanted[entry.disk].remove(from, to);
+            for (const auto& [from, to] : piece.parts) {
+                // What fails is known when all are finished.
+                (void)co_await writes.room();
                 if (entry.kind == format::UndoKind::zero) {
                     disks_[entry.disk]->write_zeroes(from, to - from, writes.callback());
                     continue;
@@ -304,46 +324,58 @@ Task<Result<std::uint64_t>> Rewind::put_record(UndoReader reader, std::vector<Ra
                 disks_[entry.disk]->write(from, buffer->span(), writes.callback(buffer));
             }
         }
-        begin += part.size();
+        begin += size;
     }
-    auto status = co_await writes.finish();
-    if (!status) {
-        // Of the disk, not of the volume.
-        co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
-    }
-    co_return bytes;
+    co_return Status{};
 }
 
-// What is there and not saved yet, a slice at a time.
-Task<Status> Rewind::save(DiskIndex disk, std::uint64_t begin, std::uint64_t end,
-                          format::UndoWriter& writer) {
+// What is there and not saved yet.
+Task<Status> Rewind::save(const Slice& slice) {
     struct Part {
+        DiskIndex disk = 0;
         std::uint64_t at = 0;
         std::shared_ptr<Buffer> content;
     };
-    for (const auto& [from, to] : saved_[disk].missing(begin, end)) {
-        for (std::uint64_t at = from; at < to;) {
-            std::vector<Part> parts;
-            Together reads(limits_.depth);
-            for (std::uint64_t sum = 0; at < to && sum < limits_.slice_bytes;) {
-                const std::uint64_t size = std::min(read_bytes_max, to - at);
-                auto room = co_await reads.room();
-                if (!room) break;
-                parts.push_back({at, std::make_shared<Buffer>(size)});
-                disks_[disk]->read(at, parts.back().content->span(),
-                                   reads.callback(parts.back().content));
-                at += size;
-                sum += size;
+    std::vector<Part> parts;
+    format::UndoWriter writer(limits_.compression);
+    Together reads(limits_.depth);
+    std::uint64_t sum = 0;
+    const auto take = [&] {
+        for (const Part& part : parts) writer.add(part.disk, part.at, part.content->span());
+        parts.clear();
+        sum = 0;
+    };
+    for (const Slice::Record& record : slice.records) {
+        for (const Piece& piece : record.pieces) {
+            const DiskIndex disk = piece.entry.disk;
+            for (const auto& [begin, end] : piece.parts) {
+                for (const auto& [from, to] : saved_[disk].missing(begin, end)) {
+                    for (std::uint64_t at = from; at < to;) {
+                        auto room = co_await reads.room();
+                        if (!room) co_return room;
+                        const std::uint64_t size = std::min(read_bytes_max, to - at);
+                        parts.push_back({disk, at, std::make_shared<Buffer>(size)});
+                        disks_[disk]->read(at, parts.back().content->span(),
+                                           reads.callback(parts.back().content));
+                        at += size;
+                        sum += size;
+                        if (sum < limits_.slice_bytes) continue;
+                        auto status = co_await reads.finish();
+                        if (!status) co_return status;
+                        take();
+                        status = co_await append_saved(writer);
+                        if (!status) co_return status;
+                    }
+                }
             }
-            auto status = co_await reads.finish();
-            if (!status) co_return status;
-            for (const Part& part : parts) writer.add(disk, part.at, part.content->span());
-            if (writer.bytes() < limits_.slice_bytes) continue;
-            status = co_await append_saved(writer);
-            if (!status) co_return status;
         }
     }
-    co_return Status{};
+    auto status = co_await reads.finish();
+    if (!status) co_return status;
+    take();
+    if (writer.empty()) co_return Status{};
+    status = co_await append_saved(writer);
+    co_return status;
 }
 
 Task<Status> Rewind::append_saved(format::UndoWriter& writer) {

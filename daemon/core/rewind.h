@@ -52,10 +52,27 @@ private:
     // Puts the content of `to` where `wanted` is. Saves what is there before, if `save`.
     [[nodiscard]] Task<Result<std::uint64_t>> put_point(std::uint64_t to,
                                                         std::vector<Ranges> wanted, bool save);
-    [[nodiscard]] Task<Result<std::uint64_t>> put_record(UndoReader reader,
-                                                         std::vector<Ranges>& wanted, bool save);
-    [[nodiscard]] Task<Status> save(DiskIndex disk, std::uint64_t begin, std::uint64_t end,
-                                    format::UndoWriter& writer);
+    // Parts of a disk, by begin and end, that get the content of an entry.
+    struct Piece {
+        format::UndoEntry entry;
+        std::vector<std::pair<std::uint64_t, std::uint64_t>> parts;
+    };
+    // Of several records, so that many small ones cost no more than a large one. Parts do not
+    // overlap.
+    struct Slice {
+        struct Record {
+            UndoReader reader;
+            std::vector<Piece> pieces;
+        };
+        std::vector<Record> records;
+        std::uint64_t bytes = 0;
+    };
+    // What a record has of `wanted` goes over to the slice.
+    [[nodiscard]] Task<Status> gather(UndoReader reader, std::vector<Ranges>& wanted, Slice& slice);
+    [[nodiscard]] Task<Status> put(Slice slice, bool save);
+    [[nodiscard]] Task<Status> put_pieces(UndoReader& reader, std::span<const Piece> pieces,
+                                          Together& writes);
+    [[nodiscard]] Task<Status> save(const Slice& slice);
     [[nodiscard]] Task<Status> append_saved(format::UndoWriter& writer);
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move);
     // There was no room for it: the disks go back, and it never was.
