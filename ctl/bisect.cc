@@ -243,12 +243,12 @@ Answer run_job(const std::string& socket, const std::string& path, const api::Js
 // The newest first: most often that is the question. Then the middle of what is left, or what is
 // nearest to it and was not skipped.
 std::optional<std::size_t> BisectSearch::next() const {
-    if (verdicts_.empty()) return std::nullopt;
-    if (verdicts_.back() == Unknown) return verdicts_.size() - 1;
+    if (known_.empty()) return std::nullopt;
+    if (known_.back() == Known::nothing) return known_.size() - 1;
     const std::size_t middle = first_unsure_ + (first_bad_ - first_unsure_) / 2;
     std::optional<std::size_t> best;
     for (std::size_t i = first_unsure_; i < first_bad_; ++i) {
-        if (verdicts_[i] != Unknown) continue;
+        if (known_[i] != Known::nothing) continue;
         const auto far = [&](std::size_t at) { return at > middle ? at - middle : middle - at; };
         if (!best || far(i) < far(*best)) best = i;
     }
@@ -256,7 +256,7 @@ std::optional<std::size_t> BisectSearch::next() const {
 }
 
 void BisectSearch::judge(std::size_t point, Verdict verdict) {
-    verdicts_[point] = verdict == Verdict::skip ? Skipped : Judged;
+    known_[point] = verdict == Verdict::skip ? Known::skipped : Known::judged;
     if (verdict == Verdict::good) first_unsure_ = std::max(first_unsure_, point + 1);
     if (verdict == Verdict::bad) first_bad_ = std::min(first_bad_, point);
 }
@@ -267,14 +267,14 @@ std::optional<std::size_t> BisectSearch::last_good() const {
 }
 
 std::optional<std::size_t> BisectSearch::first_bad() const {
-    if (first_bad_ == verdicts_.size()) return std::nullopt;
+    if (first_bad_ == known_.size()) return std::nullopt;
     return first_bad_;
 }
 
 std::vector<std::size_t> BisectSearch::skipped() const {
     std::vector<std::size_t> all;
     for (std::size_t i = first_unsure_; i < first_bad_; ++i) {
-        if (verdicts_[i] == Skipped) all.push_back(i);
+        if (known_[i] == Known::skipped) all.push_back(i);
     }
     return all;
 }

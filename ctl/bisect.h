@@ -20,7 +20,8 @@ enum class Verdict { good, bad, skip };
 // Which point is to be looked at next. Older ones are good, newer ones bad.
 class BisectSearch {
 public:
-    explicit BisectSearch(std::size_t points) : verdicts_(points, Unknown), first_bad_(points) {}
+    explicit BisectSearch(std::size_t points)
+        : known_(points, Known::nothing), first_bad_(points) {}
     // None: nothing is left that could tell more.
     [[nodiscard]] std::optional<std::size_t> next() const;
     void judge(std::size_t point, Verdict verdict);
@@ -30,8 +31,8 @@ public:
     [[nodiscard]] std::vector<std::size_t> skipped() const;
 
 private:
-    enum Known : char { Unknown, Skipped, Judged };
-    std::vector<Known> verdicts_;
+    enum class Known : char { nothing, skipped, judged };
+    std::vector<Known> known_;
     std::size_t first_unsure_ = 0;  // behind the last good one
     std::size_t first_bad_;         // their number: none
 };

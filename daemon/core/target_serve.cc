@@ -56,9 +56,11 @@ Status Target::Impl::may_serve(std::uint64_t epoch) const {
         return fail(ErrorCode::not_found, "there is no such recovery point",
                     "See which there are: ebbctl point list");
     }
-    if (served_.size() >= config_.served_points && !served_.contains(epoch)) {
+    const auto open = std::ranges::count_if(
+        served_, [&](const auto& one) { return !one.second.reader->given_up(); });
+    if (static_cast<std::size_t>(open) >= config_.served_points && !served_.contains(epoch)) {
         return fail("E_POINTS_SERVED", ErrorCode::busy,
-                    std::to_string(served_.size()) + " points of this machine are served already",
+                    std::to_string(open) + " points of this machine are served already",
                     "End one: ebbctl point unserve");
     }
     return {};

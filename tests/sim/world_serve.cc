@@ -115,7 +115,7 @@ void World::serve() {
     if (points.empty() || served.size() >= sessions_at_once) return;
     // Old ones have more to tell.
     const std::uint64_t among = rng.chance(50) ? (points.size() + 2) / 3 : points.size();
-    const core::Point point = points[rng.below(among)];
+    const core::Point& point = points[rng.below(among)];
     for (const auto& other : served)
         if (other.epoch == point.epoch) return;
     auto session = std::make_shared<Session>(*this, *target_run_, point);
