@@ -4,6 +4,7 @@
 
     tests/kmod/mutations.py [--kernel 6.1] [--only NAME]...
     tests/kmod/mutations.py --model ...     those that the model test has to find without being told
+    tests/kmod/mutations.py --model-restarts ...       ... and the model test over restarts
 
 A test that passes with the fault in place proves nothing. The product's sources are not touched:
 each fault is one replacement in a copy, and a replacement that does not apply is an error too.
@@ -21,6 +22,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 
 MODEL_RESTARTS = "model_restarts:1..6"  # seeds
+# What a case, or the runner, says of the reason for which it failed.
+WHY = re.compile(r"FAILED: |BUG: |WARNING: |LOST BY THE MODULE|machine: |does not end")
 
 # name: (file, text, replacement, case that must fail[, kernel where it runs, if not on every one])
 MUTATIONS = {
@@ -178,6 +181,8 @@ MUTATIONS = {
                      "\t\tebb_store_blank(disk->gd, origin);\n\t\t/* The state",
                      "\t\tsubstitute(disk, origin, false);\n\t\t/* The state",
                      "restarts:same_disk"),
+    "super-again": ("log.c", " && !came_late(log))\n", " && (!came_late(log) || log))\n",
+                    "log-deadline"),
     "failure-unsaid": ("log.c",
                        "ebb_store_is_stuck(&log->store) || !put_super(log))\n",
                        "ebb_store_is_stuck(&log->store) || log)\n", "log-device-fails"),
@@ -185,23 +190,19 @@ MUTATIONS = {
                         "\t\tebb_log_want(log, first >> log->shift, last >> log->shift);\n"
                         "\t\tif (!ebb_log_write_due(log))\n\t\t\tset_hot(log, first, last);\n",
                         "\t\tset_hot(log, first, last);\n", "restarts:reasons_stay"),
-    # What the model test over restarts has to find without being told.
     "region-not-recovered": ("log_load.c",
                              "\tfor (r = find_next_bit(log->on_disk, end, base); r < end;\n",
                              "\tr = find_next_bit(log->on_disk, end, base) + 1;\n"
                              "\tfor (r = find_next_bit(log->on_disk, end, r); r < end;\n",
-                             MODEL_RESTARTS),
-    "write-before-log": ("log.c",
-                         "\tif (!ebb_log_write_due(log)) {\n\t\tspin_lock_irq(&log->lock);\n",
-                         "\tif (log) {\n\t\tspin_lock_irq(&log->lock);\n", MODEL_RESTARTS),
+                             "restarts:crash"),
     "seal-too-early": ("log_seal.c",
                        "\t\tbitmap_zero(log->hot, log->nr_regions);\n"
                        "\t\t/* Pairs with a write: it marks, then looks whether the region is hot. */\n"
                        "\t\tsmp_mb();\n\t\twrite_seal(log);\n",
                        "\t\twrite_seal(log);\n\t\tbitmap_zero(log->hot, log->nr_regions);\n",
-                       MODEL_RESTARTS),
+                       "restarts:writes_after_seal"),
     "seal-without-flush": ("log_seal.c", "\tflushed = ebb_log_flush_disk(log);\n",
-                           "\tflushed = true;\n", MODEL_RESTARTS),
+                           "\tflushed = true;\n", "restarts:clean_unflushed"),
     # Under the debug kernel: what kmemleak, lockdep and RCU's checks see. Under kcsan: data races.
     "leak": ("image.c", "\tida_free(&minors, image->minor);\n\tkfree(image);\n}\n",
              "\tida_free(&minors, image->minor);\n}\n", "or-back", "debug"),
@@ -222,6 +223,8 @@ MUTATIONS = {
 # Faults of other cases that the model test finds as well.
 FOUND_BY_MODEL = ("or-back-void", "or-back-released", "or-back-unconfirmed", "no-substitution",
                   "no-preserve", "no-drain", "hook-blind")
+# ... and those that the model test over restarts has to find without being told.
+FOUND_BY_RESTARTS = ("region-not-recovered", "log-after-write", "seal-too-early", "seal-without-flush")
 
 
 def planted(name):
@@ -251,7 +254,7 @@ def plant(name, kernel):
 
 
 def run(case, kernel, tag, *more):
-    """The summary line of one case, or story (restarts:NAME)."""
+    """(the summary line of one case, or story (restarts:NAME), what it failed by)"""
     if case == "model":  # a fault is not made smaller
         more += ("--env", "MODEL=--seeds 1..60 --at-most 90 --cuts 1 --shrink 0")
     program, _, story = case.partition(":")
@@ -260,20 +263,25 @@ def run(case, kernel, tag, *more):
     done = subprocess.run([os.path.join(TOP, program), "--kernel", kernel, *which,
                            "--tag", tag, *more], stdout=subprocess.PIPE, text=True,
                           check=False)
-    return done.stdout.splitlines()[-1] if done.stdout else ""
+    lines = done.stdout.splitlines() or [""]
+    said = [line.strip() for line in lines if WHY.search(line)]
+    return lines[-1], (said or [line.strip() for line in lines if line.startswith("    ")] or [""])[0]
 
 
 @functools.cache
 def passes(case, kernel):
     """Whether the case passes without a fault: one that always fails would catch everything."""
-    return re.fullmatch(r"[1-9]\d* passed, 0 failed", run(case, kernel, "mutation-none"))
+    return re.fullmatch(r"[1-9]\d* passed, 0 failed", run(case, kernel, "mutation-none")[0])
 
 
 def caught(name, kernel, case, known):
+    """(whether it was, by what); a machine that does not even start has caught nothing."""
     kernel = (*MUTATIONS[name][4:], kernel)[0]
     module = plant(name, kernel)
-    return ((known or passes(case, kernel)) and
-            run(case, kernel, "mutation-" + name, "--ko", module).endswith(" passed, 1 failed"))
+    if not known and not passes(case, kernel):
+        return False, "the case fails without a fault"
+    summary, why = run(case, kernel, "mutation-" + name, "--ko", module)
+    return summary.endswith(" passed, 1 failed") and not why.startswith("machine: "), why
 
 
 def main():
@@ -281,6 +289,7 @@ def main():
     parser.add_argument("--kernel", default="6.1")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--model", action="store_true", help="by the model test")
+    parser.add_argument("--model-restarts", action="store_true", help="by that over restarts")
     parser.add_argument("--known-good", action="store_true",
                         help="do not run the cases without a fault: they were seen to pass")
     parser.add_argument("--dry-run", action="store_true", help="only see whether each applies")
@@ -289,16 +298,19 @@ def main():
     names = list(MUTATIONS)
     if options.model:
         names = [n for n in names if n in FOUND_BY_MODEL or MUTATIONS[n][3] == "model"]
+    if options.model_restarts:
+        names = FOUND_BY_RESTARTS
     names = options.only or names
     if options.dry_run:
         print(f"{len([planted(name) for name in names])} passed, 0 failed")
         return 0
     for name in names:
-        case = "model" if options.model else MUTATIONS[name][3]
-        good = caught(name, options.kernel, case, options.known_good)
+        case = ("model" if options.model else
+                MODEL_RESTARTS if options.model_restarts else MUTATIONS[name][3])
+        good, why = caught(name, options.kernel, case, options.known_good)
         failed += not good
         verdict = "caught" if good else "NOT CAUGHT"
-        print(f"{name:24} {case:28} {verdict}", flush=True)
+        print(f"{name:24} {case:28} {verdict}{': ' + why if why else ''}", flush=True)
     print(f"{len(names) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -78,11 +78,11 @@ class Machine:
         self.lose(how)
         self.vm.start()
 
-    def reboot(self):
+    def reboot(self, how="tear"):
         """An orderly one; what is still in the caches after it is lost all the same."""
         self.vm.guest.spawn("sync; busybox poweroff -f")
         self.vm.wait(600)
-        self.lose()
+        self.lose(how)
         self.vm.start()
 
     def disk(self, number=1):
@@ -196,6 +196,20 @@ def clean(m):
     m.run("load; attach data0 d0 map0 0")
     m.demand(recovery=CRASH, resync_reasons=[], recovered_blocks=REGION, hot_regions=1)
     m.catch_up()
+
+
+def clean_unflushed(m):
+    """An orderly reboot: what was confirmed out of hot regions is on the disk when the seal says cold."""
+    m.run("load log_cool_s=3600; attach data0 d0 map0 0 create; ebbtest mark-all 1; "
+          "replicate --initial --cuts 1 >/dev/null; ebbtest confirm 1; "
+          "for i in 1 2 3 4; do write $(dev data0) $((i * 1000)) 40; done; "
+          "replicate --cuts 1 >/dev/null; ebbtest confirm 1; [ $(get 1 hot_regions) = 64 ] || fail cold")
+    m.demand(dirty_blocks=0, unconfirmed_blocks=0)
+    m.reboot("drop")
+    m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=0)
+    if m.catch_up():
+        raise Failure("something has travelled")
 
 
 def wide(m):
@@ -477,7 +491,7 @@ def share(m):
     m.demand(2, recovery=CRASH, resync_reasons=[])
 
 
-STORIES = [crash, crash_armed, cooled, clean, wide, clean_in_an_epoch, writes_after_seal, corrupt,
+STORIES = [crash, crash_armed, cooled, clean, clean_unflushed, wide, clean_in_an_epoch, writes_after_seal, corrupt,
            failed, foreign, stale, late, reasons_stay, detached, same_disk, two_disks, share]
 CHECK = [crash, clean, stale, same_disk]
 

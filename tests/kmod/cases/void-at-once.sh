@@ -3,7 +3,8 @@
 # races: yes
 # check: 6.12
 # A pool of one page, and writers everywhere: cut after cut is void as soon as it is made, while its
-# writes land, user space is told, and what it had is put back. Nothing is lost by that.
+# writes land, user space is told, and what it had is put back. Nothing is lost by that. Then passes are
+# void by a timer, at the very moment at which others ask for their state.
 load pool_bytes=4096
 d=$(nullb vo 16 submit_queues=2) || fail "null_blk"
 id=$(attach "$d" 1)
@@ -27,6 +28,17 @@ say "$made cuts"
 hang_up
 kill -TERM "$pid_w"
 stamped w
+# A timer takes pass after pass from an owner that is silent, while another socket asks without a pause.
+echo 1 >/sys/module/ebb/parameters/owner_timeout_ms
+(while :; do echo "pass-get 1" || exit; done) 2>/dev/null | ebbtest script >/dev/null 2>&1 &
+background+=($!)
+silent=$((SLOW ? 1000 : 200))
+for i in $(seq $silent); do printf 'pass-begin live 1\nsleep 10\n'; done | ebbtest script >"$W/silent.out" 2>&1
+kill -TERM "${background[-1]}"
+granted=$((silent - $(grep -c '^error' "$W/silent.out")))
+say "$granted of $silent taken from their owner"
+[ "$granted" -ge $((silent / 4)) ] || fail "only $granted of $silent passes: $(grep -m 3 error "$W/silent.out")"
+echo 60000 >/sys/module/ebb/parameters/owner_timeout_ms
 [ "$(ebbtest info | field pool_used_bytes)" = 0 ] || fail "the pool is not empty"
 replicate s 1 "$id" --compare
 replica_good s 1
