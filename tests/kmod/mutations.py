@@ -205,7 +205,7 @@ MUTATIONS = {
                            "\tflushed = true;\n", "restarts:clean_unflushed"),
     # Under the debug kernel: what kmemleak, lockdep and RCU's checks see. Under kcsan: data races.
     "leak": ("image.c", "\tida_free(&minors, image->minor);\n\tkfree(image);\n}\n",
-             "\tida_free(&minors, image->minor);\n}\n", "or-back", "debug"),
+             "\tida_free(&minors, image->minor);\n}\n", "log-memory", "debug"),
     "lock-order": ("preserve.c", "\tspin_lock(&pool->lock);\n\tkeep = list_first",
                    "\tspin_lock(&pool->lock);\n\tmight_lock(&ebb_mutex);\n\tkeep = list_first",
                    "slow-reader-preserves", "debug"),

@@ -14,7 +14,7 @@ cp "$W/r.$id.img" "$W/s.$id.img"
 stamp w --disk "$d@0+3000" --engine aio --writers 2
 coproc EBB { ebbtest script; }
 made=0
-for i in $(seq 1 $((SLOW ? 1500 : 600))); do
+for i in $(seq 600); do
     if ask pass-begin frozen 1; then
         made=$((made + 1))
     elif [[ $answer != *EBUSY* && $answer != *EAGAIN* ]]; then
@@ -29,14 +29,15 @@ hang_up
 kill -TERM "$pid_w"
 stamped w
 # A timer takes pass after pass from an owner that is silent, while another socket asks without a pause
-# what looks at little else than the state of the pass. A race checker looks more often meanwhile.
+# what looks at little else than the state of the pass: often enough before the timer that neither waits
+# for the other. A race checker looks more often meanwhile.
 watch() { [ ! -e /sys/module/kcsan/parameters/skip_watch ] || echo "$1" >/sys/module/kcsan/parameters/skip_watch; }
-echo 1 >/sys/module/ebb/parameters/owner_timeout_ms
+echo 30 >/sys/module/ebb/parameters/owner_timeout_ms
 yes "confirm 1" | ebbtest script >/dev/null 2>&1 &
 background+=($!)
-watch 4
-silent=$((SLOW ? 400 : 200))
-for i in $(seq $silent); do printf 'pass-begin live 1\nsleep 10\n'; done | ebbtest script >"$W/silent.out" 2>&1
+watch 10
+silent=$((SLOW ? 300 : 100))
+for i in $(seq $silent); do printf 'pass-begin live 1\nsleep 45\n'; done | ebbtest script >"$W/silent.out" 2>&1
 kill -TERM "${background[-1]}"
 granted=$((silent - $(grep -c '^error' "$W/silent.out")))
 watch 40
