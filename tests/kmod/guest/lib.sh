@@ -210,6 +210,7 @@ stamp() {
     stamper --tickets "$TICKETS" --log "$W/$name.log" "$@" >"$W/$name.stamper.out" 2>&1 &
     eval "pid_$name=$!"
     background+=($!)
+    wait_for 60 grep -q stamping "$W/$name.stamper.out" || fail "writer $name did not start"
 }
 stamped() {
     local pid

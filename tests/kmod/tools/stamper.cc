@@ -257,6 +257,8 @@ int main(int argc, char** argv) {
     }
     auto writers = static_cast<std::uint32_t>(options.number("writers", 2));
     double rate = static_cast<double>(options.number("rate", 0)) / writers;
+    puts("stamping");
+    fflush(stdout);
     double begun = now();
     double until = begun + static_cast<double>(options.number("seconds", 1000000));
     std::vector<std::jthread> threads;
