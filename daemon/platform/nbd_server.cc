@@ -113,23 +113,23 @@ private:
         auto into = std::make_shared<Buffer>(end - from);
         ++reads_;
         read_bytes_ += into->size();
-        shared_->handlers.read(
-            chosen(), from, into,
-            [weak = weak_from_this(), wanted, into, skip = wanted.offset - from](Status status) {
-                const auto self = weak.lock();
-                if (!self) return;
-                --self->reads_;
-                self->read_bytes_ -= into->size();
-                const auto error = error_of(status);
-                Outgoing out{format::NbdSession::reply(wanted.cookie, error), nullptr, 0, 0};
-                if (error == format::NbdError::none) {
-                    out.body = into;
-                    out.from = skip;
-                    out.size = wanted.length;
-                }
-                self->send(std::move(out));
-                self->go_on();
-            });
+        // While as much is read as may be, nothing else holds the connection.
+        shared_->handlers.read(chosen(), from, into,
+                               [self = shared_from_this(), wanted, into,
+                                skip = wanted.offset - from](const Status& status) {
+                                   --self->reads_;
+                                   self->read_bytes_ -= into->size();
+                                   const auto error = error_of(status);
+                                   Outgoing out{format::NbdSession::reply(wanted.cookie, error),
+                                                nullptr, 0, 0};
+                                   if (error == format::NbdError::none) {
+                                       out.body = into;
+                                       out.from = skip;
+                                       out.size = wanted.length;
+                                   }
+                                   self->send(std::move(out));
+                                   self->go_on();
+                               });
     }
 
     void send(Outgoing out) {

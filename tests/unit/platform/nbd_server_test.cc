@@ -18,7 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr Duration patience = std::chrono::seconds(120);
-constexpr std::uint64_t size = (3 << 20) + 512;
+// More than is read for one client at once.
+constexpr std::uint64_t size = (40 << 20) + 512;
 
 class NbdServerTest : public testing::Test {
 protected:
