@@ -86,6 +86,8 @@ STEPS = [
          needs=("build", "lab"), tests=True, limit=6 * 3600),
     Step("kmod-restarts", "kmod", "the durable map over reboots and power cuts, a share",
          "tests/kmod/restarts.py --check", weight=2, needs=("build", "lab"), tests=True, limit=3600),
+    Step("kmod-model-restarts", "kmod", "module against its model over reboots and power cuts, a share",
+         "tests/kmod/model_restarts.py --check", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("kmod-restarts-all", "full", "every story of the durable map",
          "tests/kmod/restarts.py", weight=2, needs=("build", "lab"), tests=True, limit=7200),
     Step("kmod-mutations", "full", "module tests: every planted fault is caught",

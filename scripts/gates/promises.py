@@ -4,7 +4,8 @@
 
 A promise is a table row whose first cell is its number (`P12`); its last cell names its tests:
 `case:NAME` (tests/kmod/cases), `vm:NAME` (tests/vm), `unit:NAME` (tests/unit), `cli:NAME`
-(tests/cli), `bench` (tests/bench), `story:NAME` (tests/kmod/restarts.py), `sim`, or `sim:NAME` (a mutation of the simulator)."""
+(tests/cli), `bench` (tests/bench), `story:NAME` (tests/kmod/restarts.py), `model:NAME` (tests/kmod/model_NAME.py), `sim`, or
+`sim:NAME` (a mutation of the simulator)."""
 import os
 import re
 
@@ -15,7 +16,7 @@ TEST = re.compile(r"`([a-z]+)(?::([a-z0-9_-]+))?`")
 PLACES = {"case": ("tests/kmod/cases/{}.sh",), "vm": ("tests/vm/{}.py",),
           "cli": ("tests/cli/{}.py",),
           "unit": ("tests/unit/*/{}.cc", "tests/kmod/unit/{}.cc", "tests/kmod/model/{}.cc"),
-          "bench": ("tests/bench/run.py",), "sim": ("tests/sim/main.cc",)}
+          "bench": ("tests/bench/run.py",), "model": ("tests/kmod/model_{}.py",), "sim": ("tests/sim/main.cc",)}
 
 
 def exists(top, kind, name):
