@@ -14,6 +14,11 @@ bool zeroes(const format::ExtentHead& head) {
     return head.kind == format::ExtentKind::zero || head.kind == format::ExtentKind::discard;
 }
 
+// What the source could not read stays as it is, and so does what is the same.
+bool changes(const format::ExtentHead& head) {
+    return head.kind != format::ExtentKind::unreadable && head.kind != format::ExtentKind::same;
+}
+
 bool same_content(const Received& extent, std::uint64_t offset, std::span<const std::byte> old) {
     if (zeroes(extent.head)) return format::all_zero(old);
     return std::memcmp(extent.content->data() + (offset - extent.head.offset), old.data(),
@@ -78,7 +83,7 @@ Task<Status> Applier::save_old(const std::vector<Received>& extents, std::size_t
     Together reads(limits_.depth);
     for (std::size_t i = begin; i < end; ++i) {
         const format::ExtentHead& head = extents[i].head;
-        if (head.kind == format::ExtentKind::unreadable) continue;
+        if (!changes(head)) continue;
         const Ranges& undone = journal_.open_epoch()->undone[head.disk];
         for (const auto& [from, to] : undone.missing(head.offset, head.offset + head.length)) {
             auto room = co_await reads.room();
@@ -120,7 +125,7 @@ Task<Status> Applier::write(const std::vector<Received>& extents, std::size_t be
     Together writes(limits_.depth);
     for (std::size_t i = begin; i < end; ++i) {
         const format::ExtentHead& head = extents[i].head;
-        if (head.kind == format::ExtentKind::unreadable || same[i - begin]) continue;
+        if (!changes(head) || same[i - begin]) continue;
         auto room = co_await writes.room();
         if (!room) break;
         env::Disk& disk = *disks_[head.disk];

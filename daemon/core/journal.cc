@@ -245,6 +245,25 @@ Task<Status> Journal::append_position(format::PositionRecord record, std::string
     co_return Status{};
 }
 
+Task<Status> Journal::append_manifest(format::ManifestRecord record) {
+    const std::uint64_t at = open_->file.bytes;
+    auto header = co_await append_record(volume_, open_->file, format::RecordType::manifest,
+                                         record_of(format::encode(record)), "");
+    if (!header) co_return std::unexpected(header.error());
+    open_->manifests.push_back({at, *header});
+    co_return Status{};
+}
+
+Task<Result<format::ManifestRecord>> Journal::read_manifest(EpochSpan span, UndoRecord record) {
+    auto payload =
+        co_await read_bytes(volume_, file_name(span), record.at + format::record_header_bytes,
+                            record.header.payload_bytes);
+    if (!payload) co_return std::unexpected(payload.error());
+    if (format::xxh3_128(*payload) != record.header.payload_digest)
+        co_return fail(ErrorCode::corrupt, file_name(span) + ": a manifest is damaged");
+    co_return format::decode_manifest_record(*payload);
+}
+
 Task<Status> Journal::append_closed(format::ClosedRecord record) {
     record.undo_bytes = open_->undo_bytes;
     auto done = co_await append_record(volume_, open_->file, format::RecordType::closed,
@@ -257,7 +276,8 @@ Task<Status> Journal::append_closed(format::ClosedRecord record) {
                        std::move(record),
                        std::move(open_->undo),
                        chain_closed_,
-                       open_->file.chain});
+                       open_->file.chain,
+                       std::move(open_->manifests)});
     chain_closed_ = open_->file.chain;
     open_.reset();
     co_return Status{};

@@ -39,6 +39,7 @@ struct ClosedEpoch {
     std::vector<UndoRecord> undo;
     format::Sha256 before{};  // chain
     format::Sha256 after{};
+    std::vector<UndoRecord> manifests{};
 };
 
 struct JournalEpoch {
@@ -49,6 +50,7 @@ struct JournalEpoch {
     std::vector<Ranges> undone;                      // by disk: old content is in the journal
     std::vector<UndoRecord> undo;
     std::uint64_t undo_bytes = 0;
+    std::vector<UndoRecord> manifests;
 };
 
 struct VerifiedJournal {
@@ -86,6 +88,8 @@ public:
                                            format::RecordBytes record);
     [[nodiscard]] Task<Status> append_position(format::PositionRecord record,
                                                std::string_view site);
+    // But this one, which the next one makes durable.
+    [[nodiscard]] Task<Status> append_manifest(format::ManifestRecord record);
     [[nodiscard]] Task<Status> append_closed(format::ClosedRecord record);
     [[nodiscard]] Task<Status> drop_open();
     [[nodiscard]] Task<Status> remove_oldest();
@@ -112,6 +116,9 @@ public:
     [[nodiscard]] UndoReader reader(const ClosedEpoch& epoch, const UndoRecord& record) const {
         return {volume_, file_name(epoch.span), record};
     }
+    // Of a closed epoch: what was sent of it, in order.
+    [[nodiscard]] Task<Result<format::ManifestRecord>> read_manifest(EpochSpan span,
+                                                                     UndoRecord record);
     [[nodiscard]] UndoReader open_reader(const UndoRecord& record) const {
         return {volume_, open_->file.name, record};
     }

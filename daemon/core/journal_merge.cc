@@ -159,7 +159,7 @@ Task<Status> Journal::merge(std::size_t begin, std::size_t end, std::uint64_t sl
                 slice_bytes,
                 stop,
                 {file_name(span) + ".new", span.last, 0, 0, 0, oldest.before},
-                {span.last, span, 0, newest.record, {}, oldest.before, newest.after},
+                {span.last, span, 0, newest.record, {}, oldest.before, newest.after, {}},
                 std::vector<Ranges>(disks_)};
     merge.result.record.undo_bytes = 0;
     auto status = co_await discard_file(merge.file.name);

@@ -112,7 +112,8 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
     }
     chain_closed_ = scan.merged ? scan.merged->after : scan.records.chain();
     closed_.push_back({span.last, span, scan.records.at() + seal_bytes, std::move(*scan.closed),
-                       std::move(scan.epoch.undo), scan.records.chain_before(), chain_closed_});
+                       std::move(scan.epoch.undo), scan.records.chain_before(), chain_closed_,
+                       std::move(scan.epoch.manifests)});
     co_return Status{};
 }
 
@@ -159,6 +160,12 @@ Status Journal::take_record(Scan& scan) {
             if (scan.records.records() != 1 || record->before != scan.records.chain_before())
                 return fail(ErrorCode::corrupt, scan.name + ": merged, and does not begin so");
             scan.merged = *record;
+            return {};
+        }
+        case format::RecordType::manifest: {
+            auto record = format::decode_manifest_record(payload);
+            if (!record) return std::unexpected(record.error());
+            epoch.manifests.push_back({scan.records.record_at(), header});
             return {};
         }
         case format::RecordType::sealed:

@@ -81,6 +81,11 @@ public:
         for (const auto& [begin, end] : map_) all.push_back({begin, end - begin, false});
         return all;
     }
+    // The first of it, at most `length` of it. Not of an empty one.
+    [[nodiscard]] Extent front(std::uint64_t length) const {
+        const auto& [begin, end] = *map_.begin();
+        return {begin, end - begin < length ? end - begin : length, false};
+    }
     [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
     [[nodiscard]] bool empty() const { return map_.empty(); }
     void clear() {

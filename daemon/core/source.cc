@@ -22,6 +22,9 @@ void Source::checkpoint(CheckpointRequest request, env::Callback<CheckpointResul
 void Source::set_interval(Duration interval) {
     impl_->set_interval(interval);
 }
+void Source::verify(VerifyRequest request, env::Callback<VerifyResult> done) {
+    impl_->verify(request, std::move(done));
+}
 void Source::stop(env::StatusCallback done) {
     impl_->stop(std::move(done));
 }
@@ -36,7 +39,9 @@ Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& c
       connector_(connector),
       clock_(clock),
       run_(random.uuid()),
-      full_(config_.full) {}
+      full_(config_.full),
+      compare_(config_.disks.size()),
+      discarded_(config_.disks.size()) {}
 
 Source::Impl::~Impl() {
     if (connection_) connection_->close();
@@ -135,6 +140,14 @@ SourceStatus Source::Impl::status() const {
     status.connected = connection_ != nullptr && welcome_.has_value();
     status.open_epoch = epoch_;
     status.pass_open = pass_ != nullptr;
+    if (verification_) {
+        status.verify.running = true;
+        status.verify.bytes_total = verification_->total;
+        status.verify.bytes_done = verification_->result.equal_bytes +
+                                   verification_->result.discarded_bytes +
+                                   verification_->result.different_bytes;
+    }
+    for (const Ranges& ranges : compare_) status.compare_left_bytes += ranges.bytes();
     if (pass_) {
         status.pass_kind = pass_->info.kind;
         status.pass_bytes_total = pass_->info.blocks * block_bytes;
@@ -149,6 +162,10 @@ void Source::Impl::answer_all(const Error& error) {
         post([done = std::move(request.done), error]() mutable { done(std::unexpected(error)); });
     }
     requests_.clear();
+    if (!verification_) return;
+    post(
+        [done = std::move(verification_->done), error]() mutable { done(std::unexpected(error)); });
+    verification_.reset();
 }
 
 Task<void> Source::Impl::wait_until(MonoTime when) {
@@ -205,6 +222,8 @@ Task<Status> Source::Impl::shut_down() {
 void Source::Impl::drop_connection() {
     ++link_;
     sent_ = expected_ = 0;
+    comparisons_.clear();
+    compare_id_ = 0;
     inbox_.clear();
     welcome_.reset();
     if (auto connection = std::exchange(connection_, nullptr)) connection->close();
@@ -294,6 +313,7 @@ Task<Status> Source::Impl::connect() {
     format::Hello hello;
     hello.protection = config_.protection;
     hello.session = config_.session;
+    hello.version_max = config_.version;
     hello.run = run_;
     hello.incarnation = incarnation_;
     for (const SourceDisk& disk : config_.disks) hello.disks.push_back({disk.stable_id, disk.size});
@@ -311,7 +331,7 @@ Task<Status> Source::Impl::receive_welcome() {
         if (welcome_) break;
         co_await wake_.wait();
     }
-    if (welcome_->version != format::protocol_version) {
+    if (welcome_->version < format::protocol_version_min || welcome_->version > config_.version) {
         co_return fail(ErrorCode::version, "the target chose a version that was not offered");
     }
     co_return Status{};
@@ -356,6 +376,11 @@ Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
             auto message = format::decode_epoch_closed(frame);
             if (!message || !pass_ || !pass_->closing || message->epoch != epoch_) break;
             closed_seen_ = message->epoch;
+            return {};
+        }
+        case FrameType::compared: {
+            auto message = format::decode_compared(frame);
+            if (!message || !take_compared(std::move(*message))) break;
             return {};
         }
         case FrameType::notice: {
@@ -434,9 +459,16 @@ Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason, bool c
         auto status = co_await marked;
         if (!status) co_return status;
         tracked_[i].resync_reasons.clear();
+        marked_all_ = true;
+        compare_[i].clear();
+        if (compare) compare_all(i);
+        if (!verification_) continue;
+        look_again(verification_->seen, i);
+        look_again(verification_->pending, i);
     }
     if (!reasons.empty()) {
         status_.resync_reasons = std::move(reasons);
+        status_.compared_bytes = status_.same_bytes = 0;
         status_.state = SourceState::initial_sync;
     }
     co_return Status{};
@@ -454,11 +486,14 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     if (reason.empty() && confirmed_ > welcome_->closed_epoch) reason = "the target lost points";
     const bool gap = !reason.empty();
     // What is sent for the first time, or because nothing is believed, need not be compared.
-    const bool compare = !nothing && !full_;
+    const bool compare = full_ ? config_.compare : !nothing;
     if (!gap) find_stale_maps();
     const bool resumes = has_open && open.resumable && may_resume && !gap;
     put_back_requests();
     pass_.reset();
+    marked_all_ = false;
+    for (Ranges& ranges : compare_) ranges.clear();
+    look_again();
     if (!resumes) {
         Op<void> abandoned;
         tracker_.abandon(abandoned.callback());
@@ -473,7 +508,7 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     live_in_row_ = voids_in_row_ = 0;
     next_cut_ = clock_.now();
     if (has_open && !resumes) {
-        send(format::encode(format::EpochBegin{epoch_, incarnation_, gap}, sent_));
+        send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     }
     if (gap && !has_open) {
         // The epoch exists before any bit is taken, so that a restart finds what it belongs to.
@@ -481,7 +516,12 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
         last_pass_ = 0;
         send(format::encode(format::EpochBegin{epoch_, incarnation_, true}, sent_));
     }
-    if (open.full && !gap) status_.state = SourceState::initial_sync;
+    if (open.full && !gap) {
+        status_.state = SourceState::initial_sync;
+        marked_all_ = true;
+        // An earlier run of ours did not come to its end with it.
+        for (DiskIndex i = 0; has_point_ && i < tracked_.size(); ++i) compare_all(i);
+    }
     fresh_ = false;
     full_ = false;
     co_return Status{};

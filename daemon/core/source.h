@@ -16,6 +16,7 @@
 
 #include "env/net.h"
 #include "env/tracker.h"
+#include "format/message.h"
 
 namespace ebb::core {
 
@@ -29,6 +30,7 @@ struct SourceConfig {
     std::uint64_t session = 0;                    // fencing number given by the controller
     std::vector<SourceDisk> disks;                // in DiskIndex order, the same as the tracker's
     bool full = false;                            // begin with everything, whatever the map says
+    bool compare = false;                         // with `full`: what the target has is not sent
     Duration interval = std::chrono::seconds(5);  // of cuts; zero: on demand only
     std::uint32_t extent_bytes = 1 << 20;         // largest extent, a multiple of block_bytes
     std::uint64_t window_bytes = 64 << 20;        // sent and not acknowledged
@@ -37,6 +39,7 @@ struct SourceConfig {
     std::uint64_t frozen_limit_bytes = 256ULL << 20;
     std::uint32_t live_passes_max = 8;  // in a row, then a frozen one whatever its size
     int compression = 1;                // zstd level; 0: off
+    std::uint16_t version = format::protocol_version;   // of the wire, at most
     Duration silence_limit = std::chrono::seconds(30);  // without a frame: connection given up
     Duration retry_min = std::chrono::milliseconds(200);
     Duration retry_max = std::chrono::seconds(10);
@@ -52,6 +55,47 @@ enum class SourceState {
     error,   // `error` says what; keeps trying
 };
 
+// Source and replica are compared, block by block, each at some cut, while both go on.
+struct VerifyRequest {
+    bool repair = false;                      // what differs travels with the next epoch
+    std::uint64_t bytes_per_s = 0;            // read of the source's disks; 0: as fast as it goes
+    std::uint64_t slice_bytes = 32ULL << 20;  // between two epochs at least
+};
+
+enum class DifferenceKind {
+    differs,
+    persists,          // was repaired, and differs again
+    unreadable,        // the source's disk
+    unreadable_there,  // the replica
+    unsettled,         // written to all the time: no statement
+};
+
+struct Difference {
+    DifferenceKind kind = DifferenceKind::differs;
+    DiskIndex disk = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+};
+
+struct VerifyResult {
+    // Each block was compared at the point of one of these epochs.
+    std::uint64_t first_epoch = 0;
+    std::uint64_t last_epoch = 0;
+    WallTime cut_time;                    // of the last
+    std::uint64_t equal_bytes = 0;        // also of what was repaired
+    std::uint64_t discarded_bytes = 0;    // nobody promised what is there
+    std::uint64_t repaired_bytes = 0;     // found to differ, and equal since
+    std::uint64_t different_bytes = 0;    // of all kinds below
+    std::vector<Difference> differences;  // the first of them, found before a repair too
+};
+inline constexpr std::size_t differences_max = 256;
+
+struct VerifyProgress {
+    bool running = false;
+    std::uint64_t bytes_total = 0;
+    std::uint64_t bytes_done = 0;
+};
+
 struct SourceStatus {
     SourceState state = SourceState::stopped;
     bool connected = false;
@@ -61,6 +105,10 @@ struct SourceStatus {
     std::uint64_t pass_bytes_done = 0;     // acknowledged
     std::uint64_t bytes_acknowledged = 0;  // since start, uncompressed
     std::uint64_t bytes_wire = 0;          // since start, payload as sent
+    // Of the resync that goes on, or was last: acknowledged; `same` of them were at the target.
+    std::uint64_t compared_bytes = 0;
+    std::uint64_t same_bytes = 0;
+    std::uint64_t compare_left_bytes = 0;  // not sent yet, and to be compared if it can be
     std::uint64_t open_epoch = 0;          // 0: none
     std::uint64_t closed_epoch = 0;        // newest known to be closed on the target; 0: none
     WallTime last_cut;                     // of closed_epoch
@@ -81,6 +129,7 @@ struct SourceStatus {
     std::vector<std::string> resync_reasons;
     Error error;  // meaningful if has_error
     bool has_error = false;
+    VerifyProgress verify;
     std::optional<Error> notice;  // what the target said it waits for, such as a full volume
 };
 
@@ -118,6 +167,9 @@ public:
     // becomes void is taken again.
     void checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done);
     void set_interval(Duration interval);
+    // E_BUSY: one goes on; E_VERSION: the target cannot; E_CANCELLED, E_FENCED as above. Waits for
+    // the first point.
+    void verify(VerifyRequest request, env::Callback<VerifyResult> done);
     // Closes the connection and abandons the pass; `done` once the tracker has put everything
     // back. The Source cannot be started again.
     void stop(env::StatusCallback done);

@@ -3,7 +3,9 @@
 // happened and wake it.
 #pragma once
 
+#include <array>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -25,6 +27,7 @@ public:
     void start();
     void checkpoint(CheckpointRequest request, env::Callback<CheckpointResult> done);
     void set_interval(Duration interval);
+    void verify(VerifyRequest request, env::Callback<VerifyResult> done);
     void stop(env::StatusCallback done);
     [[nodiscard]] SourceStatus status() const;
 
@@ -32,6 +35,12 @@ private:
     struct Request {
         CheckpointRequest what;
         env::Callback<CheckpointResult> done;
+    };
+    // What the target was asked, and has said, of a range.
+    struct Comparison {
+        format::Compare asked;
+        bool answered = false;
+        format::Compared answer;
     };
     // A piece of a pass on its way from the image to the wire.
     struct Chunk {
@@ -43,13 +52,61 @@ private:
         bool done = false;
         unsigned tries = 0;
         Status status;
+        bool compare = false;  // before it is sent
+        std::shared_ptr<Comparison> comparison;
     };
     struct Sent {
         DiskIndex disk = 0;
         Extent range;
         format::ExtentKind kind = format::ExtentKind::data;
         format::Digest128 digest{};
+        bool compared = false;
     };
+    // A verification, by disk. What was read of the source's disks and of the point, and found to
+    // be equal or not, counts when it was not written between that point's cut and the next.
+    struct Looked {
+        std::vector<Ranges> equal, differs, unreadable, unreadable_there;
+        [[nodiscard]] std::array<std::vector<Ranges>*, 4> all() {
+            return {&equal, &differs, &unreadable, &unreadable_there};
+        }
+        [[nodiscard]] std::uint64_t bytes() const;
+    };
+    // Sent in the frozen pass: what the point that it closes must hold.
+    struct Expected {
+        DiskIndex disk = 0;
+        Extent range;
+        format::Sha256 digest{};
+        std::vector<format::Sha256> blocks;
+    };
+    struct Verification {
+        VerifyRequest what;
+        env::Callback<VerifyResult> done;
+        VerifyResult result;
+        std::vector<Ranges> open;    // to be looked at
+        std::vector<Ranges> singly;  // likewise, block by block
+        Looked seen;                 // since the newest point
+        Looked pending;              // and not written until the next cut; counts when that closes
+        std::vector<Ranges> repaired;  // marked once
+        std::vector<Ranges> to_mark;
+        std::vector<Expected> expected;
+        std::uint64_t total = 0;
+        std::uint64_t examined = 0;
+        std::uint64_t open_before = 0;
+        unsigned stuck = 0;
+        bool discarded = false;  // more was, than is known of `open`
+        MonoTime begun;
+    };
+    // One of the ranges that are being looked at.
+    struct Look {
+        DiskIndex disk = 0;
+        Extent range;
+        std::shared_ptr<Buffer> content;  // none: of `expected`
+        std::vector<format::Sha256> blocks;
+        bool read = false;
+        Status status;
+        std::shared_ptr<Comparison> comparison;
+    };
+    using Looks = std::deque<std::shared_ptr<Look>>;
     // One pass, of the tracker and on the wire; outlives connections.
     struct Pass {
         env::PassInfo info;
@@ -58,6 +115,8 @@ private:
         bool ended = false;    // at the tracker
         bool closing = false;  // its manifest may be sent
         bool voided = false;
+        bool compared = false;  // some of it
+        bool listed = false;    // for the verification
         std::string void_reason;
         std::deque<Sent> unacknowledged;
         std::uint64_t unacknowledged_bytes = 0;
@@ -99,6 +158,37 @@ private:
     [[nodiscard]] bool in_step(const format::MapCookie& cookie) const;
     [[nodiscard]] env::Cookie cookie(std::uint64_t closed) const;
     [[nodiscard]] Task<Status> keep_cookie();
+    // source_compare.cc: what the target has already is not sent.
+    [[nodiscard]] bool can_compare() const;
+    [[nodiscard]] bool wants_compare(DiskIndex disk, std::uint64_t begin, std::uint64_t end) const;
+    void compare_all(DiskIndex disk);
+    std::shared_ptr<Comparison> ask(std::uint32_t pass, DiskIndex disk, const Extent& range,
+                                    const format::Sha256& digest);
+    void ask_for_chunks(const std::shared_ptr<Cursor>& cursor);
+    [[nodiscard]] bool take_compared(format::Compared message);
+    void send_compared(const Chunk& chunk);
+    // source_verify.cc
+    [[nodiscard]] Task<Status> verify_slice();
+    [[nodiscard]] bool slice_is_over(std::uint64_t before) const;
+    [[nodiscard]] Duration ahead_of_rate() const;
+    void start_looks(const std::shared_ptr<Looks>& looks);
+    [[nodiscard]] std::shared_ptr<Look> next_look();
+    void start_look(const std::shared_ptr<Look>& look);
+    [[nodiscard]] bool take_looks(Looks& looks);
+    void note(const Look& look);
+    void note_expected(const Look& look);
+    void note_read(const Look& look);
+    void expect(const Chunk& chunk, const Extent& range, std::span<const std::byte> content);
+    void found(DifferenceKind kind, DiskIndex disk, const Extent& range);
+    [[nodiscard]] Task<Status> list_for_verification();
+    [[nodiscard]] Task<Status> verification_closed();
+    [[nodiscard]] Task<Status> mark_found();
+    void look_again(Looked& looked, DiskIndex disk);
+    void look_again();
+    [[nodiscard]] bool verification_needs_cut() const;
+    void end_verification();
+    void leave_out_discarded();
+    void verify_acknowledged(const Sent& sent);
     [[nodiscard]] Task<Status> replicate();
     [[nodiscard]] Task<Status> begin_pass();
     [[nodiscard]] Task<Status> run_pass();
@@ -121,7 +211,9 @@ private:
     void start_reads(const std::shared_ptr<Cursor>& cursor);
     void start_read(const std::shared_ptr<Cursor>& cursor, const std::shared_ptr<Chunk>& chunk);
     void start_releases();
+    [[nodiscard]] static bool may_go(const Chunk& chunk);
     void send_chunk(const Chunk& chunk);
+    void send_extent(const Chunk& chunk, const Extent& range, format::ExtentKind kind);
     void announce_pass();
     void send_pass_end();
     void fold(std::uint64_t count);
@@ -174,6 +266,12 @@ private:
     unsigned live_in_row_ = 0;
     unsigned voids_in_row_ = 0;
     MonoTime next_cut_;
+    std::vector<Ranges> compare_;  // by disk: of what is to be sent, the target may have it
+    bool marked_all_ = false;      // everything of a disk, in this epoch
+    std::map<std::uint64_t, std::shared_ptr<Comparison>> comparisons_;  // not answered
+    std::uint64_t compare_id_ = 0;                                      // the next one
+    std::vector<Ranges> discarded_;  // by disk: at the target as zeroes, here as anything
+    std::optional<Verification> verification_;
     std::deque<Request> requests_;
     SourceStatus status_;
 };

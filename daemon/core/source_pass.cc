@@ -20,6 +20,7 @@ std::unexpected<Error> void_pass(const std::string& reason) {
 
 bool Source::Impl::cut_due() const {
     if (epoch_ != 0 || !has_point_ || !requests_.empty()) return true;
+    if (verification_needs_cut()) return true;
     return config_.interval.count() > 0 && clock_.now() >= next_cut_;
 }
 
@@ -35,6 +36,10 @@ Task<Status> Source::Impl::replicate() {
         auto status = take_frames();
         if (!status) co_return status;
         if (!pass_) {
+            if (verification_ && epoch_ == 0 && has_point_) {
+                status = co_await verify_slice();
+                if (!status) co_return status;
+            }
             if (!cut_due()) {
                 const bool timed = config_.interval.count() > 0;
                 co_await wait_until(timed ? next_cut_ : clock_.now() + config_.silence_limit);
@@ -82,7 +87,7 @@ Task<Status> Source::Impl::begin_pass() {
     auto status = co_await look_at_tracker();
     if (!status) co_return status;
     if (fresh_) co_return fail(ErrorCode::resync_required, "the tracking module was loaded anew");
-    status = co_await mark_gaps(false, {}, true);
+    status = co_await mark_gaps(false, {}, has_point_);
     if (!status) co_return status;
     std::uint64_t dirty = 0;
     for (const auto& disk : tracked_) dirty += disk.dirty_blocks * block_bytes;
@@ -93,9 +98,10 @@ Task<Status> Source::Impl::begin_pass() {
     if (epoch_ == 0) {
         epoch_ = confirmed_ + 1;
         last_pass_ = 0;
-        send(format::encode(format::EpochBegin{epoch_, incarnation_, false}, sent_));
+        send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     }
     auto pass = std::make_shared<Pass>();
+    if (verification_) verification_->expected.clear();
     if (!live) take_requests(*pass, whole);
     pass_ = pass;
     Op<env::PassInfo> begun;
@@ -137,6 +143,8 @@ Task<Status> Source::Impl::run_pass() {
     if (!pass_->ended) {
         announce_pass();
         status = co_await wait_ready();
+        if (!status) co_return status;
+        status = co_await list_for_verification();
         if (!status) co_return status;
         status = co_await pump();
         if (!status) co_return status;
@@ -209,6 +217,7 @@ Task<Status> Source::Impl::pump() {
             status = co_await list_more(cursor);
             if (!status) co_return status;
         }
+        ask_for_chunks(cursor);
         status = co_await send_ready(cursor);
         if (!status) co_return status;
         start_reads(cursor);
@@ -221,7 +230,7 @@ Task<Status> Source::Impl::pump() {
             }
         }
         const bool more = !cursor->listed && cursor->chunks.empty();
-        const bool ready = !cursor->chunks.empty() && cursor->chunks.front()->done;
+        const bool ready = !cursor->chunks.empty() && may_go(*cursor->chunks.front());
         if (!more && !ready) co_await wake_.wait();
     }
 }
@@ -240,6 +249,7 @@ Task<Status> Source::Impl::list_more(std::shared_ptr<Cursor> cursor) {
             auto chunk = std::make_shared<Chunk>();
             chunk->disk = cursor->disk;
             chunk->range = {at, size, extent.discarded};
+            chunk->compare = !extent.discarded && wants_compare(chunk->disk, at, at + size);
             if (extent.discarded) {
                 chunk->kind = format::ExtentKind::discard;
                 chunk->started = chunk->done = true;
@@ -288,7 +298,7 @@ void Source::Impl::start_read(const std::shared_ptr<Cursor>& cursor,
 }
 
 Task<Status> Source::Impl::send_ready(std::shared_ptr<Cursor> cursor) {
-    while (!cursor->chunks.empty() && cursor->chunks.front()->done) {
+    while (!cursor->chunks.empty() && may_go(*cursor->chunks.front())) {
         const auto chunk = cursor->chunks.front();
         if (!chunk->status) {
             auto status = co_await read_failed(cursor);
@@ -298,31 +308,49 @@ Task<Status> Source::Impl::send_ready(std::shared_ptr<Cursor> cursor) {
         if (!connection_) co_return fail(ErrorCode::closed, "the connection to the target ended");
         cursor->chunks.pop_front();
         if (chunk->content) cursor->bytes -= chunk->range.length;
-        send_chunk(*chunk);
+        if (chunk->comparison) {
+            send_compared(*chunk);
+        } else {
+            send_chunk(*chunk);
+        }
     }
     co_return Status{};
 }
 
+// Read, and the target has said what it has there, where it was asked.
+bool Source::Impl::may_go(const Chunk& chunk) {
+    if (!chunk.done) return false;
+    if (!chunk.status || !chunk.compare) return true;
+    return chunk.comparison && chunk.comparison->answered;
+}
+
 void Source::Impl::send_chunk(const Chunk& chunk) {
+    send_extent(chunk, chunk.range, chunk.kind);
+}
+
+// A part of the chunk, or all of it.
+void Source::Impl::send_extent(const Chunk& chunk, const Extent& range, format::ExtentKind kind) {
     format::ExtentHead head;
     head.pass = pass_->number;
     head.index = pass_->count();
     head.disk = chunk.disk;
-    head.offset = chunk.range.offset;
-    head.length = static_cast<std::uint32_t>(chunk.range.length);
-    head.kind = chunk.kind;
+    head.offset = range.offset;
+    head.length = static_cast<std::uint32_t>(range.length);
+    head.kind = kind;
     std::span<const std::byte> content;
-    if (head.kind == format::ExtentKind::data) {
-        content = chunk.content->span();
-        if (format::all_zero(content)) {
+    if (kind == format::ExtentKind::data || kind == format::ExtentKind::same) {
+        content = chunk.content->span().subspan(range.offset - chunk.range.offset, range.length);
+        if (kind == format::ExtentKind::data && format::all_zero(content)) {
             head.kind = format::ExtentKind::zero;
-            content = {};
         } else {
             head.digest = format::xxh3_128(content);
         }
+        expect(chunk, range, content);
     }
-    pass_->unacknowledged.push_back({chunk.disk, chunk.range, head.kind, head.digest});
-    pass_->unacknowledged_bytes += chunk.range.length;
+    if (head.kind != format::ExtentKind::data) content = {};
+    pass_->unacknowledged.push_back(
+        {chunk.disk, range, head.kind, head.digest, chunk.comparison != nullptr});
+    pass_->unacknowledged_bytes += range.length;
     send(format::encode(head, content, config_.compression, sent_));
 }
 
@@ -377,6 +405,10 @@ void Source::Impl::fold(std::uint64_t count) {
         if (sent.kind == format::ExtentKind::unreadable) {
             pass_->unreadable_bytes += sent.range.length;
         }
+        compare_[sent.disk].remove(sent.range.offset, sent.range.end());
+        verify_acknowledged(sent);
+        if (sent.compared) status_.compared_bytes += sent.range.length;
+        if (sent.kind == format::ExtentKind::same) status_.same_bytes += sent.range.length;
         pass_->bytes_done += sent.range.length;
         status_.bytes_acknowledged += sent.range.length;
         pass_->unacknowledged.pop_front();
@@ -484,14 +516,21 @@ Task<Status> Source::Impl::closed() {
     pass_.reset();
     has_point_ = true;
     epoch_ = 0;
+    marked_all_ = false;
+    for (Ranges& ranges : compare_) ranges.clear();
     live_in_row_ = voids_in_row_ = 0;
-    co_return Status{};
+    status = co_await verification_closed();
+    co_return status;
 }
 
 // The target may have lost, or drops, what it acknowledged of a frozen pass: it is sent again.
 Task<Status> Source::Impl::mark_released() {
     for (DiskIndex disk = 0; disk < pass_->released.size(); ++disk) {
         if (pass_->released[disk].empty()) continue;
+        if (pass_->compared) {
+            for (const Extent& range : pass_->released[disk].extents())
+                compare_[disk].add(range.offset, range.end());
+        }
         auto extents = std::make_shared<std::vector<Extent>>(pass_->released[disk].extents());
         Op<void> marked;
         tracker_.mark(disk, *extents, marked.callback(extents));

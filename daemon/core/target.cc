@@ -124,6 +124,11 @@ void Target::verify(env::Callback<VerifiedJournal> done) {
     impl_->enqueue([shared](Impl& impl) { return impl.verify(shared); });
 }
 
+void Target::certify(std::uint64_t epoch, env::Callback<CertifiedPoint> done) {
+    auto shared = std::make_shared<env::Callback<CertifiedPoint>>(std::move(done));
+    impl_->enqueue([epoch, shared](Impl& impl) { return impl.certify(epoch, shared); });
+}
+
 void Target::resume(env::StatusCallback done) {
     auto shared = std::make_shared<env::StatusCallback>(std::move(done));
     impl_->enqueue([shared](Impl& impl) { return impl.resume(shared); });
@@ -173,7 +178,9 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
           {config_.batch_bytes, config_.io_depth, config_.reserve_bytes, config_.undo_compression}),
       rewind_(disks_, volume, journal_,
               {config_.batch_bytes, config_.io_depth, config_.undo_compression}),
-      waiting_ranges_(disks_.size()) {
+      waiting_ranges_(disks_.size()),
+      comparing_(disks_.size()),
+      compared_(disks_.size()) {
     follow_journal();
 }
 

@@ -19,6 +19,7 @@
 #include "env/disk.h"
 #include "env/net.h"
 #include "env/volume.h"
+#include "format/message.h"
 
 namespace ebb::core {
 
@@ -36,9 +37,10 @@ struct TargetConfig {
     bool must_exist = false;
     // Closings that fit what is left of it wait in memory until they are whole.
     std::shared_ptr<ClosingBudget> closing_budget = std::make_shared<ClosingBudget>(128ULL << 20);
-    std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
-    std::uint64_t window_bytes = 64ULL << 20;  // granted to the source
-    std::uint64_t io_depth = 32;               // operations under way at once
+    std::uint64_t batch_bytes = 16ULL << 20;           // written and synced as one, at most
+    std::uint64_t window_bytes = 64ULL << 20;          // granted to the source
+    std::uint16_t version = format::protocol_version;  // of the wire, at most
+    std::uint64_t io_depth = 32;                       // operations under way at once
     RetentionPolicy retention;
     int undo_compression = 1;                    // level of zstd; 0: none
     std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume
@@ -89,6 +91,22 @@ struct FailoverResult {
     Point point;
     std::uint64_t rolled_back_bytes = 0;  // of the open epoch
     std::uint64_t rewound_bytes = 0;      // from one point to another
+};
+
+// What was read back of the extents of which a point was made, on the disks as they are now.
+struct CertifiedPoint {
+    Point point;
+    format::Sha256 chain{};  // of the journal, after the point
+    VerifiedJournal journal;
+    bool merged = false;  // what was sent of it is not known any more
+    std::uint64_t extents = 0;
+    std::uint64_t bytes = 0;              // of them
+    std::uint64_t equal_bytes = 0;        // read back: the digest is that of the source's memory
+    std::uint64_t superseded_bytes = 0;   // sent again in the same epoch
+    std::uint64_t overwritten_bytes = 0;  // by later epochs: not read back
+    std::uint64_t discarded_bytes = 0;
+    std::uint64_t unreadable_bytes = 0;  // the source could not read them
+    std::uint64_t different_bytes = 0;   // read back, and the digest is another one
 };
 
 // What a retention directory says about whom it belongs to: the mark by which a disk with data is
@@ -144,6 +162,9 @@ public:
                      std::shared_ptr<Buffer> into, env::StatusCallback done);
     // Reads that are under way are not answered. One that is not served is no error.
     void unserve(std::uint64_t epoch, env::StatusCallback done);
+    // Reads the whole journal, and back from the disks what was sent of the point, while
+    // everything goes on. 0: the newest. E_NOT_FOUND; E_BUSY; E_REFUSED: failed over; E_IO.
+    void certify(std::uint64_t epoch, env::Callback<CertifiedPoint> done);
     // Ends the connection and lets what is under way finish; nothing may be called afterwards.
     void close(env::StatusCallback done);
     [[nodiscard]] TargetStatus status() const;

@@ -47,6 +47,8 @@ public:
     [[nodiscard]] Task<void> point_cost(std::uint64_t epoch,
                                         std::shared_ptr<env::Callback<std::uint64_t>> done);
     [[nodiscard]] Task<void> verify(std::shared_ptr<env::Callback<VerifiedJournal>> done);
+    [[nodiscard]] Task<void> certify(std::uint64_t epoch,
+                                     std::shared_ptr<env::Callback<CertifiedPoint>> done);
     [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> trim_now(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> serve(std::uint64_t epoch, std::shared_ptr<env::StatusCallback> ready);
@@ -67,9 +69,19 @@ private:
     [[nodiscard]] Task<Status> on_pass_begin(const env::Frame& frame);
     [[nodiscard]] Task<Status> on_extent(const env::Frame& frame);
     [[nodiscard]] Task<Status> on_pass_end(const env::Frame& frame);
+    // target_compare.cc
+    [[nodiscard]] Task<Status> on_compare(const env::Frame& frame);
+    [[nodiscard]] Status check_compare(const format::Compare& asked) const;
+    void start_compare(const format::Compare& asked);
+    void compared(std::uint64_t link, const format::Compare& asked, const Buffer& content,
+                  const Status& read);
+    [[nodiscard]] Status check_compared(const format::ExtentHead& head);
+    void forget_compared();
     // Applies what waits, makes the position durable and acknowledges it.
     [[nodiscard]] Task<Status> settle();
     [[nodiscard]] Task<Status> close_epoch(const format::PassEnd& end);
+    // Of what waits, and has got to the disks.
+    [[nodiscard]] Task<Status> note_manifest();
     // Repeats `step` while the volume is full: gives up the oldest point, or waits.
     [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
     // False: there is none that can be.
@@ -82,6 +94,15 @@ private:
     [[nodiscard]] Task<void> stop_upkeep();
     [[nodiscard]] Task<void> merge_beside(RetentionStep step);
     [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
+    // target_certify.cc
+    struct Certifying;
+    [[nodiscard]] Task<void> certify_beside(std::uint64_t epoch,
+                                            std::shared_ptr<env::Callback<CertifiedPoint>> done);
+    [[nodiscard]] Task<Status> certify_point(Certifying& it);
+    [[nodiscard]] Task<Status> certify_extents(Certifying& it,
+                                               const std::vector<format::ManifestEntry>& extents);
+    [[nodiscard]] Task<Status> certify_extent(Certifying& it, const format::ManifestEntry& extent);
+    [[nodiscard]] Task<Status> learn_later(Certifying& it);
     void upkeep_done();
     // A point that is served. Its tasks go before what they use.
     struct Served {
@@ -159,6 +180,7 @@ private:
     bool greeted_ = false;        // its HELLO is good: it may be told what is waited for
     bool welcomed_ = false;
     Uuid run_;
+    std::uint16_t version_ = 0;  // of this connection
     MonoTime heard_;
     std::deque<env::Frame> inbox_;
     std::uint64_t inbox_bytes_ = 0;
@@ -169,7 +191,13 @@ private:
     std::vector<Ranges> waiting_ranges_;
     std::uint64_t waiting_bytes_ = 0;  // memory it takes
     std::uint64_t budgeted_ = 0;       // of it, out of the budget for closings
-    bool lost_acks_ = false;           // something acknowledged in the open epoch may be gone
+    // Of the pass and connection: what is being compared, and what has been and not been sent.
+    std::vector<Ranges> comparing_;
+    std::vector<Ranges> compared_;
+    std::uint64_t compare_id_ = 0;       // the next one
+    std::uint64_t comparing_bytes_ = 0;  // being read, for whichever connection
+    Signal compare_room_;
+    bool lost_acks_ = false;  // something acknowledged in the open epoch may be gone
     bool frozen_began_ = false;
     std::uint64_t epoch_bytes_ = 0;
     std::vector<format::Unreadable> unreadable_;

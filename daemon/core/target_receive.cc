@@ -55,6 +55,8 @@ void Target::Impl::drop_connection() {
     ++link_;
     sent_ = expected_ = 0;
     greeted_ = welcomed_ = false;
+    compare_id_ = 0;
+    forget_compared();
     inbox_.clear();
     inbox_bytes_ = 0;
     paused_ = false;
@@ -106,6 +108,8 @@ Task<void> Target::Impl::handle(env::Frame frame) {
         status = fail(ErrorCode::protocol, "the first frame is not HELLO");
     } else if (type == FrameType::extent) {
         status = co_await on_extent(frame);
+    } else if (type == FrameType::compare) {
+        status = co_await on_compare(frame);
     } else if (type == FrameType::pass_begin) {
         status = co_await on_pass_begin(frame);
     } else if (type == FrameType::pass_end) {
@@ -165,8 +169,7 @@ void Target::Impl::forget_waiting() {
 
 Status Target::Impl::check_hello(const format::Hello& hello) const {
     const format::SessionFile& session = journal_.session();
-    if (hello.version_min > format::protocol_version ||
-        hello.version_max < format::protocol_version) {
+    if (hello.version_min > config_.version || hello.version_max < format::protocol_version_min) {
         return fail(ErrorCode::version, "no protocol version in common");
     }
     if (hello.protection != config_.protection) {
@@ -193,6 +196,7 @@ Status Target::Impl::check_hello(const format::Hello& hello) const {
 
 format::Welcome Target::Impl::welcome() const {
     format::Welcome message;
+    message.version = version_;
     if (!journal_.closed().empty()) {
         message.closed_epoch = journal_.closed().back().epoch;
         message.closed_incarnation = journal_.closed().back().record.incarnation;
@@ -238,6 +242,7 @@ Task<Status> Target::Impl::on_hello(const env::Frame& frame) {
     }
     if (link != link_) co_return Status{};
     run_ = hello->run;
+    version_ = std::min(hello->version_max, config_.version);
     welcomed_ = true;
     if (pass_) pass_->acknowledged = pass_->count;
     connection_->send(format::encode(welcome(), sent_++));
@@ -253,6 +258,7 @@ Task<Status> Target::Impl::on_epoch_begin(const env::Frame& frame) {
     }
     const bool fresh = !journal_.open_epoch();
     forget_waiting();
+    forget_compared();
     pass_.reset();
     if (fresh) epoch_bytes_ = 0;
     format::BeginRecord record{message->incarnation, message->full, newest == 0};
@@ -279,6 +285,7 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
         if (!status) co_return status;
     }
     forget_waiting();
+    forget_compared();
     unreadable_.clear();
     unreadable_bytes_ = 0;
     pass_.emplace();
@@ -319,6 +326,7 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     if (!extent) co_return std::unexpected(extent.error());
     const format::ExtentHead head = extent->head;
     auto status = check_extent(head);
+    if (status) status = check_compared(head);
     if (!status) co_return status;
     const std::uint64_t end = head.offset + head.length;
     const auto free_parts = waiting_ranges_[head.disk].missing(head.offset, end);
@@ -342,8 +350,10 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     waiting_.push_back(std::move(received));
     pass_->chain.add(head.disk, head.offset, head.length, head.kind, head.digest);
     ++pass_->count;
-    received_bytes_ += head.length;
-    epoch_bytes_ += head.length;
+    if (head.kind != ExtentKind::same) {
+        received_bytes_ += head.length;
+        epoch_bytes_ += head.length;
+    }
     if (head.kind == ExtentKind::unreadable) {
         unreadable_bytes_ += head.length;
         if (unreadable_.size() < format::unreadable_max) {
@@ -368,11 +378,28 @@ void Target::Impl::acknowledge() {
         format::Ack{journal_.open_epoch()->epoch, pass_->number, pass_->count}, sent_++));
 }
 
+Task<Status> Target::Impl::note_manifest() {
+    if (waiting_.empty()) co_return Status{};
+    auto record = std::make_shared<format::ManifestRecord>();
+    for (const Received& received : waiting_) {
+        const format::ExtentHead& head = received.head;
+        record->extents.push_back({head.disk, head.offset, head.length, head.kind, head.digest});
+    }
+    auto status = co_await with_space([&] { return journal_.append_manifest(*record); });
+    co_return status;
+}
+
 Task<Status> Target::Impl::settle() {
     if (!waiting_.empty()) {
         auto status = co_await with_space([&] { return applier_.apply(waiting_); });
         if (!status) co_return status;
-        status = co_await applier_.flush("batch");
+        // What is only the same may be there in a disk's cache alone, from before a restart of
+        // ours.
+        const bool written = std::ranges::any_of(waiting_, [](const Received& received) {
+            return received.head.kind != ExtentKind::same;
+        });
+        status = co_await applier_.flush(written ? "batch" : "same");
+        if (status) status = co_await note_manifest();
         if (!status) co_return status;
         status =
             co_await with_space([&] { return journal_.append_position(position(), "position"); });
@@ -409,6 +436,7 @@ Task<Status> Target::Impl::close_epoch(const format::PassEnd& end) {
     auto status = co_await with_space([&] { return applier_.apply(waiting_); });
     if (!status) co_return status;
     status = co_await applier_.flush("close");
+    if (status) status = co_await note_manifest();
     if (!status) co_return status;
     format::ClosedRecord record;
     record.incarnation = journal_.open_epoch()->begin.incarnation;

@@ -76,6 +76,9 @@ public:
     // From the image. What was read counts only if a later release of the range succeeds.
     virtual void read(PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
                       StatusCallback done) = 0;
+    // The disk as it is now, of no cut: whatever is read of a write was marked before.
+    virtual void read_disk(DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+                           StatusCallback done) = 0;
     // All of `extents` or an error. Ranges released already, or not in the pass, do no harm.
     virtual void release(PassId pass, DiskIndex disk, std::span<const Extent> extents,
                          StatusCallback done) = 0;

@@ -23,6 +23,7 @@ enum class ExtentKind : std::uint8_t {
     zero = 1,        // all bytes are zero
     discard = 2,     // content indeterminate on the source
     unreadable = 3,  // the source could not read it; the replica keeps what it has
+    same = 4,        // compared: the replica has it already
 };
 
 // SHA-256 chain over extents in order: begins with zeroes, each step covers the value before,

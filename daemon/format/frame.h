@@ -31,6 +31,8 @@ enum class FrameType : std::uint8_t {
     notice = 10,
     ping = 11,
     pong = 12,
+    compare = 13,  // from here on: version 2 of the protocol
+    compared = 14,
 };
 
 struct FrameHeader {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "format/message.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "format/bytes.h"
@@ -244,15 +245,15 @@ Result<ExtentView> decode_extent(std::span<const std::byte> frame) {
     m.head.kind = static_cast<ExtentKind>(kind);
     m.compressed = codec == 1;
     const bool data = m.head.kind == ExtentKind::data;
-    if (r.failed() || kind > static_cast<std::uint8_t>(ExtentKind::unreadable) || codec > 1 ||
+    if (r.failed() || kind > static_cast<std::uint8_t>(ExtentKind::same) || codec > 1 ||
         reserved != 0 || m.head.length == 0 || m.head.length % sector_bytes != 0 ||
         m.head.offset % sector_bytes != 0 || m.head.offset + m.head.length < m.head.offset ||
         m.head.length > extent_bytes_max) {
         return malformed("EXTENT");
     }
-    if (!data && (codec != 0 || !m.stored.empty() || m.head.digest != Digest128{})) {
-        return malformed("EXTENT");
-    }
+    if (!data && (codec != 0 || !m.stored.empty())) return malformed("EXTENT");
+    const bool has_digest = data || m.head.kind == ExtentKind::same;
+    if (!has_digest && m.head.digest != Digest128{}) return malformed("EXTENT");
     if (data && codec == 0 && m.stored.size() != m.head.length) return malformed("EXTENT");
     return m;
 }
@@ -339,6 +340,73 @@ Result<Notice> decode_notice(std::span<const std::byte> frame) {
     m.message = r.text();
     if (!valid || !r.done() || m.message.size() > text_max) return malformed("NOTICE");
     return m;
+}
+
+FrameBytes encode(const Compare& m, std::uint64_t sequence) {
+    FrameBytes frame = blank(64);
+    Writer w(frame);
+    w.u32(m.pass);
+    w.u64(m.id);
+    w.u32(m.disk);
+    w.u64(m.offset);
+    w.u32(m.length);
+    w.bytes(m.digest);
+    seal_frame(frame, FrameType::compare, sequence);
+    return frame;
+}
+
+Result<Compare> decode_compare(std::span<const std::byte> frame) {
+    Reader r = payload(frame);
+    Compare m;
+    m.pass = r.u32();
+    m.id = r.u64();
+    m.disk = r.u32();
+    m.offset = r.u64();
+    m.length = r.u32();
+    r.array(m.digest);
+    if (!r.done() || m.length == 0 || m.length % sector_bytes != 0 ||
+        m.offset % sector_bytes != 0 || m.offset + m.length < m.offset ||
+        m.length > extent_bytes_max) {
+        return malformed("COMPARE");
+    }
+    return m;
+}
+
+FrameBytes encode(const Compared& m, std::uint64_t sequence) {
+    FrameBytes frame = blank(16 + m.blocks.size() * sizeof(Sha256));
+    Writer w(frame);
+    w.u64(m.id);
+    w.u8(static_cast<std::uint8_t>(m.verdict));
+    w.u32(static_cast<std::uint32_t>(m.blocks.size()));
+    for (const Sha256& block : m.blocks) w.bytes(block);
+    seal_frame(frame, FrameType::compared, sequence);
+    return frame;
+}
+
+Result<Compared> decode_compared(std::span<const std::byte> frame) {
+    Reader r = payload(frame);
+    Compared m;
+    m.id = r.u64();
+    const std::uint8_t verdict = r.u8();
+    const std::uint32_t count = r.u32();
+    m.verdict = static_cast<Verdict>(verdict);
+    if (r.failed() || verdict > static_cast<std::uint8_t>(Verdict::unreadable) ||
+        count > extent_bytes_max / block_bytes || (m.verdict == Verdict::differs) != (count != 0) ||
+        r.left() != count * sizeof(Sha256)) {
+        return malformed("COMPARED");
+    }
+    m.blocks.resize(count);
+    for (Sha256& block : m.blocks) r.array(block);
+    return m;
+}
+
+std::vector<Sha256> block_digests(std::span<const std::byte> data) {
+    std::vector<Sha256> digests;
+    for (std::size_t at = 0; at < data.size(); at += block_bytes) {
+        digests.push_back(
+            sha256(data.subspan(at, std::min<std::size_t>(block_bytes, data.size() - at))));
+    }
+    return digests;
 }
 
 FrameBytes encode_ping(FrameType type, std::uint64_t sequence) {

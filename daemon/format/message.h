@@ -17,7 +17,9 @@ namespace ebb::format {
 
 using FrameBytes = std::vector<std::byte>;
 
-inline constexpr std::uint16_t protocol_version = 1;
+inline constexpr std::uint16_t protocol_version_min = 1;
+inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t version_with_compare = 2;
 inline constexpr std::uint32_t extent_bytes_max = 4U << 20;
 inline constexpr std::uint32_t disks_max = 60;
 inline constexpr std::size_t text_max = 1024;
@@ -28,7 +30,7 @@ struct HelloDisk {
 };
 
 struct Hello {
-    std::uint16_t version_min = protocol_version;
+    std::uint16_t version_min = protocol_version_min;
     std::uint16_t version_max = protocol_version;
     Uuid protection;
     std::uint64_t session = 0;
@@ -87,7 +89,7 @@ struct ExtentHead {
     std::uint64_t offset = 0;
     std::uint32_t length = 0;
     ExtentKind kind = ExtentKind::data;
-    Digest128 digest{};  // of the content; zeroes unless data
+    Digest128 digest{};  // of the content; zeroes unless data or same
 };
 
 struct ExtentView {
@@ -116,6 +118,24 @@ struct EpochClosed {
     std::uint64_t epoch = 0;
 };
 
+// What the replica has there, and whether it is this.
+struct Compare {
+    std::uint32_t pass = 0;  // 0: outside of any, of the newest point
+    std::uint64_t id = 0;    // in the connection, from 0
+    DiskIndex disk = 0;
+    std::uint64_t offset = 0;
+    std::uint32_t length = 0;
+    Sha256 digest{};
+};
+
+enum class Verdict : std::uint8_t { differs = 0, same = 1, unreadable = 2 };
+
+struct Compared {
+    std::uint64_t id = 0;
+    Verdict verdict = Verdict::differs;
+    std::vector<Sha256> blocks;  // of block_bytes each, the last one may be shorter; if it differs
+};
+
 struct Notice {
     bool clear = true;
     ErrorCode code = ErrorCode::busy;
@@ -134,6 +154,8 @@ struct Notice {
 [[nodiscard]] FrameBytes encode(const PassEnd& m, std::uint64_t sequence);
 [[nodiscard]] FrameBytes encode(const EpochClosed& m, std::uint64_t sequence);
 [[nodiscard]] FrameBytes encode(const Notice& m, std::uint64_t sequence);
+[[nodiscard]] FrameBytes encode(const Compare& m, std::uint64_t sequence);
+[[nodiscard]] FrameBytes encode(const Compared& m, std::uint64_t sequence);
 [[nodiscard]] FrameBytes encode_ping(FrameType type, std::uint64_t sequence);
 
 // Header and payload length agree, or E_PROTOCOL.
@@ -150,8 +172,13 @@ struct Notice {
 [[nodiscard]] Result<PassEnd> decode_pass_end(std::span<const std::byte> frame);
 [[nodiscard]] Result<EpochClosed> decode_epoch_closed(std::span<const std::byte> frame);
 [[nodiscard]] Result<Notice> decode_notice(std::span<const std::byte> frame);
+[[nodiscard]] Result<Compare> decode_compare(std::span<const std::byte> frame);
+[[nodiscard]] Result<Compared> decode_compared(std::span<const std::byte> frame);
 
 // Content of a data extent into `into` (head.length bytes), digest verified: E_DIGEST.
 [[nodiscard]] Status unpack(const ExtentView& extent, std::span<std::byte> into);
+
+// Of each block_bytes of `data`.
+[[nodiscard]] std::vector<Sha256> block_digests(std::span<const std::byte> data);
 
 }  // namespace ebb::format

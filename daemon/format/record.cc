@@ -16,6 +16,8 @@ constexpr std::uint32_t meta_magic = 0x4d424245;     // "EBBM"
 constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
 constexpr std::uint16_t format_version = 2;
 
+constexpr std::size_t manifest_entry_bytes = 37;
+
 std::unexpected<Error> damaged(const char* what) {
     return fail(ErrorCode::corrupt, std::string("damaged ") + what);
 }
@@ -157,7 +159,7 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> in) {
     if (version != format_version) {
         return fail(ErrorCode::version, "journal record of version " + std::to_string(version));
     }
-    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::arrived) ||
+    if (type < 1 || type > static_cast<std::uint8_t>(RecordType::manifest) ||
         header.payload_bytes > record_payload_max) {
         return damaged("record header");
     }
@@ -303,6 +305,42 @@ Result<ArrivedRecord> decode_arrived_record(std::span<const std::byte> in) {
     ArrivedRecord m;
     m.point = r.u64();
     if (!r.done()) return damaged("arrived record");
+    return m;
+}
+
+Payload encode(const ManifestRecord& m) {
+    Payload out;
+    out.reserve(m.extents.size() * manifest_entry_bytes);
+    Writer w(out);
+    for (const ManifestEntry& extent : m.extents) {
+        w.u32(extent.disk);
+        w.u64(extent.offset);
+        w.u64(extent.length);
+        w.u8(static_cast<std::uint8_t>(extent.kind));
+        w.bytes(extent.digest);
+    }
+    return out;
+}
+
+Result<ManifestRecord> decode_manifest_record(std::span<const std::byte> in) {
+    if (in.size() % manifest_entry_bytes != 0) return damaged("manifest record");
+    Reader r(in);
+    ManifestRecord m;
+    m.extents.resize(in.size() / manifest_entry_bytes);
+    for (ManifestEntry& extent : m.extents) {
+        extent.disk = r.u32();
+        extent.offset = r.u64();
+        extent.length = r.u64();
+        const std::uint8_t kind = r.u8();
+        extent.kind = static_cast<ExtentKind>(kind);
+        r.array(extent.digest);
+        if (kind > static_cast<std::uint8_t>(ExtentKind::same) || extent.disk >= disks_max ||
+            extent.length == 0 || extent.length > extent_bytes_max ||
+            extent.offset + extent.length < extent.offset) {
+            return damaged("manifest record");
+        }
+    }
+    if (!r.done()) return damaged("manifest record");
     return m;
 }
 

@@ -29,6 +29,7 @@ enum class RecordType : std::uint8_t {
     merged = 6,    // the file stands for several epochs
     move = 7,      // the disks are on their way from one point to another
     arrived = 8,   // they are there
+    manifest = 9,  // extents that got to the disks, with the digests that the source made
 };
 
 struct RecordHeader {
@@ -114,6 +115,18 @@ struct ArrivedRecord {
     std::uint64_t point = 0;
 };
 
+struct ManifestEntry {
+    DiskIndex disk = 0;
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    ExtentKind kind = ExtentKind::data;
+    Digest128 digest{};
+};
+
+struct ManifestRecord {
+    std::vector<ManifestEntry> extents;  // in order
+};
+
 using Payload = std::vector<std::byte>;
 
 [[nodiscard]] Payload encode(const BeginRecord& r);
@@ -122,6 +135,7 @@ using Payload = std::vector<std::byte>;
 [[nodiscard]] Payload encode(const MergedRecord& r);
 [[nodiscard]] Payload encode(const MoveRecord& r);
 [[nodiscard]] Payload encode(const ArrivedRecord& r);
+[[nodiscard]] Payload encode(const ManifestRecord& r);
 [[nodiscard]] Result<BeginRecord> decode_begin_record(std::span<const std::byte> in);
 [[nodiscard]] Result<PositionRecord> decode_position_record(std::span<const std::byte> in);
 [[nodiscard]] Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in);
@@ -129,6 +143,7 @@ using Payload = std::vector<std::byte>;
 [[nodiscard]] Result<MergedRecord> decode_merged_record(std::span<const std::byte> in);
 [[nodiscard]] Result<MoveRecord> decode_move_record(std::span<const std::byte> in);
 [[nodiscard]] Result<ArrivedRecord> decode_arrived_record(std::span<const std::byte> in);
+[[nodiscard]] Result<ManifestRecord> decode_manifest_record(std::span<const std::byte> in);
 
 // Small files that are replaced whole: a checksummed envelope.
 struct MetaFile {

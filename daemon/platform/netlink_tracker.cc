@@ -194,6 +194,7 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
                                                         const std::vector<NetlinkReply>& present) {
     Attached attached;
     attached.stable_id = disk.stable_id;
+    attached.node = disk.node;
     NetlinkNest nest;
     for (const auto& other : present) {
         const auto id = other.disk.text(EBB_DISK_A_STABLE_ID);
@@ -449,6 +450,18 @@ void NetlinkTracker::read(env::PassId /*pass*/, DiskIndex disk, std::uint64_t of
                           std::span<std::byte> into, env::StatusCallback done) {
     reader_->submit<void>(
         [fd = disks_.at(disk).image.get(), offset, into] { return read_image(fd, offset, into); },
+        std::move(done));
+}
+
+// Opened for each read: nobody who wants the disk for himself finds it in use.
+void NetlinkTracker::read_disk(DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+                               env::StatusCallback done) {
+    reader_->submit<void>(
+        [node = disks_.at(disk).node, offset, into]() -> Status {
+            const FileDescriptor file(::open(node.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+            if (!file.valid()) return system_fail(errno, "opening " + node);
+            return read_image(file.get(), offset, into);
+        },
         std::move(done));
 }
 

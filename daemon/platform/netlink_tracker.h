@@ -38,6 +38,8 @@ public:
                   env::Callback<env::PassMap> done) override;
     void read(env::PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
               env::StatusCallback done) override;
+    void read_disk(DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+                   env::StatusCallback done) override;
     void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
@@ -51,6 +53,7 @@ private:
         std::string stable_id;
         std::uint32_t id = 0;
         std::uint64_t size = 0;
+        std::string node;
         FileDescriptor image;
         bool ours = false;  // attached by this object
         Uuid map;           // of the module; zeroes: none

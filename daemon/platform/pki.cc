@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <vector>
 
 namespace ebb::platform {
 
@@ -35,6 +36,7 @@ using Key = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY_free>>;
 using Certificate = std::unique_ptr<X509, Freer<X509_free>>;
 using Request = std::unique_ptr<X509_REQ, Freer<X509_REQ_free>>;
 using Bio = std::unique_ptr<BIO, Freer<BIO_free>>;
+using Digester = std::unique_ptr<EVP_MD_CTX, Freer<EVP_MD_CTX_free>>;
 using Number = std::unique_ptr<BIGNUM, Freer<BN_free>>;
 
 std::unexpected<Error> failed(const std::string& what, ErrorCode code = ErrorCode::internal) {
@@ -200,6 +202,54 @@ Result<SignedCertificate> sign_request(const KeyAndCertificate& authority,
     SignedCertificate result{std::move(*text), hex};
     OPENSSL_free(hex);
     return result;
+}
+
+Result<std::string> sign_text(const KeyAndCertificate& authority, const std::string& text) {
+    const Key key(PEM_read_bio_PrivateKey(reader(authority.key).get(), nullptr, nullptr, nullptr));
+    if (!key) return failed("reading the authority's key", ErrorCode::invalid);
+    const Digester context(EVP_MD_CTX_new());
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    std::size_t size = 0;
+    if (!context ||
+        EVP_DigestSignInit(context.get(), nullptr, EVP_sha256(), nullptr, key.get()) != 1 ||
+        EVP_DigestSign(context.get(), nullptr, &size, bytes, text.size()) != 1)
+        return failed("signing");
+    std::vector<unsigned char> signature(size);
+    if (EVP_DigestSign(context.get(), signature.data(), &size, bytes, text.size()) != 1)
+        return failed("signing");
+    std::string base64(4 * ((size + 2) / 3) + 1, '\0');
+    const int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(base64.data()),
+                                       signature.data(), static_cast<int>(size));
+    base64.resize(static_cast<std::size_t>(length));
+    return base64;
+}
+
+Status check_signature(const std::string& certificate, const std::string& text,
+                       const std::string& signature) {
+    const auto denied = [] {
+        ERR_clear_error();
+        return fail(ErrorCode::denied, "the signature does not match the statement");
+    };
+    const auto signer = read_certificate(certificate);
+    if (!signer) return std::unexpected(signer.error());
+    if (signature.empty() || signature.size() % 4 != 0) return denied();
+    std::vector<unsigned char> der(signature.size() / 4 * 3);
+    const int decoded =
+        EVP_DecodeBlock(der.data(), reinterpret_cast<const unsigned char*>(signature.data()),
+                        static_cast<int>(signature.size()));
+    if (decoded < 0) return denied();
+    // Padding is decoded as zeroes.
+    auto size = static_cast<std::size_t>(decoded);
+    for (auto at = signature.rbegin(); at != signature.rend() && *at == '=' && size > 0; ++at)
+        --size;
+    const Digester context(EVP_MD_CTX_new());
+    const auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+    EVP_PKEY* key = X509_get0_pubkey(signer->get());
+    if (!context || key == nullptr ||
+        EVP_DigestVerifyInit(context.get(), nullptr, EVP_sha256(), nullptr, key) != 1 ||
+        EVP_DigestVerify(context.get(), der.data(), size, bytes, text.size()) != 1)
+        return denied();
+    return {};
 }
 
 Result<std::string> fingerprint(const std::string& pem) {

@@ -34,6 +34,12 @@ Result<SignedCertificate> sign_request(const KeyAndCertificate& authority,
                                        const std::string& request, const std::string& common_name);
 // Base32 (lower case, no padding) of the first 20 bytes of the SHA-256 of the certificate.
 Result<std::string> fingerprint(const std::string& certificate);
+// ECDSA with SHA-256 by the authority's key, DER in base64. What openssl dgst -sha256 -verify
+// takes.
+Result<std::string> sign_text(const KeyAndCertificate& authority, const std::string& text);
+// E_DENIED: it is not the signature of this text by the key of this certificate.
+Status check_signature(const std::string& certificate, const std::string& text,
+                       const std::string& signature);
 // 128 random bits in the same base32.
 std::string random_word();
 

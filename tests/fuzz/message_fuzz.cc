@@ -42,6 +42,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_pass_end(frame), decode_pass_end);
     again(decode_epoch_closed(frame), decode_epoch_closed);
     again(decode_notice(frame), decode_notice);
+    again(decode_compare(frame), decode_compare);
+    again(decode_compared(frame), decode_compared);
     if (auto extent = decode_extent(frame); extent && extent->head.kind == ExtentKind::data) {
         std::vector<std::byte> content(extent->head.length);
         auto status = unpack(*extent, content);

@@ -32,6 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_merged_record(bytes), decode_merged_record);
     again(decode_move_record(bytes), decode_move_record);
     again(decode_arrived_record(bytes), decode_arrived_record);
+    again(decode_manifest_record(bytes), decode_manifest_record);
     if (auto entries = decode_undo_table(bytes, size)) {
         for (const UndoEntry& entry : *entries) {
             if (entry.length > undo_content_max) continue;

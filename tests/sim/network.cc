@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "format/frame.h"
+#include "format/message.h"
 
 namespace ebb::sim {
 
@@ -18,11 +18,25 @@ void End::send(env::Frame frame) {
         const std::size_t at = content_at + executor_.rng.below(frame.size() - content_at);
         frame[at] ^= std::byte{1};
     }
+    if (frame.size() > 5 &&
+        frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::compared)}) {
+        look_at_answer(frame);
+    }
     arrives_ = std::max(arrives_, executor_.now()) + 10'000 +
                static_cast<std::int64_t>(executor_.rng.below(500'000));
     executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
         if (auto end = other.lock()) end->deliver(std::move(data));
     });
+}
+
+void End::look_at_answer(env::Frame& frame) {
+    const auto answer = format::decode_compared(frame);
+    if (!answer) return;
+    const bool same = answer->verdict == format::Verdict::same;
+    ++faults_.hits[same ? "compared-same" : "compared-differs"];
+    if (!faults_.always_same) return;
+    frame = format::encode(format::Compared{answer->id, format::Verdict::same, {}},
+                           format::frame_of(frame)->sequence);
 }
 
 void End::deliver(env::Frame frame) {

@@ -39,6 +39,7 @@ private:
     friend class Network;
     void deliver(env::Frame frame);
     void ended();
+    void look_at_answer(env::Frame& frame);
     Executor& executor_;
     Faults& faults_;
     std::weak_ptr<End> other_;

@@ -21,6 +21,7 @@ using Bytes = std::vector<std::byte>;
 // Syncs and flushes of this site do nothing: a mutation.
 struct Faults {
     std::string removed_site;
+    bool always_same = false;                    // whatever is compared: a mutation
     std::map<std::string, std::uint64_t> sites;  // how often each was used
     std::map<std::string, std::uint64_t> hits;   // of fault kinds
     [[nodiscard]] bool sync(std::string_view site) {

@@ -328,6 +328,26 @@ void SimTracker::read(env::PassId id, DiskIndex index, std::uint64_t offset,
     });
 }
 
+// A write that is under way may be seen in it, whole or in part, or not.
+void SimTracker::read_disk(DiskIndex index, std::uint64_t offset, std::span<std::byte> into,
+                           env::StatusCallback done) {
+    life_.io([this, index, offset, into, done = std::move(done)]() mutable {
+        const auto& disk = m_.disks_[index];
+        const Bytes& content = m_.executor_.rng.chance(50) ? disk.current : disk.submitted;
+        for (std::uint64_t at = 0; at < into.size(); at += block_bytes) {
+            const Block block = (offset + at) / block_bytes;
+            if (m_.bad_block && *m_.bad_block == std::pair(index, block)) {
+                ++m_.faults_.hits["read-error"];
+                return done(fail(ErrorCode::io, "simulated bad sector"));
+            }
+        }
+        std::copy_n(content.begin() + static_cast<std::ptrdiff_t>(offset), into.size(),
+                    into.begin());
+        if (m_.old_disk_reads && offset == 0) into[0] ^= std::byte{1};
+        done(Status{});
+    });
+}
+
 void SimTracker::release(env::PassId id, DiskIndex index, std::span<const Extent> extents,
                          env::StatusCallback done) {
     std::vector<Extent> copy(extents.begin(), extents.end());

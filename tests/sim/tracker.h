@@ -71,6 +71,7 @@ public:
     bool lose_sealed = false;
     bool forge_cookie = false;
     bool cool_early = false;
+    bool old_disk_reads = false;
 
 private:
     friend class SimTracker;
@@ -138,6 +139,8 @@ public:
                   env::Callback<env::PassMap> done) override;
     void read(env::PassId pass, DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
               env::StatusCallback done) override;
+    void read_disk(DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
+                   env::StatusCallback done) override;
     void release(env::PassId pass, DiskIndex disk, std::span<const Extent> extents,
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;

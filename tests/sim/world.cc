@@ -29,7 +29,9 @@ const std::vector<std::string>& falsifications() {
         "tracker:sealed-lost",          "tracker:cooled-early",
         "tracker:cookie-forged",        "reader:unpinned",
         "reader:undo-unnoted",          "reader:disk-after-index",
-        "reader:newest-first",          "reader:merge-missed"};
+        "reader:newest-first",          "reader:merge-missed",
+        "compare:always-same",          "verify:always-same",
+        "tracker:old-disk-reads"};
     return names;
 }
 
@@ -37,6 +39,7 @@ World::World(Options options)
     : options_(std::move(options)), executor_(options_.seed), network_(executor_, faults_) {
     Rng& rng = executor_.rng;
     faults_.removed_site = options_.mutation;
+    faults_.always_same = options_.mutation == "compare:always-same";
     const std::vector<std::uint64_t> sizes = {(32 + rng.below(64)) * block_bytes,
                                               (8 + rng.below(40)) * block_bytes + 3 * sector_bytes};
     source_ = std::make_unique<SourceMachine>(executor_, faults_, sizes);
@@ -57,6 +60,7 @@ World::World(Options options)
     source_->lose_region = options_.mutation == "tracker:region-lost";
     source_->lose_sealed = options_.mutation == "tracker:sealed-lost";
     source_->cool_early = options_.mutation == "tracker:cooled-early";
+    source_->old_disk_reads = options_.mutation == "tracker:old-disk-reads";
     source_->forge_cookie = options_.mutation == "tracker:cookie-forged";
     for (DiskIndex i = 0; i < source_->disk_count(); ++i) {
         if (rng.chance(60)) source_->keep_map(i);
@@ -139,6 +143,11 @@ void World::start_source() {
         config.disks.push_back({"source-" + std::to_string(i), source_->size(i)});
     }
     config.full = std::exchange(full_next_, false);
+    config.compare = config.full && executor_.rng.chance(50);
+    if (executor_.rng.chance(12)) {
+        hit("old-source");
+        config.version = format::protocol_version_min;
+    }
     config.interval = interval;
     config.extent_bytes = static_cast<std::uint32_t>(extent_);
     config.window_bytes = window_;
@@ -158,6 +167,7 @@ void World::stop_source() {
     if (!source_run_) return;
     network_.break_all();
     source_run_.reset();
+    verifying_ = false;
     source_->owner_died();
     say("source daemon is gone");
 }
@@ -165,8 +175,13 @@ void World::stop_source() {
 void World::start_target() {
     if (target_run_ || disabling_) return;
     counted_.clear();
-    target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_, target_config(),
-                                              clock_stepped_);
+    auto config = target_config();
+    if (executor_.rng.chance(12)) {
+        hit("old-target");
+        config.version = format::protocol_version_min;
+    }
+    target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_,
+                                              std::move(config), clock_stepped_);
     target_run_->storage_errors(storage_errors_);
     if (faulty_ && executor_.rng.chance(10)) {
         target_run_->volume.failing_site = "recovery-content";
@@ -311,6 +326,7 @@ Report World::run() {
         watch();
     }
     if (report_.passed) finish();
+    if (report_.passed && options_.seed % 2 == 0) rot_and_verify();
     stranger_.reset();
     source_run_.reset();
     target_run_.reset();

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -93,6 +94,7 @@ private:
     void watch_for_releases();
     void watch_for_restarts();
     void watch_for_ambush();
+    void watch_for_comparing();
     void both_lose_power();
 
     // world_operations.cc
@@ -107,6 +109,16 @@ private:
     void trim();
     void disable();
     void erase();
+
+    // world_verify.cc
+    void verify();
+    void rot_and_verify();
+    void certify();
+    [[nodiscard]] std::set<std::pair<DiskIndex, Block>> plant_rot();
+    [[nodiscard]] std::string check_found(const core::VerifyResult& result,
+                                          const std::set<std::pair<DiskIndex, Block>>& rotten);
+    void disturb();
+
     void stranger();
 
     // world_serve.cc
@@ -160,6 +172,10 @@ private:
     bool void_ambush_ = false;
     enum class Restart { none, wanted, begun };
     Restart restart_ = Restart::none;
+    enum class Comparing { none, wanted, killed };
+    Comparing comparing_ = Comparing::none;
+    std::uint64_t same_before_ = 0;
+    bool verifying_ = false;
     bool wide_next_ = false;       // the next source daemon freezes whatever is dirty
     bool delta_failover_ = false;  // when there is something to take back
     std::uint64_t oldest_ = 0;     // point

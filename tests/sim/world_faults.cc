@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes wrong, and when.
+#include <algorithm>
+
 #include "format/map_cookie.h"
 #include "world.h"
 
@@ -24,7 +26,7 @@ void World::fault() {
         source_->take_snapshot();
     }
     if (rng.chance(50)) serve();
-    switch (rng.below(25)) {
+    switch (rng.below(28)) {
         case 0:
         case 1:
         case 2: return network_fault();
@@ -48,6 +50,9 @@ void World::fault() {
         case 15: return trim();
         case 16: cache_ambush_ = true; return;
         case 17: restart_ = Restart::wanted; return;
+        case 21: return verify();
+        case 22: return certify();
+        case 20: comparing_ = Comparing::wanted; return;
         default: return machine_fault();
     }
 }
@@ -200,6 +205,7 @@ void World::watch() {
     if (!source_run_ || !target_run_) return;
     if (void_ambush_) watch_for_releases();
     if (restart_ != Restart::none) watch_for_restarts();
+    if (comparing_ != Comparing::none && source_run_ && target_run_) watch_for_comparing();
     if (ambush_ && source_run_) watch_for_ambush();
 }
 
@@ -268,6 +274,29 @@ void World::watch_for_restarts() {
     stop_source();
     full_next_ = wide_next_ = true;
     later(ms, [this] { start_source(); });
+}
+
+// A target's daemon dies with a part of a resync in its disks' caches. What is compared then is the
+// same, and the power fails when it was acknowledged.
+void World::watch_for_comparing() {
+    const auto status = source_run_->source->status();
+    if (comparing_ == Comparing::killed) {
+        if (status.same_bytes == 0) same_before_ = 0;
+        if (status.same_bytes <= same_before_ || executor_.rng.chance(50)) return;
+        comparing_ = Comparing::none;
+        hit("compare-ambush");
+        stop_target(true);
+        later(second / 10, [this] { start_target(); });
+        return;
+    }
+    const bool cached =
+        std::ranges::any_of(disks_, [](const DiskState& disk) { return !disk.pending.empty(); });
+    if (status.compare_left_bytes == 0 || !status.pass_open || !cached) return;
+    if (executor_.rng.chance(70)) return;
+    comparing_ = Comparing::killed;
+    same_before_ = status.same_bytes;
+    stop_target(false);
+    later(ms, [this] { start_target(); });
 }
 
 // Both ends at once, when a frozen pass has begun to be released in an epoch that has durable live

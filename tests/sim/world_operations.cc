@@ -295,7 +295,7 @@ void World::stranger() {
         case 1: hello.protection.bytes[3] ^= std::byte{1}; break;
         case 2: hello.disks.pop_back(); break;
         case 3: hello.disks.front().size += sector_bytes; break;
-        case 4: hello.version_min = hello.version_max = 2; break;
+        case 4: hello.version_min = hello.version_max = 9; break;
         case 5: sequence = 1 + rng.below(5); break;
         default: {
             env::Frame garbage(rng.below(300));

@@ -128,7 +128,7 @@ TEST_F(SourceTest, WelcomesThatCannotBe) {
         if (i == 1) message.extent_bytes = block_bytes + 1;
         if (i == 2) message.window_bytes = 0;
         if (i == 3) message.extent_bytes = format::extent_bytes_max + block_bytes;
-        if (i == 4) message.version = 2;
+        if (i == 4) message.version = format::protocol_version + 1;
         target_->send(message);
         expect_dropped();
     }
@@ -215,9 +215,83 @@ TEST_F(SourceTest, APointOfAnotherTrackerIsAGap) {
     auto message = welcome();
     message.closed_epoch = 4;
     message.closed_incarnation.bytes.fill(std::byte{1});
+    message.version = 1;
     target_->send(message);
     EXPECT_EQ(receive_epoch().epoch, 5U);
     EXPECT_FALSE(source_->status().resync_reasons.empty());
+}
+
+// What is compared, and how much of it travels.
+TEST_F(SourceTest, WhatTheTargetHasDoesNotTravel) {
+    auto message = welcome();
+    message.closed_epoch = 4;
+    message.closed_incarnation.bytes.fill(std::byte{1});
+    target_->send(message);
+    std::uint64_t count = 0, asked = 0;
+    std::vector<format::ExtentHead> sent;
+    std::optional<format::PassEnd> end;
+    for (int i = 0; i < 100 && !end; ++i) {
+        wait(a_second / 100);
+        while (auto frame = target_->take(FrameType::compare)) {
+            const auto question = *format::decode_compare(*frame);
+            EXPECT_EQ(question.id, asked++);
+            format::Compared answer{question.id, format::Verdict::differs, {}};
+            const sim::Cut now = machine_.now();
+            const auto& disk = now.content[0];
+            answer.blocks =
+                format::block_digests(std::span(disk).subspan(question.offset, question.length));
+            answer.blocks[0][0] ^= std::byte{1};  // the first block alone is another one
+            target_->send(answer);
+        }
+        while (auto frame = target_->take(FrameType::extent)) {
+            sent.push_back(format::decode_extent(*frame)->head);
+            target_->send(format::Ack{5, sent.back().pass, ++count});
+        }
+        if (auto frame = target_->take(FrameType::pass_end)) end = *format::decode_pass_end(*frame);
+    }
+    ASSERT_TRUE(end.has_value());
+    EXPECT_GT(asked, 0U);
+    std::uint64_t same = 0;
+    for (const auto& extent : sent) {
+        if (extent.kind == format::ExtentKind::same) {
+            same += extent.length;
+        } else {
+            EXPECT_EQ(extent.length, block_bytes);
+        }
+    }
+    EXPECT_EQ(same, disk_bytes - asked * block_bytes);
+    EXPECT_EQ(source_->status().same_bytes, same);
+    EXPECT_EQ(source_->status().compared_bytes, disk_bytes);
+}
+
+TEST_F(SourceTest, ATargetOfTheFirstVersionGetsEverything) {
+    auto message = welcome();
+    message.version = 1;
+    message.closed_epoch = 4;
+    message.closed_incarnation.bytes.fill(std::byte{1});
+    target_->send(message);
+    (void)receive_epoch();
+    EXPECT_FALSE(target_->take(FrameType::compare).has_value());
+    EXPECT_EQ(source_->status().same_bytes, 0U);
+}
+
+TEST_F(SourceTest, AnswersThatNobodyAskedFor) {
+    for (int i = 0; i < 2; ++i) {
+        auto message = welcome();
+        message.closed_epoch = 4;
+        message.closed_incarnation.bytes.fill(std::byte{1});
+        target_->send(message);
+        wait(a_second / 10);
+        const auto frame = target_->take(FrameType::compare);
+        ASSERT_TRUE(frame.has_value());
+        const auto question = *format::decode_compare(*frame);
+        if (i == 0) target_->send(format::Compared{question.id + 99, format::Verdict::same, {}});
+        if (i == 1) target_->send(format::Compared{question.id, format::Verdict::differs, {{}}});
+        const Peer* before = target_.get();
+        wait(5 * a_second);
+        EXPECT_NE(target_.get(), before);
+        (void)hello();
+    }
 }
 
 TEST_F(SourceTest, StopAnswersWhatWasAsked) {

@@ -57,7 +57,7 @@ TEST_F(TargetTest, FramesOfATargetAreRefused) {
 TEST_F(TargetTest, NoVersionInCommon) {
     Peer& peer = connect();
     auto message = hello();
-    message.version_min = 2;
+    message.version_min = 3;
     message.version_max = 4;
     peer.send(message);
     expect_refused(peer, ErrorCode::version);
@@ -74,7 +74,7 @@ TEST_F(TargetTest, ALaterSourceSpeaksTheVersionInCommon) {
     wait();
     const auto answer = peer.take(FrameType::welcome);
     ASSERT_TRUE(answer.has_value());
-    EXPECT_EQ(format::decode_welcome(*answer)->version, 1);
+    EXPECT_EQ(format::decode_welcome(*answer)->version, format::protocol_version);
 }
 
 TEST_F(TargetTest, AnotherProtectionsSource) {

@@ -124,6 +124,36 @@ TEST(Message, NoPrefixOfAPayloadDecodes) {
     }
 }
 
+TEST(Message, ComparisonsComeBack) {
+    const Compare asked{3, 8, 1, 4096, 8192, sha256(pattern(8192))};
+    const auto back = decode_compare(encode(asked, 0));
+    ASSERT_TRUE(back.has_value());
+    EXPECT_EQ(back->pass, 3U);
+    EXPECT_EQ(back->id, 8U);
+    EXPECT_EQ(back->offset, 4096U);
+    EXPECT_EQ(back->digest, asked.digest);
+    auto bad = asked;
+    bad.length = 0;
+    EXPECT_FALSE(decode_compare(encode(bad, 0)).has_value());
+    bad.length = extent_bytes_max + 512;
+    EXPECT_FALSE(decode_compare(encode(bad, 0)).has_value());
+    bad = asked;
+    bad.offset = UINT64_MAX - 511;
+    EXPECT_FALSE(decode_compare(encode(bad, 0)).has_value());
+
+    const Compared told{8, Verdict::differs, block_digests(pattern(5000))};
+    ASSERT_EQ(told.blocks.size(), 2U);
+    const auto frame = encode(told, 0);
+    const auto again = decode_compared(frame);
+    ASSERT_TRUE(again.has_value());
+    EXPECT_EQ(again->blocks, told.blocks);
+    for (std::size_t size = 0; size < frame.size(); ++size)
+        EXPECT_FALSE(decode_compared(std::span(frame).first(size)).has_value());
+    // What is the same is not told block by block, and what differs is.
+    EXPECT_FALSE(decode_compared(encode({8, Verdict::same, told.blocks}, 0)).has_value());
+    EXPECT_FALSE(decode_compared(encode({8, Verdict::differs, {}}, 0)).has_value());
+}
+
 TEST(Digest, AllZeroSeesEveryByte) {
     for (std::size_t size : {0U, 1U, 15U, 16U, 17U, 512U, 4096U}) {
         std::vector<std::byte> data(size);

@@ -43,6 +43,10 @@ public:
                   env::Callback<env::PassMap> done) override {
         done(no());
     }
+    void read_disk(DiskIndex, std::uint64_t, std::span<std::byte>,
+                   env::StatusCallback done) override {
+        done(no());
+    }
     void release(env::PassId, DiskIndex, std::span<const Extent>,
                  env::StatusCallback done) override {
         done(no());

@@ -39,6 +39,10 @@ public:
               env::StatusCallback done) override {
         refuse(std::move(done));
     }
+    void read_disk(DiskIndex, std::uint64_t, std::span<std::byte>,
+                   env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
     void release(env::PassId, DiskIndex, std::span<const Extent>,
                  env::StatusCallback done) override {
         refuse(std::move(done));
