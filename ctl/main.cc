@@ -8,6 +8,7 @@
 
 #include "api/operator.h"
 #include "ctl/bisect.h"
+#include "ctl/certificate.h"
 #include "ctl/report.h"
 #include "ctl/show.h"
 #include "ctl/watch.h"
@@ -195,8 +196,21 @@ int checkpoint(const Context& context) {
 }
 
 int resync(const Context& context) {
-    if (!context.flag("full")) throw Misuse{"resync needs --full: every block is sent anew"};
-    return machine_job("/v1/resync")(context);
+    const bool compare = context.flag("checksum");
+    if (compare == context.flag("full")) throw Misuse{"resync needs either --checksum or --full"};
+    return begin(context, "/v1/resync",
+                 {{"machine", context.text("machine")},
+                  {"compare", compare},
+                  {"dry_run", context.flag("dry-run")}});
+}
+
+int verify(const Context& context) {
+    return begin(
+        context, "/v1/verify",
+        {{"machine", context.text("machine")},
+         {"repair", context.flag("repair")},
+         {"mib_per_s", context.flag("rate") ? context.values["rate"].as<std::uint64_t>() : 0},
+         {"dry_run", context.flag("dry-run")}});
 }
 
 int interval(const Context& context) {
@@ -211,6 +225,21 @@ int points(const Context& context) {
     auto list = ctl::call(context.socket, "/v1/points", {{"machine", context.text("machine")}});
     if (!list) return context.report.refused(list.error());
     return context.report.value(*list, ctl::show_points(*list));
+}
+
+int certify(const Context& context) {
+    if (context.flag("check"))
+        return ctl::check_certificate(context.socket, context.text("check"), context.report);
+    if (!context.flag("machine") || !context.flag("out"))
+        throw Misuse{"point certify needs a machine and --out FILE, or --check FILE"};
+    const Json args{{"machine", context.text("machine")},
+                    {"point", context.text("point")},
+                    {"dry_run", context.flag("dry-run")}};
+    auto job = ctl::call(context.socket, "/v1/certify", args);
+    if (!job) return context.report.refused(job.error());
+    if (context.flag("dry-run")) return context.report.dry_run(*job);
+    return ctl::take_certificate(context.socket, job->value("id", std::uint64_t{0}),
+                                 context.text("out"), context.report);
 }
 
 int cancel(const Context& context) {
@@ -282,6 +311,16 @@ const std::vector<std::pair<std::string, Command>>& commands() {
               o.add_options()("clean", "take away what is there of it");
           },
           test_failover}},
+        {"point certify",
+         {"a signed statement of what was checked of a point", "",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+              o.add_options()("machine", po::value<std::string>(), "its name")(
+                  "out", po::value<std::string>(), "file to write")(
+                  "check", po::value<std::string>(), "only check such a file");
+          },
+          certify}},
         {"jobs", {"jobs", "", no_options, listing(ctl::show_jobs)}},
         {"job watch",
          {"follow a job to its end", "job", no_options,
@@ -323,12 +362,21 @@ const std::vector<std::pair<std::string, Command>>& commands() {
           change_point}},
         {"commit", {"keep what was failed over", "machine", dry, machine_job("/v1/commit")}},
         {"resync",
-         {"send everything anew", "machine",
+         {"go over everything", "machine",
           [](auto& o) {
               dry(o);
-              o.add_options()("full", "every block, without comparing; must be given");
+              o.add_options()("checksum", "compare both sides, and send what differs")(
+                  "full", "send every block, without comparing");
           },
           resync}},
+        {"verify",
+         {"compare source and replica while both go on", "machine",
+          [](auto& o) {
+              dry(o);
+              o.add_options()("repair", "send what differs again")(
+                  "rate", po::value<std::uint64_t>(), "MiB/s to read at most");
+          },
+          verify}},
         {"disable",
          {"end the protection of a machine", "machine",
           [](auto& o) {
@@ -406,6 +454,7 @@ void add_argument(const std::pair<std::string, Command>& entry, po::options_desc
         options.add_options()("machine", po::value<std::string>(), "its name");
     if (!argument.empty()) positions.add(argument.c_str(), 1);
     if (entry.first == "interval") positions.add("seconds", 1);
+    if (entry.first == "point certify") positions.add("machine", 1);
 }
 
 int help(const std::pair<std::string, Command>& entry, const po::options_description& options) {

@@ -324,6 +324,10 @@ std::string show_progress(const Json& job) {
         if (left > 0)
             line += ", " + age(static_cast<double>(left) / static_cast<double>(rate)) + " left";
     }
+    if (const auto compared = number(job, "compared_bytes"); compared > 0) {
+        line += ", compared " + bytes(compared) + ", " + bytes(number(job, "same_bytes")) +
+                " of it the same";
+    }
     if (job.contains("notice") && job["notice"].is_object())
         line += " (" + text(job["notice"], "code") + ": " + text(job["notice"], "message") + ")";
     if (text(job, "state") != "running") line += ": " + text(job, "state");

@@ -51,7 +51,7 @@ private:
 
 }  // namespace
 
-int watch(const std::string& socket, std::uint64_t id, const Report& report) {
+Answer wait_for_job(const std::string& socket, std::uint64_t id, const Report& report) {
     ProgressLine line(report.json());
     std::uint64_t seen = 0;
     auto heard = steady_clock::now();
@@ -63,7 +63,7 @@ int watch(const std::string& socket, std::uint64_t id, const Report& report) {
                 ever && job.error().unreachable && steady_clock::now() - heard < absence_limit;
             if (!bear) {
                 line.end();
-                return report.refused(job.error());
+                return job;
             }
             line.show("waiting for the controller, which went away");
             std::this_thread::sleep_for(between_attempts);
@@ -75,8 +75,14 @@ int watch(const std::string& socket, std::uint64_t id, const Report& report) {
         line.show(show_progress(*job));
         if (job->value("state", "") == "running") continue;
         line.end();
-        return report.job(*job);
+        return job;
     }
+}
+
+int watch(const std::string& socket, std::uint64_t id, const Report& report) {
+    auto job = wait_for_job(socket, id, report);
+    if (!job) return report.refused(job.error());
+    return report.job(*job);
 }
 
 }  // namespace ebb::ctl

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "ctl/connection.h"
 #include "ctl/report.h"
 
 namespace ebb::ctl {
@@ -12,5 +13,7 @@ namespace ebb::ctl {
 // elsewhere, the job's document at its end in JSON. Bears with a controller that is restarted.
 // The exit status.
 int watch(const std::string& socket, std::uint64_t job, const Report& report);
+// As watch(), and says nothing at the end: the job's document.
+Answer wait_for_job(const std::string& socket, std::uint64_t job, const Report& report);
 
 }  // namespace ebb::ctl

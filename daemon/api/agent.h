@@ -17,6 +17,8 @@ namespace ebb::api {
 inline constexpr std::uint64_t protocol_version = 1;
 inline constexpr const char* exchange_path = "/agent/v1/exchange";
 inline constexpr const char* join_path = "/agent/v1/join";
+// Of a limit to what is read.
+inline constexpr std::uint64_t max_mib_per_s = 1ULL << 20;
 // The controller holds an exchange without a command for this long at most.
 inline constexpr std::uint64_t exchange_hold_ms = 10'000;
 
@@ -63,6 +65,36 @@ struct SourceDisk {
     std::vector<ErrorInfo> reasons;  // why not
 };
 
+enum class DifferenceKind { differs, persists, unreadable, unreadable_there, unsettled };
+
+struct Difference {
+    DifferenceKind kind = DifferenceKind::differs;
+    std::uint32_t disk = 0;  // index
+    std::string stable_id;   // of the source's disk
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+};
+
+struct ReplicaValue {
+    std::uint64_t first_epoch = 0;  // each block was compared at the point of one of these
+    std::uint64_t last_epoch = 0;
+    std::int64_t cut_time_ns = 0;  // of the last
+    std::uint64_t equal_bytes = 0;
+    std::uint64_t discarded_bytes = 0;
+    std::uint64_t repaired_bytes = 0;
+    std::uint64_t different_bytes = 0;    // that still are
+    std::vector<Difference> differences;  // the first of them, with those that were repaired
+};
+
+// Of the verification that goes on, or was last; it is not kept over a restart of the daemon.
+struct VerifyStatus {
+    std::string run;
+    std::uint64_t total = 0;
+    std::uint64_t done = 0;
+    std::optional<ReplicaValue> result;
+    std::optional<ErrorInfo> error;
+};
+
 struct SourceProtection {
     std::string id;
     SourceState state = SourceState::connecting;
@@ -70,6 +102,9 @@ struct SourceProtection {
     std::uint64_t bytes_total = 0;
     std::uint64_t bytes_done = 0;
     std::uint64_t rate_bytes_per_s = 0;
+    // Of the resync that goes on, or was last: what was compared, and what of it was the same.
+    std::uint64_t compared_bytes = 0;
+    std::uint64_t same_bytes = 0;
     std::uint64_t open_epoch = 0;
     std::uint64_t closed_epoch = 0;
     std::int64_t last_cut_ns = 0;
@@ -80,6 +115,7 @@ struct SourceProtection {
     std::uint64_t held_max_ns = 0;  // a duration
     std::uint64_t preserved = 0;
     std::vector<std::string> resync_required;
+    std::optional<VerifyStatus> verify;
     std::optional<ErrorInfo> error;
 };
 
@@ -227,6 +263,16 @@ struct EnumNames<SourceState> {
         {SourceState::error, "error"}};
 };
 template <>
+struct EnumNames<DifferenceKind> {
+    static constexpr std::pair<DifferenceKind, std::string_view> names[] = {
+        {DifferenceKind::differs, "differs"},
+        {DifferenceKind::persists, "persists"},
+        {DifferenceKind::unreadable, "unreadable"},
+        {DifferenceKind::unreadable_there, "unreadable-there"},
+        {DifferenceKind::unsettled, "unsettled"}};
+};
+
+template <>
 struct EnumNames<PassName> {
     static constexpr std::pair<PassName, std::string_view> names[] = {
         {PassName::none, "none"}, {PassName::live, "live"}, {PassName::frozen, "frozen"}};
@@ -286,6 +332,36 @@ void describe(V& visit, SourceDisk& d) {
 }
 
 template <class V>
+void describe(V& visit, Difference& d) {
+    visit("kind", d.kind);
+    visit("disk", d.disk);
+    visit("stable_id", d.stable_id);
+    visit("offset", d.offset);
+    visit("length", d.length);
+}
+
+template <class V>
+void describe(V& visit, ReplicaValue& v) {
+    visit("first_epoch", v.first_epoch);
+    visit("last_epoch", v.last_epoch);
+    visit("cut_time_ns", v.cut_time_ns);
+    visit("equal_bytes", v.equal_bytes);
+    visit.optional("discarded_bytes", v.discarded_bytes);
+    visit.optional("repaired_bytes", v.repaired_bytes);
+    visit("different_bytes", v.different_bytes);
+    visit.optional("differences", v.differences);
+}
+
+template <class V>
+void describe(V& visit, VerifyStatus& v) {
+    visit("run", v.run);
+    visit("total", v.total);
+    visit("done", v.done);
+    visit.optional("result", v.result);
+    visit.optional("error", v.error);
+}
+
+template <class V>
 void describe(V& visit, SourceProtection& p) {
     visit("id", p.id);
     visit("state", p.state);
@@ -293,6 +369,8 @@ void describe(V& visit, SourceProtection& p) {
     visit.optional("bytes_total", p.bytes_total);
     visit.optional("bytes_done", p.bytes_done);
     visit.optional("rate_bytes_per_s", p.rate_bytes_per_s);
+    visit.optional("compared_bytes", p.compared_bytes);
+    visit.optional("same_bytes", p.same_bytes);
     visit.optional("open_epoch", p.open_epoch);
     visit.optional("closed_epoch", p.closed_epoch);
     visit.optional("last_cut_ns", p.last_cut_ns);
@@ -303,6 +381,7 @@ void describe(V& visit, SourceProtection& p) {
     visit.optional("held_max_ns", p.held_max_ns);
     visit.optional("preserved", p.preserved);
     visit.optional("resync_required", p.resync_required);
+    visit.optional("verify", p.verify);
     visit.optional("error", p.error);
 }
 

@@ -79,6 +79,11 @@ Status check(const CheckpointArgs& args) {
 Status check(const IntervalArgs& args) {
     return check_protection(args.protection);
 }
+Status check(const VerifyArgs& args) {
+    if (!valid_uuid(args.run)) return fail(ErrorCode::invalid, "run: should be a UUID");
+    if (args.mib_per_s > max_mib_per_s) return fail(ErrorCode::invalid, "mib_per_s: is too much");
+    return check_protection(args.protection);
+}
 Status check(const ProtectionArgs& args) {
     return check_protection(args.protection);
 }
@@ -126,6 +131,10 @@ Status check(const UnserveArgs& args) {
         if (!name->empty() && !valid_machine_name(*name))
             return fail(ErrorCode::invalid, "name, keep: no name");
     }
+    return check_protection(args.protection);
+}
+
+Status check(const CertifyArgs& args) {
     return check_protection(args.protection);
 }
 

@@ -16,6 +16,7 @@ namespace command {
 inline constexpr const char* source_protect = "source.protect";
 inline constexpr const char* source_checkpoint = "source.checkpoint";
 inline constexpr const char* source_interval = "source.interval";
+inline constexpr const char* source_verify = "source.verify";
 inline constexpr const char* source_stop = "source.stop";
 inline constexpr const char* source_fence = "source.fence";
 inline constexpr const char* source_shutdown = "source.shutdown";
@@ -24,6 +25,7 @@ inline constexpr const char* target_prepare = "target.prepare";
 inline constexpr const char* target_points = "target.points";
 inline constexpr const char* target_failover = "target.failover";
 inline constexpr const char* target_verify = "target.verify";
+inline constexpr const char* target_certify = "target.certify";
 inline constexpr const char* target_resume = "target.resume";
 inline constexpr const char* target_commit = "target.commit";
 inline constexpr const char* target_disable = "target.disable";
@@ -52,6 +54,7 @@ struct SourceProtectArgs {
     TargetAddress target;
     std::uint64_t interval_ms = 5000;  // 0: cuts on demand only
     bool full = false;                 // every block is sent, whatever the map says
+    bool compare = false;              // with `full`: but for what the target has already
 };
 
 struct CheckpointArgs {
@@ -68,6 +71,13 @@ struct CheckpointValue {
 struct IntervalArgs {
     std::string protection;
     std::uint64_t interval_ms = 5000;
+};
+
+struct VerifyArgs {
+    std::string protection;
+    std::string run;  // UUID: the same once more is no error
+    bool repair = false;
+    std::uint64_t mib_per_s = 0;  // 0: as the source is configured
 };
 
 struct ProtectionArgs {
@@ -115,6 +125,27 @@ struct VerifyValue {
     std::uint64_t bytes = 0;
 };
 
+struct CertifyArgs {
+    std::string protection;
+    std::uint64_t epoch = 0;
+};
+
+// Of core::CertifiedPoint.
+struct CertifyValue {
+    Point point;
+    std::string chain;  // hexadecimal
+    VerifyValue journal;
+    bool merged = false;
+    std::uint64_t extents = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t equal_bytes = 0;
+    std::uint64_t superseded_bytes = 0;
+    std::uint64_t overwritten_bytes = 0;
+    std::uint64_t discarded_bytes = 0;
+    std::uint64_t unreadable_bytes = 0;
+    std::uint64_t different_bytes = 0;
+};
+
 struct PointsValue {
     std::vector<Point> points;
 };
@@ -156,10 +187,12 @@ struct UnserveArgs {
 [[nodiscard]] Status check(const SourceProtectArgs& args);
 [[nodiscard]] Status check(const CheckpointArgs& args);
 [[nodiscard]] Status check(const IntervalArgs& args);
+[[nodiscard]] Status check(const VerifyArgs& args);
 [[nodiscard]] Status check(const ProtectionArgs& args);
 [[nodiscard]] Status check(const FenceArgs& args);
 [[nodiscard]] Status check(const TargetPrepareArgs& args);
 [[nodiscard]] Status check(const TargetFailoverArgs& args);
+[[nodiscard]] Status check(const CertifyArgs& args);
 [[nodiscard]] Status check(const DiskIdsArgs& args);
 [[nodiscard]] Status check(const ServeArgs& args);
 [[nodiscard]] Status check(const UnserveArgs& args);
@@ -195,6 +228,7 @@ void describe(V& visit, SourceProtectArgs& a) {
     visit("target", a.target);
     visit.optional("interval_ms", a.interval_ms);
     visit.optional("full", a.full);
+    visit.optional("compare", a.compare);
 }
 
 template <class V>
@@ -214,6 +248,14 @@ template <class V>
 void describe(V& visit, IntervalArgs& a) {
     visit("protection", a.protection);
     visit("interval_ms", a.interval_ms);
+}
+
+template <class V>
+void describe(V& visit, VerifyArgs& a) {
+    visit("protection", a.protection);
+    visit("run", a.run);
+    visit.optional("repair", a.repair);
+    visit.optional("mib_per_s", a.mib_per_s);
 }
 
 template <class V>
@@ -266,6 +308,28 @@ void describe(V& visit, VerifyValue& v) {
     visit("files", v.files);
     visit("records", v.records);
     visit("bytes", v.bytes);
+}
+
+template <class V>
+void describe(V& visit, CertifyArgs& a) {
+    visit("protection", a.protection);
+    visit("epoch", a.epoch);
+}
+
+template <class V>
+void describe(V& visit, CertifyValue& v) {
+    visit("point", v.point);
+    visit("chain", v.chain);
+    visit("journal", v.journal);
+    visit("merged", v.merged);
+    visit("extents", v.extents);
+    visit("bytes", v.bytes);
+    visit("equal_bytes", v.equal_bytes);
+    visit("superseded_bytes", v.superseded_bytes);
+    visit("overwritten_bytes", v.overwritten_bytes);
+    visit("discarded_bytes", v.discarded_bytes);
+    visit("unreadable_bytes", v.unreadable_bytes);
+    visit("different_bytes", v.different_bytes);
 }
 
 template <class V>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/operator.h"
 
+#include "api/agent.h"
 #include "api/names.h"
 #include "api/points.h"
 
@@ -91,6 +92,22 @@ Status check(const UnserveCall& call) {
 
 Status check(const TestFailoverCall& call) {
     if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const VerifyCall& call) {
+    if (call.mib_per_s > max_mib_per_s) {
+        return fail(ErrorCode::invalid, "mib_per_s: is too much",
+                    "Give up to 1048576 MiB/s, or 0 for what the source is configured to");
+    }
+    return check_name("machine", call.machine);
+}
+
+Status check(const CheckCertificateCall& /*call*/) {
+    return {};
+}
+
+Status check(const ResyncCall& call) {
     return check_name("machine", call.machine);
 }
 

@@ -76,6 +76,28 @@ struct TestFailoverCall {
     bool dry_run = false;
 };
 
+// `repair`: what differs is sent with the next epoch. `mib_per_s`: 0: as the source is configured.
+struct VerifyCall {
+    std::string machine;
+    bool repair = false;
+    std::uint64_t mib_per_s = 0;
+    bool dry_run = false;
+};
+
+// `statement`, `signature`, `authority`: of a certificate, as it was made.
+struct CheckCertificateCall {
+    std::string statement;
+    std::string signature;
+    std::string authority;
+};
+
+// Everything is gone over: `compare` sends what differs, else all of it is sent.
+struct ResyncCall {
+    std::string machine;
+    bool compare = false;
+    bool dry_run = false;
+};
+
 struct IntervalCall {
     std::string machine;
     std::uint64_t interval_ms = 5000;
@@ -100,6 +122,9 @@ struct JobCall {
 [[nodiscard]] Status check(const ServeCall& call);
 [[nodiscard]] Status check(const UnserveCall& call);
 [[nodiscard]] Status check(const TestFailoverCall& call);
+[[nodiscard]] Status check(const VerifyCall& call);
+[[nodiscard]] Status check(const CheckCertificateCall& call);
+[[nodiscard]] Status check(const ResyncCall& call);
 [[nodiscard]] Status check(const IntervalCall& call);
 [[nodiscard]] Status check(const TokenCall& call);
 [[nodiscard]] Status check(const JobCall& call);
@@ -160,6 +185,14 @@ void describe(V& visit, ServeCall& c) {
 }
 
 template <class V>
+void describe(V& visit, VerifyCall& c) {
+    visit("machine", c.machine);
+    visit.optional("repair", c.repair);
+    visit.optional("mib_per_s", c.mib_per_s);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
 void describe(V& visit, UnserveCall& c) {
     visit("machine", c.machine);
     visit.optional("name", c.name);
@@ -171,6 +204,20 @@ void describe(V& visit, TestFailoverCall& c) {
     visit("machine", c.machine);
     visit.optional("point", c.point);
     visit.optional("clean", c.clean);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, CheckCertificateCall& c) {
+    visit("statement", c.statement);
+    visit("signature", c.signature);
+    visit("authority", c.authority);
+}
+
+template <class V>
+void describe(V& visit, ResyncCall& c) {
+    visit("machine", c.machine);
+    visit.optional("compare", c.compare);
     visit.optional("dry_run", c.dry_run);
 }
 

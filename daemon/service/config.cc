@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/agent.h"
 #include "api/names.h"
 #include "platform/file_store.h"
 
@@ -57,6 +58,9 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
         return fail(ErrorCode::invalid,
                     path + ": target.retention_all_hours or retention_thin_minutes is out of range",
                     "Give up to 87600 hours, and 0 (every point) to 10080 minutes");
+    if (config->source.verify_mib_per_s > api::max_mib_per_s)
+        return fail(ErrorCode::invalid, path + ": source.verify_mib_per_s is out of range",
+                    "Give up to 1048576 MiB/s, or 0 for no limit");
     for (const auto& disk : config->source.disks) {
         if (disk.tracking == "checksum") continue;
         if (disk.tracking == "intent-log" && !config->source.map.empty()) continue;

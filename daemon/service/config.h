@@ -38,6 +38,7 @@ struct SourceSettings {
     std::string map;
     std::vector<SourceDiskSettings> disks;  // others are "intent-log" if there is a map
     std::string dumps = "/var/crash";       // where kdump writes
+    std::uint64_t verify_mib_per_s = 64;    // read for a verification at most; 0: no limit
 
     [[nodiscard]] bool keeps_map(const std::string& stable_id) const;
 };
@@ -106,6 +107,7 @@ void describe(V& visit, SourceSettings& s) {
     visit.optional("map", s.map);
     visit.optional("disks", s.disks);
     visit.optional("dumps", s.dumps);
+    visit.optional("verify_mib_per_s", s.verify_mib_per_s);
 }
 
 template <class V>

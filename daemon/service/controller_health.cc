@@ -47,7 +47,7 @@ Error resync_reason(const std::string& machine, const std::string& why) {
     if (found == std::end(reason_words)) {
         return {ErrorCode::resync_required,
                 "writes on " + machine + " went by untracked: " + why,
-                "Have everything sent anew: ebbctl resync " + machine + " --full",
+                "Have everything gone over: ebbctl resync " + machine + " --checksum",
                 {}};
     }
     return {ErrorCode::resync_required,
@@ -88,7 +88,7 @@ public:
             if (!preparing()) {
                 critical({ErrorCode::refused,
                           name + " does not replicate: it knows of no protection",
-                          "Have everything sent anew: ebbctl resync " + name + " --full",
+                          "Have everything gone over: ebbctl resync " + name + " --checksum",
                           "E_NOT_REPLICATING"});
             }
             return;
@@ -137,6 +137,19 @@ public:
                      "See what else is wrong here, and whether the link can carry the changes",
                      "E_POINT_OLD"});
         }
+    }
+
+    // What the last verification came to.
+    void look_at_verified() {
+        const auto found = document_.value("verified", api::Json());
+        if (!found.is_object()) return;
+        const auto bytes = found.value("different_bytes", std::uint64_t{0});
+        if (bytes == 0) return;
+        const auto machine = document_.value("machine", "");
+        critical({ErrorCode::corrupt,
+                  std::to_string(bytes) + " bytes of the replica were not what the disks of " +
+                      machine + " have, when that was verified last",
+                  "ebbctl verify " + machine + " --repair", "E_REPLICA_DIFFERS"});
     }
 
     api::Json take() {
@@ -227,6 +240,7 @@ api::Json with_health(api::Json protection, const std::optional<AgentView>& sour
     Assessment assessment(std::move(protection), now_ns);
     if (assessment.active()) assessment.look_at_source(machine, source);
     if (state != "failed-back") assessment.look_at_target(other, target);
+    assessment.look_at_verified();
     if (state == "failing-over") {
         assessment.warning({ErrorCode::refused, "the failover of " + machine + " has not ended",
                             "Run it again, it goes on where it was: ebbctl failover " + machine,

@@ -77,9 +77,12 @@ Status ControllerJobs::idle(const std::string& machine) {
     return idle_locked(machine);
 }
 
-Status ControllerJobs::idle_locked(const std::string& machine) {
+// `kind`: of a job that runs aside.
+Status ControllerJobs::idle_locked(const std::string& machine, const std::string& kind) {
     for (const auto& job : jobs_) {
         if (!running(job.document_) || job.document_.value("machine", "") != machine) continue;
+        const bool aside = job.document_.value("aside", false);
+        if (kind.empty() ? aside : job.document_.value("kind", "") != kind) continue;
         return fail("E_JOB_RUNNING", ErrorCode::busy,
                     "job " + std::to_string(job.id_) + " (" + job.document_.value("kind", "") +
                         ") is at work on " + machine,
@@ -92,7 +95,8 @@ Result<api::Json> ControllerJobs::begin(const Order& order, Steps steps) {
     const std::lock_guard lock(mutex_);
     if (stopping_) return fail(ErrorCode::cancelled, "the controller ends", "Wait and retry");
     reap();
-    if (auto ok = idle_locked(order.machine); !ok) return std::unexpected(ok.error());
+    if (auto ok = idle_locked(order.machine, order.aside ? order.kind : ""); !ok)
+        return std::unexpected(ok.error());
     api::Json document{{"id", next_id_},
                        {"kind", order.kind},
                        {"machine", order.machine},
@@ -100,6 +104,7 @@ Result<api::Json> ControllerJobs::begin(const Order& order, Steps steps) {
                        {"step", ""},
                        {"percent", 0.0},
                        {"cancellable", order.cancellable},
+                       {"aside", order.aside},
                        {"revision", 1},
                        {"started", now_seconds()}};
     document.update(order.more);

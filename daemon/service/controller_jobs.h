@@ -36,6 +36,7 @@ public:
         // The controller ends: what is done stays as it is, the next start goes on with it.
         [[nodiscard]] bool stopping() const { return jobs_.stopping_; }
         [[nodiscard]] api::Json value(const char* key) const;
+        [[nodiscard]] std::uint64_t number() const { return id_; }
 
     private:
         friend class ControllerJobs;
@@ -55,6 +56,7 @@ public:
         std::string machine;
         bool cancellable = false;
         api::Json more = api::Json::object();  // further members of the document
+        bool aside = false;  // keeps nobody from anything but from another one of its kind
     };
 
     // `wake`: called after a cancellation, for whatever a job may wait in.
@@ -88,7 +90,7 @@ private:
     void end(Job& job, const Status& status);
     void reap();
     void prune();
-    Status idle_locked(const std::string& machine);
+    Status idle_locked(const std::string& machine, const std::string& kind = {});
     void save(Job& job);
     void changed(Job& job);
     Job* find(std::uint64_t id);

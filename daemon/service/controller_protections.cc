@@ -90,7 +90,8 @@ api::Json source_args(const api::Json& protection, const api::DataAddress& addre
             {"target",
              {{"host", address.host}, {"port", address.port}, {"name", protection["target"]}}},
             {"interval_ms", protection["interval_ms"]},
-            {"full", true}};
+            {"full", true},
+            {"compare", protection.value("compare", false)}};
 }
 
 }  // namespace
@@ -101,8 +102,13 @@ struct ControllerProtections::Plan {
 };
 
 ControllerProtections::ControllerProtections(ControllerStore& store, ControllerAgents& agents,
-                                             ControllerJobs& jobs, provider::Provider* provider)
-    : store_(store), agents_(agents), jobs_(jobs), provider_(provider) {}
+                                             ControllerJobs& jobs, provider::Provider* provider,
+                                             platform::KeyAndCertificate authority)
+    : store_(store),
+      agents_(agents),
+      jobs_(jobs),
+      provider_(provider),
+      authority_(std::move(authority)) {}
 
 Result<api::Json> ControllerProtections::protection_of(const std::string& machine) {
     auto all = store_.all("protection");
@@ -367,7 +373,9 @@ Status ControllerProtections::wait_until_synced(Job& job, const api::Json& prote
             news.update({{"percent", 2 + 97 * std::min(part, 1.0)},
                          {"bytes_done", sent->bytes_done},
                          {"bytes_total", sent->bytes_total},
-                         {"rate_bytes_per_s", sent->rate_bytes_per_s}});
+                         {"rate_bytes_per_s", sent->rate_bytes_per_s},
+                         {"compared_bytes", sent->compared_bytes},
+                         {"same_bytes", sent->same_bytes}});
             if (sent->error) news["notice"] = api::encode(*sent->error);
         }
         if (received != nullptr && received->error) news["notice"] = api::encode(*received->error);
@@ -494,7 +502,7 @@ Outcome ControllerProtections::verify_retention(const api::MachineCall& call) {
                  });
 }
 
-Outcome ControllerProtections::resync(const api::MachineCall& call) {
+Outcome ControllerProtections::resync(const api::ResyncCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
     Outcome outcome;
@@ -508,11 +516,13 @@ Outcome ControllerProtections::resync(const api::MachineCall& call) {
                  outcome.reasons);
     if (auto ok = jobs_.idle(call.machine); !ok) outcome.reasons.push_back(ok.error());
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    return begin({"resync", call.machine, true, {{"protection", *protection}}}, *protection,
-                 [this, document = *protection](Job& job) { return resync_steps(job, document); });
+    auto wanted = *protection;
+    wanted["compare"] = call.compare;
+    return begin({"resync", call.machine, true, {{"protection", wanted}}}, *protection,
+                 [this, wanted](Job& job) { return resync_steps(job, wanted); });
 }
 
-// The target knows the protection; its points stay, and everything is sent anew.
+// The target knows the protection; its points stay, and everything is gone over.
 Status ControllerProtections::resync_steps(Job& job, const api::Json& protection) {
     if (job.value("begun") != true) {
         if (!job.value("epoch_before").is_number()) {
@@ -532,7 +542,9 @@ Status ControllerProtections::resync_steps(Job& job, const api::Json& protection
         if (auto ok = begin_at_agents(job, again, true); !ok) return ok;
     }
     auto synced = wait_until_synced(job, protection);
-    if (synced || synced.error().code != ErrorCode::cancelled) return synced;
+    // What an earlier verification found has been gone over.
+    if (synced) return set(protection, {{"verified", nullptr}});
+    if (synced.error().code != ErrorCode::cancelled) return synced;
     return fail(ErrorCode::cancelled, "cancelled: nobody waits for the resync any more",
                 "It goes on by itself; ebbctl disable ends it");
 }
@@ -586,6 +598,13 @@ Status ControllerProtections::take_up(std::vector<api::Json> jobs) {
             const bool anew = !*stored;
             jobs_.resume(document,
                          [this, kept, anew](Job& job) { return protect_steps(job, kept, anew); });
+            continue;
+        }
+        if (kept.is_object() && kind == "verify") {
+            const auto wanted = document.value("wanted", api::Json());
+            jobs_.resume(document, [this, kept, wanted](Job& job) {
+                return verify_steps(job, kept, wanted);
+            });
             continue;
         }
         if (kept.is_object() && kind == "resync") {

@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "api/command.h"
 #include "api/operator.h"
+#include "platform/pki.h"
 #include "provider/provider.h"
 #include "service/controller_agents.h"
 #include "service/controller_jobs.h"
@@ -38,7 +40,7 @@ class ControllerProtections {
 public:
     // `provider`: null if no hypervisor is configured.
     ControllerProtections(ControllerStore& store, ControllerAgents& agents, ControllerJobs& jobs,
-                          provider::Provider* provider);
+                          provider::Provider* provider, platform::KeyAndCertificate authority);
 
     // `again`: reprotect, for a machine that was failed over, by Ebb or without it.
     Outcome protect(const api::ProtectCall& call, bool again);
@@ -47,10 +49,15 @@ public:
     // To another point, before the commit: what the machine wrote since the failover is dropped.
     Outcome change_point(const api::MachineCall& call);
     Outcome commit(const api::MachineCall& call);
-    Outcome resync(const api::MachineCall& call);
+    Outcome resync(const api::ResyncCall& call);
     Outcome disable(const api::MachineCall& call);
     Outcome interval(const api::IntervalCall& call);
     Outcome points(const api::MachineCall& call);
+    // Beside everything else: source and replica are compared.
+    Outcome verify(const api::VerifyCall& call);
+    // A signed statement of what was checked of a point, in the job's document.
+    Outcome certify(const api::MachineCall& call);
+    Outcome check_certificate(const api::CheckCertificateCall& call) const;
     // A job of the target's name: it keeps nobody from failing over meanwhile.
     Outcome verify_retention(const api::MachineCall& call);
     // A point to be read while replication goes on; a machine on overlays above it.
@@ -80,6 +87,14 @@ private:
     Status wait_for_agent(Job& job, const std::string& name);
     Result<api::Json> call(Job& job, const std::string& machine, const char* kind, api::Json args,
                            std::chrono::milliseconds patience);
+
+    // controller_verify.cc
+    Status verify_steps(Job& job, const api::Json& protection, const api::Json& wanted);
+    Status verified(Job& job, const api::Json& protection, const api::ReplicaValue& value);
+
+    // controller_certify.cc
+    Status certify_steps(Job& job, const api::Json& protection, const std::string& words);
+    api::Json statement(const api::Json& protection, const api::CertifyValue& found);
 
     // controller_failover.cc
     std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
@@ -117,6 +132,7 @@ private:
     ControllerAgents& agents_;
     ControllerJobs& jobs_;
     provider::Provider* provider_;
+    const platform::KeyAndCertificate authority_;  // signs statements
 };
 
 }  // namespace ebb::service

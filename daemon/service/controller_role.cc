@@ -96,7 +96,7 @@ ControllerRole::ControllerRole(const Config& config, std::unique_ptr<ControllerS
       provider_(std::move(provider)),
       authority_(std::move(authority)),
       jobs_(*store_, [this] { agents_.wake(); }),
-      protections_(*store_, agents_, jobs_, provider_.get()) {}
+      protections_(*store_, agents_, jobs_, provider_.get(), authority_) {}
 
 Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& config) {
     if (auto ok = platform::make_directories(config.state); !ok) return std::unexpected(ok.error());
@@ -277,7 +277,14 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
         return with([&](const M& c) { return p.change_point(c); }, machine);
     if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);
     if (path == "/v1/commit") return with([&](const M& c) { return p.commit(c); }, machine);
-    if (path == "/v1/resync") return with([&](const M& c) { return p.resync(c); }, machine);
+    if (path == "/v1/certify") return with([&](const M& c) { return p.certify(c); }, machine);
+    if (path == "/v1/check-certificate")
+        return with([&](auto& c) { return p.check_certificate(c); },
+                    std::type_identity<api::CheckCertificateCall>());
+    if (path == "/v1/verify")
+        return with([&](auto& c) { return p.verify(c); }, std::type_identity<api::VerifyCall>());
+    if (path == "/v1/resync")
+        return with([&](auto& c) { return p.resync(c); }, std::type_identity<api::ResyncCall>());
     if (path == "/v1/disable") return with([&](const M& c) { return p.disable(c); }, machine);
     if (path == "/v1/job") return with([&](auto& c) -> Outcome { return jobs_.show(c); }, job);
     if (path == "/v1/cancel")

@@ -36,6 +36,27 @@ api::SourceState to_api(core::SourceState state) {
     return api::SourceState::error;
 }
 
+api::ReplicaValue to_api(const core::VerifyResult& result, const std::vector<std::string>& ids) {
+    static constexpr api::DifferenceKind kinds[] = {
+        api::DifferenceKind::differs, api::DifferenceKind::persists,
+        api::DifferenceKind::unreadable, api::DifferenceKind::unreadable_there,
+        api::DifferenceKind::unsettled};
+    api::ReplicaValue value;
+    value.first_epoch = result.first_epoch;
+    value.last_epoch = result.last_epoch;
+    value.cut_time_ns = result.cut_time.ns;
+    value.equal_bytes = result.equal_bytes;
+    value.discarded_bytes = result.discarded_bytes;
+    value.repaired_bytes = result.repaired_bytes;
+    value.different_bytes = result.different_bytes;
+    for (const auto& difference : result.differences) {
+        value.differences.push_back({kinds[static_cast<std::size_t>(difference.kind)],
+                                     difference.disk, ids.at(difference.disk), difference.offset,
+                                     difference.length});
+    }
+    return value;
+}
+
 std::uint32_t group_of(const std::string& protection) {
     return static_cast<std::uint32_t>(std::hash<std::string>{}(protection) | 1);
 }
@@ -128,6 +149,8 @@ void SourceRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::source_interval) {
         with_args<IntervalArgs>(command, done,
                                 [this](auto& a, auto d) { interval(a, std::move(d)); });
+    } else if (kind == command::source_verify) {
+        with_args<VerifyArgs>(command, done, [this](auto& a, auto d) { verify(a, std::move(d)); });
     } else if (kind == command::source_stop) {
         with_args<ProtectionArgs>(
             command, done, [this](auto& a, auto d) { stop(a.protection, plain(std::move(d))); });
@@ -218,6 +241,7 @@ void SourceRole::run_source(const Shared& protection,
     source.protection = *uuid;
     source.session = args.session;
     source.full = args.full;
+    source.compare = args.compare;
     source.interval = std::chrono::milliseconds(args.interval_ms);
     protection->tracker = std::move(tracker);
     protection->connector = std::make_unique<platform::TlsConnector>(
@@ -295,6 +319,33 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
             if (!result) return done(std::unexpected(result.error()));
             done(api::Json{{"epoch", result->epoch}, {"cut_time_ns", result->cut_time.ns}});
         });
+}
+
+void SourceRole::verify(const api::VerifyArgs& args, env::Callback<api::Json> done) {
+    auto found = find(args.protection);
+    if (!found) return done(std::unexpected(found.error()));
+    auto& protection = **found;
+    if (!protection.source) {
+        if (protection.error) return done(std::unexpected(*protection.error));
+        return done(fail(ErrorCode::busy, "replication has not begun yet"));
+    }
+    if (protection.verify && protection.verify->run == args.run) return done(api::Json::object());
+    if (protection.source->status().verify.running)
+        return done(fail(ErrorCode::busy, "another verification goes on"));
+    protection.verify = api::VerifyStatus{args.run, 0, 0, {}, {}};
+    const auto mib = args.mib_per_s != 0 ? args.mib_per_s : config_.source.verify_mib_per_s;
+    protection.source->verify({.repair = args.repair, .bytes_per_s = mib << 20},
+                              [shared = *found](Result<core::VerifyResult> result) {
+                                  std::vector<std::string> ids;
+                                  for (const auto& disk : shared->args.disks)
+                                      ids.push_back(platform::normal_id(disk.stable_id));
+                                  if (!result) {
+                                      shared->verify->error = api::to_info(result.error());
+                                  } else {
+                                      shared->verify->result = to_api(*result, ids);
+                                  }
+                              });
+    done(api::Json::object());
 }
 
 void SourceRole::stop(const std::string& id, env::StatusCallback done) {
@@ -375,7 +426,7 @@ Status SourceRole::save() const {
     for (const auto& [id, protection] : protections_) {
         if (!protection->known) continue;
         auto args = protection->args;
-        args.full = false;  // a gap is found by the module's incarnation
+        args.full = args.compare = false;  // a gap is found by the module's incarnation
         list.push_back(api::encode(args));
     }
     if (auto ok = platform::make_directories(config_.state); !ok) return ok;
@@ -494,6 +545,8 @@ api::SourceProtection SourceRole::describe_one(Protection& protection) {
     p.bytes_total = core.pass_bytes_total;
     p.bytes_done = core.pass_bytes_done;
     p.rate_bytes_per_s = protection.rate;
+    p.compared_bytes = core.compared_bytes;
+    p.same_bytes = core.same_bytes;
     p.open_epoch = core.open_epoch;
     p.closed_epoch = core.closed_epoch;
     p.last_cut_ns = core.last_cut.ns;
@@ -501,6 +554,11 @@ api::SourceProtection SourceRole::describe_one(Protection& protection) {
     p.cuts_closed = core.cuts_closed;
     p.cuts_void = core.cuts_void;
     p.held = core.held;
+    p.verify = protection.verify;
+    if (p.verify && core.verify.running) {
+        p.verify->total = core.verify.bytes_total;
+        p.verify->done = core.verify.bytes_done;
+    }
     p.held_max_ns = static_cast<std::uint64_t>(core.held_max.count());
     p.preserved = core.preserved;
     p.resync_required = core.resync_reasons;

@@ -67,6 +67,7 @@ private:
         std::uint64_t bytes_before = 0;  // for the rate
         MonoTime asked_before;
         std::uint64_t rate = 0;
+        std::optional<api::VerifyStatus> verify;
     };
     using Shared = std::shared_ptr<Protection>;
     struct Inventory {
@@ -87,6 +88,7 @@ private:
     [[nodiscard]] std::vector<api::ErrorInfo> look_at_initramfs() const;
     void interval(const api::IntervalArgs& args, env::Callback<api::Json> done);
     void checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done);
+    void verify(const api::VerifyArgs& args, env::Callback<api::Json> done);
     void stop(const std::string& protection, env::StatusCallback done);
     // Ends what was taken out of protections_.
     void end(const Shared& protection, env::StatusCallback done);

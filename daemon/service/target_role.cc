@@ -32,6 +32,28 @@ api::Point to_api(const core::Point& point) {
     return p;
 }
 
+api::CertifyValue to_api(const core::CertifiedPoint& certified) {
+    static constexpr char digits[] = "0123456789abcdef";
+    api::CertifyValue value;
+    value.point = to_api(certified.point);
+    for (const std::byte byte : certified.chain) {
+        value.chain += digits[std::to_integer<unsigned>(byte) >> 4];
+        value.chain += digits[std::to_integer<unsigned>(byte) & 15];
+    }
+    const auto& journal = certified.journal;
+    value.journal = {journal.points, journal.files, journal.records, journal.bytes};
+    value.merged = certified.merged;
+    value.extents = certified.extents;
+    value.bytes = certified.bytes;
+    value.equal_bytes = certified.equal_bytes;
+    value.superseded_bytes = certified.superseded_bytes;
+    value.overwritten_bytes = certified.overwritten_bytes;
+    value.discarded_bytes = certified.discarded_bytes;
+    value.unreadable_bytes = certified.unreadable_bytes;
+    value.different_bytes = certified.different_bytes;
+    return value;
+}
+
 api::TargetState to_api(core::TargetState state) {
     switch (state) {
         case core::TargetState::closed:
@@ -109,6 +131,9 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::target_verify) {
         with_args<ProtectionArgs>(command, done,
                                   [this](auto& a, auto d) { verify(a.protection, std::move(d)); });
+    } else if (kind == command::target_certify) {
+        with_args<CertifyArgs>(command, done,
+                               [this](auto& a, auto d) { certify(a, std::move(d)); });
     } else if (kind == command::target_resume) {
         with_args<ProtectionArgs>(command, done,
                                   [this](auto& a, auto d) { resume(a.protection, std::move(d)); });
@@ -429,6 +454,25 @@ void TargetRole::verify(const std::string& id, env::Callback<api::Json> done) {
             done(api::encode(value));
         });
     });
+}
+
+void TargetRole::certify(const api::CertifyArgs& args, env::Callback<api::Json> done) {
+    auto found = find(args.protection);
+    if (!found) return done(std::unexpected(found.error()));
+    const Shared protection = *found;
+    if (protection->failed_over && !protection->opened()) {
+        return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
+                         "Commit it, or go back to replication"));
+    }
+    open(protection,
+         [protection, epoch = args.epoch, done = std::move(done)](const Status& status) mutable {
+             if (!status) return done(std::unexpected(status.error()));
+             protection->target->certify(
+                 epoch, [done = std::move(done)](Result<core::CertifiedPoint> result) mutable {
+                     if (!result) return done(std::unexpected(result.error()));
+                     done(api::encode(to_api(*result)));
+                 });
+         });
 }
 
 void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {

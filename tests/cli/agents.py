@@ -197,11 +197,23 @@ class Source(Agent):
                 self.protections[args["protection"]]["state"] = "replicating"
         elif kind == "source.stop":
             self.protections.pop(args["protection"], None)
+        elif kind == "source.verify":
+            self.protections[args["protection"]]["verify"] = {
+                "run": args["run"], "total": 2 * GIB, "done": 0}
         elif kind == "source.checkpoint":
             return self.point(args["protection"], args["name"])
         elif kind == "source.shutdown" and self.on_shutdown:
             self.on_shutdown()
         return {}
+
+    def verified(self, **result):
+        """The verification that was asked for last has come to its end."""
+        args = self.asked("source.verify")
+        with self.lock:
+            self.protections[args["protection"]]["verify"] = {
+                "run": args["run"], "total": 2 * GIB, "done": 2 * GIB,
+                "result": {"first_epoch": 1, "last_epoch": 2, "cut_time_ns": 5,
+                           "equal_bytes": 2 * GIB, "different_bytes": 0, **result}}
 
     def point(self, protection, name=""):
         self.epoch += 1
@@ -238,6 +250,7 @@ class Target(Agent):
         self.points = {}
         self.served = {}  # by protection: {name: epoch}
         self.export = None  # gives the URI of an export; none: of one that nobody serves
+        self.different = 0  # bytes, found by target.certify
 
     def status(self):
         taken = {d: p["id"] for p in self.protections.values() for d in p["of"]}
@@ -295,6 +308,13 @@ class Target(Agent):
             return self._serve(ident, args)
         elif kind == "target.unserve":
             self._unserve(ident, args)
+        elif kind == "target.certify":
+            point = next(p for p in self.points[ident] if p["epoch"] == args["epoch"])
+            return {"point": point, "chain": "ab" * 32, "merged": False, "extents": 3,
+                    "journal": {"points": 1, "files": 1, "records": 4, "bytes": 4096},
+                    "bytes": 8192, "equal_bytes": 8192, "superseded_bytes": 0,
+                    "overwritten_bytes": 0, "discarded_bytes": 0, "unreadable_bytes": 0,
+                    "different_bytes": self.different}
         elif kind in ("target.commit", "target.disable"):
             self.protections.pop(ident, None)
             self.points.pop(ident, None)

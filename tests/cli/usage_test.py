@@ -33,6 +33,7 @@ class Usage(unittest.TestCase):
         ("protect", "shop", "--target", "vault", "--disk", "naa.1"),
         ("protect", "shop", "--targe", "vault"),
         ("resync", "shop"),
+        ("resync", "shop", "--full", "--checksum"),
         ("interval", "shop"),
         ("checkpoint", "shop", "--name"),
         ("job", "watch"),

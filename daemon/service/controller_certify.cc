@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Statements about a recovery point, signed with the authority's key. They say what was checked, by
+// whom and when, and nothing else: docs/decisions/0404-what-a-certificate-says.md.
+#include "api/command.h"
+#include "api/points.h"
+#include "service/controller_health.h"
+#include "service/controller_protections.h"
+
+namespace ebb::service {
+
+namespace {
+
+using api::text;
+using std::chrono::milliseconds;
+
+constexpr milliseconds command_patience{60'000};
+constexpr milliseconds certify_patience{24 * 3600 * 1000};
+constexpr const char* format_name = "ebb-certificate-1";
+
+// What follows from the numbers of a certificate, in words.
+api::Json claims(const api::CertifyValue& found, const api::Json& verified) {
+    const auto number = [](std::uint64_t value) { return std::to_string(value); };
+    api::Json list = api::Json::array();
+    list.push_back(
+        "The journal of the target was read as a whole; nothing of it is missing, "
+        "changed or out of order, and its chain ends, at this point, in the digest "
+        "given as chain.");
+    if (found.merged) {
+        list.push_back(
+            "This point has been merged with others: what was sent of it was not "
+            "compared.");
+    } else {
+        list.push_back(
+            "Of the " + number(found.bytes) +
+            " bytes that the source sent for this point the target has read " +
+            number(found.equal_bytes) +
+            " back from its disks, and their digests (XXH3-128, or all zero) are those that the "
+            "source made in its memory. Sent again later in the same epoch: " +
+            number(found.superseded_bytes) +
+            ". Overwritten by later points, and not read back: " + number(found.overwritten_bytes) +
+            ". Discarded, content undefined: " + number(found.discarded_bytes) +
+            ". Not readable at the source: " + number(found.unreadable_bytes) + ".");
+    }
+    if (verified.is_object()) {
+        list.push_back(
+            "All blocks of all disks were compared with the source (SHA-256 of both "
+            "sides), each at one of the points first_epoch to last_epoch of verified, "
+            "at the time given there; the numbers there say with what result.");
+    } else {
+        list.push_back("The disks as a whole have not been compared with the source.");
+    }
+    return list;
+}
+
+}  // namespace
+
+Outcome ControllerProtections::certify(const api::MachineCall& call) {
+    auto protection = protection_of(call.machine);
+    if (!protection) return protection.error();
+    Outcome outcome;
+    const auto state = text(*protection, "state");
+    if (state != "protected") {
+        outcome.reasons.push_back(refusal("E_STATE", call.machine + " is in the state " + state,
+                                          "To certify needs the state protected; see ebbctl"));
+    }
+    for (const auto& machine : {call.machine, text(*protection, "target")})
+        check_joined(machine, agents_.find(machine), outcome.reasons);
+    if (outcome.reasons.empty() && !call.point.empty()) {
+        auto point = point_of(*protection, call.point);
+        if (point) outcome.value["point"] = api::encode(*point);
+        if (!point) outcome.reasons.push_back(point.error());
+    }
+    if (call.dry_run || !outcome.reasons.empty()) return outcome;
+    ControllerJobs::Order order{"certify", call.machine, true, api::Json::object()};
+    order.aside = true;
+    return begin(order, *protection, [this, document = *protection, call](Job& job) {
+        return certify_steps(job, document, call.point);
+    });
+}
+
+Status ControllerProtections::certify_steps(Job& job, const api::Json& protection,
+                                            const std::string& words) {
+    job.step("asking the target for its points", 1);
+    const auto target = text(protection, "target");
+    auto listed = call(job, target, api::command::target_points, {{"protection", protection["id"]}},
+                       command_patience);
+    if (!listed) return std::unexpected(listed.error());
+    auto points = api::decode<api::PointsValue>(*listed);
+    if (!points) return std::unexpected(points.error());
+    auto point = api::choose_point(points->points, words);
+    if (!point) return std::unexpected(point.error());
+    job.step("reading the journal, and back what was sent", 5);
+    auto answer =
+        call(job, target, api::command::target_certify,
+             {{"protection", protection["id"]}, {"epoch", point->epoch}}, certify_patience);
+    if (!answer) return std::unexpected(answer.error());
+    auto found = api::decode<api::CertifyValue>(*answer);
+    if (!found) return std::unexpected(found.error());
+    if (found->different_bytes != 0) {
+        job.progress({{"value", *answer}});
+        return fail("E_REPLICA_DIFFERS", ErrorCode::corrupt,
+                    std::to_string(found->different_bytes) + " bytes of point " +
+                        std::to_string(point->epoch) + " are not on " + target +
+                        " as they were sent: nothing is certified",
+                    "ebbctl verify " + text(protection, "machine") + " --repair");
+    }
+    auto now = store_.find("protection", text(protection, "id"));
+    if (!now) return std::unexpected(now.error());
+    const std::string said = api::dump(statement(*now ? **now : protection, *found));
+    auto signature = platform::sign_text(authority_, said);
+    if (!signature) return std::unexpected(signature.error());
+    const api::Json made{{"format", format_name},
+                         {"statement", said},
+                         {"algorithm", "ecdsa-with-SHA256"},
+                         {"signature", *signature},
+                         {"authority", authority_.certificate}};
+    job.progress({{"value", made}});
+    return {};
+}
+
+api::Json ControllerProtections::statement(const api::Json& protection,
+                                           const api::CertifyValue& found) {
+    const auto view = agents_.find(text(protection, "machine"));
+    const auto* source = source_part(view, text(protection, "id"));
+    auto verified = protection.value("verified", api::Json());
+    api::Json acknowledged;
+    if (source != nullptr) {
+        acknowledged = {{"closed_epoch", source->closed_epoch},
+                        {"cut_time_ns", source->last_cut_ns},
+                        {"resync_required", source->resync_required}};
+    }
+    return {{"format", format_name},
+            {"issued", now_seconds()},
+            {"machine", protection["machine"]},
+            {"target", protection["target"]},
+            {"protection", protection["id"]},
+            {"disks", protection["disks"]},
+            {"point", api::encode(found.point)},
+            {"chain", found.chain},
+            {"found", api::encode(found)},
+            {"source_acknowledged", acknowledged},
+            {"verified", verified},
+            {"claims", claims(found, verified)}};
+}
+
+// Anybody with openssl can do it as well; docs/operations.md says how.
+Outcome ControllerProtections::check_certificate(const api::CheckCertificateCall& call) const {
+    if (call.authority != authority_.certificate) {
+        return Error{ErrorCode::denied, "another authority has signed this certificate",
+                     "Check it at the controller that made it, or with openssl and the certificate "
+                     "of that authority",
+                     "E_CERTIFICATE"};
+    }
+    if (auto ok = platform::check_signature(authority_.certificate, call.statement, call.signature);
+        !ok) {
+        return Error{ErrorCode::denied, "the certificate is not what was signed",
+                     "It was changed, or is not whole: have another one made", "E_CERTIFICATE"};
+    }
+    auto said = api::parse(call.statement);
+    if (!said) return said.error();
+    return *said;
+}
+
+}  // namespace ebb::service

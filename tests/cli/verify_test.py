@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source and replica are compared: what is asked, what is said, and what keeps it."""
+import base64
+import json
+import os
+import subprocess
+
+from protect_test import PairTest
+
+BYTES = 4096
+
+
+class Verify(PairTest):
+    def begin(self, *words):
+        return self.site.begin("--json", *words)
+
+    def ended(self, process, status=0):
+        """The job that a command waited for."""
+        return json.loads(self.finish(process, status).strip().splitlines()[-1])
+
+    def test_what_is_equal(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--rate", "7", "--wait")
+        args = self.source.asked("source.verify")
+        self.assertEqual((args["repair"], args["mib_per_s"]), (False, 7))
+        self.source.verified()
+        job = self.ended(begun)
+        self.assertEqual((job["kind"], job["value"]["equal_bytes"]), ("verify", 2 << 30))
+        found = self.site.protection("shop")
+        self.assertEqual((found["health"], found["verified"]["last_epoch"]), ("ok", 2))
+        self.assertNotIn("differences", found["verified"])
+
+    def test_what_differs(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--repair", "--wait")
+        self.assertTrue(self.source.asked("source.verify")["repair"])
+        where = {"kind": "differs", "disk": 1, "stable_id": "naa.5000c29000000002",
+                 "offset": 8192, "length": BYTES}
+        self.source.verified(different_bytes=BYTES, differences=[where])
+        job = self.ended(begun, status=4)
+        self.assertEqual((job["error"]["code"], job["value"]["differences"]),
+                         ("E_REPLICA_DIFFERS", [where]))
+        found = self.site.protection("shop")
+        self.assertEqual((found["health"], found["problems"][0]["code"]),
+                         ("critical", "E_REPLICA_DIFFERS"))
+        # Compared again, and well; or gone over as a whole.
+        begun = self.begin("verify", "shop", "--wait")
+        self.source.until(lambda: [k for k, _ in self.source.commands].count("source.verify") == 2)
+        self.source.verified(repaired_bytes=BYTES)
+        self.ended(begun)
+        self.assertEqual(self.site.protection("shop")["health"], "ok")
+
+    def test_a_resync_forgets_what_differed(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--wait")
+        self.source.verified(different_bytes=BYTES)
+        self.ended(begun, status=4)
+        resync = self.begin("resync", "shop", "--checksum", "--wait")
+        self.source.until(lambda: any(
+            p["state"] == "initial-sync" for p in self.source.protections.values()))
+        self.assertEqual(self.source.asked("source.protect")["compare"], True)
+        self.source.finish_sync()
+        self.ended(resync)
+        self.assertEqual(self.site.protection("shop")["health"], "ok")
+
+    def test_it_keeps_nobody_from_anything(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--wait")
+        self.source.asked("source.verify")
+        self.assertEqual(self.codes("verify", "shop"), ["E_JOB_RUNNING"])
+        self.assertEqual(self.ctl("checkpoint", "shop", "--wait")["state"], "done")
+        self.assertEqual(self.ctl("resync", "shop", "--full", "--dry-run")["reasons"], [])
+        self.source.verified()
+        self.ended(begun)
+
+    def test_what_stands_against_it(self):
+        self.assertEqual(self.codes("verify", "shop"), ["E_NOT_PROTECTED"])
+        self.assertEqual(self.codes("verify", "nobody"), ["E_MACHINE_NOT_FOUND"])
+        begun = self.begin("protect", "shop", "--target", "vault", "--wait")
+        self.source.asked("source.protect")
+        self.assertEqual(self.codes("verify", "shop"), ["E_STATE"])
+        self.source.finish_sync()
+        self.ended(begun)
+        self.assertEqual(self.codes("verify", "shop", "--rate", "1048577"), ["E_INVALID"])
+        self.assertEqual(self.ctl("verify", "shop", "--dry-run")["reasons"], [])
+        self.source.refusals["source.verify"] = "E_VERSION"
+        job = self.ctl("verify", "shop", "--wait", status=4)
+        self.assertEqual(job["error"]["code"], "E_VERSION")
+
+    def test_an_error_of_the_source(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--wait")
+        args = self.source.asked("source.verify")
+        with self.source.lock:
+            self.source.protections[args["protection"]]["verify"]["error"] = {
+                "code": "E_CANCELLED", "message": "replication was stopped", "remedy": ""}
+        self.assertEqual(self.ended(begun, status=4)["error"]["code"], "E_CANCELLED")
+
+    def test_a_source_that_was_restarted_begins_anew(self):
+        self.protect()
+        begun = self.begin("verify", "shop", "--wait")
+        first = self.source.asked("source.verify")
+        with self.source.lock:
+            del self.source.protections[first["protection"]]["verify"]
+        self.source.until(lambda: [k for k, _ in self.source.commands].count("source.verify") == 2)
+        self.assertEqual(self.source.asked("source.verify")["run"], first["run"])
+        self.source.verified()
+        self.ended(begun)
+
+    def test_it_outlives_the_controller(self):
+        self.protect()
+        self.ctl("verify", "shop")
+        self.source.asked("source.verify")
+        self.site.kill()
+        self.site.start()
+        self.source.told()
+        self.source.verified()
+        job = self.ctl("job", "watch", str(self.ctl("jobs")["jobs"][-1]["id"]))
+        self.assertEqual(job["state"], "done")
+
+
+class Certify(PairTest):
+    def path(self, name):
+        return os.path.join(self.site.folder, name)
+
+    def test_a_statement_that_openssl_believes(self):
+        self.protect()
+        self.ctl("checkpoint", "shop", "--name", "before-upgrade", "--wait")
+        out = self.path("shop.cert")
+        made = self.ctl("point", "certify", "shop", "--point", "before-upgrade", "--out", out)
+        with open(out, encoding="utf-8") as file:
+            self.assertEqual(json.load(file), made)
+        said = json.loads(made["statement"])
+        self.assertEqual((said["machine"], said["point"]["epoch"], said["found"]["equal_bytes"]),
+                         ("shop", 2, 8192))
+        self.assertIsNone(said["verified"])
+        self.assertIn("have not been compared", said["claims"][-1])
+        self.assertEqual(self.ctl("point", "certify", "--check", out), said)
+        self.assertIn("The signature is good.", self.run_ctl("point", "certify", "--check", out).stdout)
+        with open(self.path("statement"), "w", encoding="utf-8") as file:
+            file.write(made["statement"])
+        with open(self.path("signature"), "wb") as file:
+            file.write(base64.b64decode(made["signature"]))
+        with open(self.path("key.pem"), "wb") as file:
+            file.write(subprocess.run(["openssl", "x509", "-in", self.path("controller/ca.pem"), "-pubkey",
+                                       "-noout"], capture_output=True, check=True).stdout)
+        subprocess.run(["openssl", "dgst", "-sha256", "-verify", self.path("key.pem"), "-signature",
+                        self.path("signature"), self.path("statement")], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def test_what_was_changed_is_found_out(self):
+        self.protect()
+        out = self.path("shop.cert")
+        made = self.ctl("point", "certify", "shop", "--out", out)
+        for key, value in (("statement", made["statement"].replace("8192", "8193")),
+                           ("signature", made["signature"][:-8] + "AAAAAAAA"),
+                           ("signature", "no base64"), ("signature", ""),
+                           ("authority", "of somebody else")):
+            with open(out, "w", encoding="utf-8") as file:
+                json.dump(dict(made, **{key: value}), file)
+            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_CERTIFICATE"])
+        for text in ("", "{", "[]"):
+            with open(out, "w", encoding="utf-8") as file:
+                file.write(text)
+            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_CERTIFICATE"])
+        self.assertEqual(self.codes("point", "certify", "--check", self.path("none")),
+                         ["E_CERTIFICATE"])
+
+    def test_what_differs_is_not_certified(self):
+        self.protect()
+        self.target.different = 4096
+        out = self.path("shop.cert")
+        job = self.ctl("point", "certify", "shop", "--out", out, status=4)
+        self.assertEqual(job["error"]["code"], "E_REPLICA_DIFFERS")
+        self.assertFalse(os.path.exists(out))
+
+    def test_what_the_last_verification_found_is_in_it(self):
+        self.protect()
+        self.ctl("verify", "shop")
+        self.source.verified()
+        self.ctl("job", "watch", "2")
+        made = self.ctl("point", "certify", "shop", "--out", self.path("shop.cert"))
+        said = json.loads(made["statement"])
+        self.assertEqual(said["verified"]["equal_bytes"], 2 << 30)
+        self.assertIn("SHA-256 of both", said["claims"][-1])
+
+    def test_what_stands_against_it(self):
+        out = self.path("shop.cert")
+        self.assertEqual(self.codes("point", "certify", "shop", status=2), ["E_USAGE"])
+        self.assertEqual(self.codes("point", "certify", "--out", out, status=2), ["E_USAGE"])
+        self.assertEqual(self.codes("point", "certify", "shop", "--out", out), ["E_NOT_PROTECTED"])
+        self.protect()
+        self.assertEqual(self.codes("point", "certify", "shop", "--out", out, "--point", "never"),
+                         ["E_NO_POINT"])
+        self.assertEqual(self.ctl("point", "certify", "shop", "--dry-run", "--out", out)["reasons"], [])
+        self.target.refusals["target.certify"] = "E_CORRUPT"
+        job = self.ctl("point", "certify", "shop", "--out", out, status=4)
+        self.assertEqual(job["error"]["code"], "E_CORRUPT")
+        self.target.refusals.clear()
+        self.assertEqual(self.codes("point", "certify", "shop", "--out", "/nowhere/at/all"), ["E_IO"])
