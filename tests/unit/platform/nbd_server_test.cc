@@ -43,7 +43,7 @@ protected:
               env::StatusCallback done) {
         EXPECT_EQ(name, "shop/a/0");
         ++reads_;
-        loop_.post([this, offset, into, done = std::move(done)]() mutable {
+        clock_.schedule(delay_, [this, offset, into, done = std::move(done)]() mutable {
             if (failing_) return done(fail(*failing_, "made to fail"));
             std::memcpy(into->data(), content_.data() + offset, into->size());
             done({});
@@ -81,6 +81,8 @@ protected:
     std::vector<format::NbdExport> exports_{{"shop/a/0", size}};
     std::optional<ErrorCode> failing_;
     std::size_t reads_ = 0;
+    LoopClock clock_{loop_};
+    Duration delay_{0};
     std::unique_ptr<NbdServer> server_;
 };
 
@@ -98,6 +100,14 @@ TEST_F(NbdServerTest, ClientsOfOthersReadItAll) {
     EXPECT_TRUE(same("converted"));
     EXPECT_NE(client("nbdinfo " + uri("shop/b/0")), 0);
     EXPECT_EQ(server_->clients("shop/a/0"), 0U);
+}
+
+// Nothing is sent or received while as much is read for a client as may be.
+TEST_F(NbdServerTest, SlowReadsEndNoConnection) {
+    delay_ = std::chrono::milliseconds(50);
+    ASSERT_TRUE(server_->listen_unix(file("sock")));
+    ASSERT_EQ(client("nbdcopy " + uri("shop/a/0") + " " + file("copy")), 0) << said();
+    EXPECT_TRUE(same("copy"));
 }
 
 TEST_F(NbdServerTest, NobodyWrites) {
