@@ -33,9 +33,8 @@ from powercut import PowerCutDisk  # noqa: E402
 MODELTEST = os.path.join(run.TOP, "build/tests/kmod/modeltest")
 RESTARTS = ("reboot", "poweroff", "cut", "cutwrite", "cutflush")
 LEG = 1200  # seconds until a leg hangs
-# Short ones with each way to end a leg, and how many seconds may have passed when the last one begins.
-CHECK, CHECK_SECONDS = (1, 24, 3), 50
-NUMBERS = ("writes", "passes", "cuts", "daemons", "cooled")
+# Short ones, and how many seconds may have passed when the last one begins.
+CHECK, CHECK_SECONDS = (1,), 50
 
 
 class Found(Exception):
@@ -67,9 +66,8 @@ class Machine:
         os.makedirs(self.out)
         with open(os.path.join(self.out, "scenario"), "w", encoding="utf-8") as file:
             file.write(plan.text())
-        # After an orderly end the power goes at once: QEMU is not to write back anything itself.
         self.vm = lab.vm("m", kernel=options.kernel, mem=640, smp=2, out=self.out, timeout=3600,
-                         modprobe=["dm-mod"], qemu=["-no-shutdown"])
+                         modprobe=["dm-mod"])
         self.disks = []
         for number, (kind, sectors, block) in enumerate(plan.disks):
             image = lab.image(f"disk{number}.raw", str(sectors * 512))
@@ -114,13 +112,14 @@ class Machine:
         return command.output
 
     def go_down(self, command, kind):
-        """In order, but for its end."""
+        """In order, and then without power: QEMU, when a guest switches itself off, flushes its disks."""
         if kind == "poweroff" and not command.running():
             raise Found(command.output)
-        self.vm.guest.spawn("exec busybox poweroff -f")
+        said = len(run.console.read(self.vm.console))
+        self.vm.guest.spawn("exec busybox halt -f")
         end = time.monotonic() + 600
-        while self.vm.qmp.execute("query-status")["status"] != "shutdown":
-            if time.monotonic() > end:
+        while "System halted" not in run.console.read(self.vm.console)[said:]:
+            if time.monotonic() > end or not self.vm.running():
                 raise Found(command.output + "\nFAILED: the machine does not go down")
             time.sleep(0.02)
         self.vm.power_cut()
