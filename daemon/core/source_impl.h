@@ -271,7 +271,7 @@ private:
     std::map<std::uint64_t, std::shared_ptr<Comparison>> comparisons_;  // not answered
     std::uint64_t compare_id_ = 0;                                      // the next one
     std::vector<Ranges> discarded_;  // by disk: at the target as zeroes, here as anything
-    std::optional<Verification> verification_;
+    std::shared_ptr<Verification> verification_;
     std::deque<Request> requests_;
     SourceStatus status_;
 };

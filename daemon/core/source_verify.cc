@@ -47,7 +47,8 @@ void Source::Impl::verify(VerifyRequest request, env::Callback<VerifyResult> don
         post([done = std::move(done), error]() mutable { done(std::unexpected(error)); });
         return;
     }
-    Verification& it = verification_.emplace();
+    verification_ = std::make_shared<Verification>();
+    Verification& it = *verification_;
     it.what = request;
     it.done = std::move(done);
     it.begun = clock_.now();

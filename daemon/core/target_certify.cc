@@ -140,7 +140,7 @@ Task<Status> Target::Impl::learn_later(Certifying& it) {
         const auto next = std::ranges::find_if(journal_.closed(), [&](const ClosedEpoch& closed) {
             return closed.epoch > it.learned;
         });
-        const ClosedEpoch epoch = *next;
+        const ClosedEpoch& epoch = *next;
         for (const UndoRecord& record : epoch.undo) {
             UndoReader reader = journal_.reader(epoch, record);
             auto table = co_await reader.table();
