@@ -11,11 +11,17 @@ from replication_connection_test import cut
 ROTTEN = (512, 3)  # first block and number of blocks, where nothing is written
 
 
+def compared(pair):
+    """Bytes; the protection is begun anew for it."""
+    begun = pair.control.machine("source")["status"]["source"]["protections"]
+    return begun[0]["compared_bytes"] if begun else 0
+
+
 def resync(pair, tally, what, meanwhile):
     """Everything is gone over; `meanwhile` happens in the middle."""
     before = pair.replicating()
     job = pair.control.ctl("resync", "source", "--checksum")["id"]
-    pair.until("the comparing", lambda: pair.source_status()["compared_bytes"] > 0)
+    pair.until("the comparing", lambda: compared(pair) > 0)
     meanwhile()
     done = pair.control.ctl("job", "watch", str(job))
     sent, written = (now - then for now, then in zip(pair.account(), before))
