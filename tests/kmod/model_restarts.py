@@ -18,7 +18,6 @@ import json
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -35,6 +34,7 @@ RESTARTS = ("reboot", "poweroff", "cut", "cutwrite", "cutflush")
 LEG = 1200  # seconds until a leg hangs
 # Short ones, and how many seconds may have passed when the last one begins.
 CHECK, CHECK_SECONDS = (1,), 50
+NUMBERS = ("writes", "passes", "cuts", "daemons", "cooled")
 
 
 class Found(Exception):
