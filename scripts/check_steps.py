@@ -151,7 +151,7 @@ STEPS = [
     _gate("format", "clang-format", "format.sh"),
     _gate("text", "licences, length, words, version tests", "text.py"),
     _gate("layers", "include edges between layers", "layers.py"),
-    _gate("shell", "shellcheck, Python syntax", "shell.sh"),
+    _gate("shell", "shellcheck, pyflakes", "shell.sh"),
     _gate("uapi", "uapi header: C, C++, no padding", "uapi.sh"),
     _gate("headers", "headers are self-contained", "headers.py"),
     _gate("checkpatch", "checkpatch --strict", "module.sh checkpatch", needs=("lab",)),

@@ -21,7 +21,7 @@ product_debian=(
 # Kernels, virtual machines, quality gates, tests, benchmarks.
 lab_debian=(
     clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev llvm-19 googletest libgtest-dev libgmock-dev
-    shellcheck sparse git perl python3 man-db groff-base binutils ccache
+    shellcheck pyflakes3 sparse git perl python3 man-db groff-base binutils ccache
     flex bison bc libelf-dev dwarves cpio zstd xz-utils kmod dkms patch rsync file
     qemu-system-x86 qemu-utils seabios nbdkit nbdkit-plugin-dev libnbd-dev libnbd-bin
     mmdebstrap debian-archive-keyring ca-certificates busybox-static

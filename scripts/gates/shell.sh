@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs shellcheck over every shell script, and a syntax check of every Python one: shell.sh [--top DIR]
+# Runs shellcheck over every shell script, and pyflakes over every Python one: shell.sh [--top DIR]
 set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 if [ "${1:-}" = --top ]; then top=$2; fi
@@ -30,8 +30,6 @@ if [ "${#shell[@]}" != 0 ]; then
     # Warnings and errors; splitting the output of a command into words is often meant.
     printf '%s\0' "${shell[@]}" | xargs -0 -n 4 -P "$(nproc)" shellcheck -s bash -x -S warning -e SC2046,SC1007 || rc=1
 fi
-for name in ${python[@]+"${python[@]}"}; do
-    python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$name" || rc=1
-done
+if [ "${#python[@]}" != 0 ]; then pyflakes3 "${python[@]}" || rc=1; fi
 echo "shell: ${#shell[@]} shell and ${#python[@]} Python files looked at"
 exit $rc

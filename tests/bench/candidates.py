@@ -5,7 +5,10 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
-from vm import GuestError, Lab, LabError, tool  # noqa: E402, F401 (the path is set just above)
+from vm import GuestError, Lab, LabError, tool  # noqa: E402 (the path is set just above)
+
+__all__ = ["CANDIDATES", "DEVICES", "EBBTEST", "GuestError", "Lab", "LabError", "PROGRAMS", "TOP",
+           "build_module", "release"]
 
 PROGRAMS = "/ebb/build/tests/bench"
 EBBTEST = "/ebb/build/tests/kmod/ebbtest"

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import ssl
 
-from agents import Connection, Source, Target
+from agents import Connection
 from control import ControllerTest
 from protect_test import PairTest
 

@@ -161,7 +161,10 @@ class GateTest(unittest.TestCase):
                      "#!/bin/bash\ncd /tmp && rm -rf \"$undefined/\"*\nlocal x=1\n", "SC2168")
 
     def test_python_syntax(self):
-        self.planted(["shell.sh"], "scripts/bad.py", "def f(:\n", "SyntaxError")
+        self.planted(["shell.sh"], "scripts/bad.py", "def f(:\n", "invalid syntax")
+
+    def test_python_name_that_is_not_there(self):
+        self.planted(["shell.sh"], "scripts/bad.py", "def f():\n    return NUMBERS\n", "NUMBERS")
 
     def test_uapi_hole(self):
         header = CLEAN["include/uapi/linux/ebb.h"].replace("\t__u32 flags;\n", "")
