@@ -48,7 +48,8 @@ int check_certificate(const std::string& socket, const std::string& file, const 
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     auto document = api::parse(text);
     if (!in || !document || !document->is_object()) {
-        return report.refused(refusal_of("E_CERTIFICATE", file + " is no certificate of a point",
+        return report.refused(refusal_of("E_POINT_CERTIFICATE",
+                                         file + " is no certificate of a point",
                                          "Name a file that ebbctl point certify has written"));
     }
     auto said = call(socket, "/v1/check-certificate",

@@ -149,12 +149,13 @@ Outcome ControllerProtections::check_certificate(const api::CheckCertificateCall
         return Error{ErrorCode::denied, "another authority has signed this certificate",
                      "Check it at the controller that made it, or with openssl and the certificate "
                      "of that authority",
-                     "E_CERTIFICATE"};
+                     "E_POINT_CERTIFICATE"};
     }
     if (auto ok = platform::check_signature(authority_.certificate, call.statement, call.signature);
         !ok) {
         return Error{ErrorCode::denied, "the certificate is not what was signed",
-                     "It was changed, or is not whole: have another one made", "E_CERTIFICATE"};
+                     "It was changed, or is not whole: have another one made",
+                     "E_POINT_CERTIFICATE"};
     }
     auto said = api::parse(call.statement);
     if (!said) return said.error();

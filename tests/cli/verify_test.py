@@ -158,13 +158,13 @@ class Certify(PairTest):
                            ("authority", "of somebody else")):
             with open(out, "w", encoding="utf-8") as file:
                 json.dump(dict(made, **{key: value}), file)
-            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_CERTIFICATE"])
+            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_POINT_CERTIFICATE"])
         for text in ("", "{", "[]"):
             with open(out, "w", encoding="utf-8") as file:
                 file.write(text)
-            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_CERTIFICATE"])
+            self.assertEqual(self.codes("point", "certify", "--check", out), ["E_POINT_CERTIFICATE"])
         self.assertEqual(self.codes("point", "certify", "--check", self.path("none")),
-                         ["E_CERTIFICATE"])
+                         ["E_POINT_CERTIFICATE"])
 
     def test_what_differs_is_not_certified(self):
         self.protect()
