@@ -13,7 +13,7 @@ namespace {
 using namespace ebb::sim;
 
 constexpr std::uint64_t hits_wanted = 100;  // of each fault kind, in 500 seeds
-constexpr std::uint64_t mutation_seeds = 400;
+constexpr std::uint64_t mutation_seeds = 700;
 
 const std::set<std::string> fault_kinds = {"ambush",
                                            "bit-rot",
