@@ -129,7 +129,7 @@ STEPS = [
     Step("replication", "vm", "two machines: power cut, kill -9, connection cut, volume full",
          "tests/vm/replication_share_test.py build", weight=2, needs=("build", "lab"), tests=True,
          limit=3600),
-    Step("serve", "vm", "points read over NBD while replication goes on, test failover, bisect",
+    Step("serve", "full", "points read over NBD while replication goes on, test failover, bisect",
          "tests/vm/serve_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("postgres", "vm", "PostgreSQL at three recovery points, after a power cut of the target",
          "tests/vm/postgres_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),

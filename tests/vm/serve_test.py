@@ -173,8 +173,12 @@ def bisect(pair, tally):
                             f"seek={MARK // BLOCK} oflag=direct iflag=fullblock status=none")
         epochs.append(pair.control.job("checkpoint", "source", "--name", f"b{number}")
                       ["value"]["epoch"])
-    command = f'qemu-io -r -f raw -c "read -P 170 {MARK} {BLOCK}" "$EBB_NBD_0" >/dev/null; test $? = 1'
+    # Good is what was read, and is not the mark; what cannot be read is neither.
+    command = (f'said=$(qemu-io -r -f raw -c "read -P 170 {MARK} {BLOCK}" "$EBB_NBD_0" 2>&1); '
+               'case $said in *"verification failed"*) exit 0 ;; *"read "*) exit 1 ;; *) exit 125 ;; esac')
     found = pair.control.ctl("point", "bisect", "source", "--", "sh", "-c", command)
+    if not tally.check("the change is found", found["last_good"] and found["first_bad"], found):
+        return
     good, bad = found["last_good"]["epoch"], found["first_bad"]["epoch"]
     tally.check("the last good point is before the change, the first bad one after it",
                 epochs[POINTS // 2 - 1] <= good < bad <= epochs[POINTS // 2], f"{found}, {epochs}")
