@@ -87,6 +87,7 @@ suite_chroot() {
     command -v mmdebstrap >/dev/null || die "mmdebstrap is missing"
     APT_CONFIG= mmdebstrap --quiet --variant=essential --mode=root \
         --aptopt='Acquire::Check-Valid-Until "false"' \
+        --aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --include=linux-headers-amd64,make,libc6-dev,libelf1t64 \

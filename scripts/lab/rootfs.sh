@@ -15,6 +15,7 @@ make_rootfs() {
     mirror=$(debian_mirror)
     mmdebstrap --quiet --variant=minbase --mode=root --format=directory \
         --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' \
+        --aptopt='APT::Sandbox::User "root"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --include="$packages" bookworm "$t" \
