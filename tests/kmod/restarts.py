@@ -21,7 +21,6 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
 sys.path.insert(0, os.path.join(TOP, "tests/vm/lib"))
-import console  # noqa: E402
 from powercut import PowerCutDisk  # noqa: E402
 from vm import GuestError, Lab, LabError, tool  # noqa: E402
 
@@ -81,20 +80,9 @@ class Machine:
 
     def reboot(self, how="tear"):
         """An orderly one; what is still in the caches after it is lost all the same."""
-        self.go_down()
+        self.vm.halt()
         self.lose(how)
         self.vm.start()
-
-    def go_down(self):
-        """In order, but for its end: QEMU flushes all disks when a machine powers itself off."""
-        mark = len(console.read(self.vm.console))
-        self.vm.guest.spawn("sync; busybox halt -f")
-        end = time.monotonic() + 600
-        while "System halted" not in console.read(self.vm.console)[mark:]:
-            if time.monotonic() > end or not self.vm.running():
-                raise Failure("the machine does not go down")
-            time.sleep(0.1)
-        self.vm.power_cut()
 
     def disk(self, number=1):
         """What the module says of a disk."""
@@ -309,7 +297,7 @@ def corrupt(m):
     for what, offset, data in places:
         m.replicate_first()
         m.run("write $(dev data0) 4711 100; sync")
-        m.go_down()
+        m.vm.halt()
         m.lose()
         m.disks["map0"].close()
         m.edit("map0", offset, data)
@@ -364,7 +352,7 @@ def stale(m):
         # Behind the module's back: by a kernel without it.
         stop()
         m.run("write $(dev data0) 8193 1; sync")
-        m.go_down()
+        m.vm.halt()
         m.vm.start()
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=0, resync_reasons=["MAP_STALE"])
@@ -494,7 +482,7 @@ def share(m):
     m.power_cut()
     # Behind the module's back: by a kernel without it.
     m.run("write $(dev data0) 8193 1; sync")
-    m.go_down()
+    m.vm.halt()
     m.vm.start()
     m.run(attach)
     m.demand(1, recovery=0, resync_reasons=["MAP_STALE"])

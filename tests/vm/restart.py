@@ -79,9 +79,10 @@ class RestartPair(Pair):
 
     def reboot(self, between=None):
         """In order; what its disks had in their caches is lost all the same."""
-        self.source.power_off(timeout=180)
-        self.lose(1)
+        self.source.halt()
+        lost = self.lose(1)
         self.begin_again(between)
+        return lost
 
     def cut(self, seed, between=None):
         self.source.power_cut()
