@@ -6,7 +6,8 @@
 # on as if nothing had been asked, and in the end it goes and comes back.
 load hold_deadline_ms=120000 gate_deadline_max_ms=120000
 n=$(nullb ua 16) || fail "null_blk"
-d=$(delay ebbua "$n" 1500 4000) || fail "dm-delay"
+d=$(linear ebbua "$n") || fail "dm"
+finish() { dmsetup remove ebbua; nullb_gone ua; }
 stays() { # stays WHERE
     rmmod ebb 2>/dev/null && fail "unloaded: $1"
     insmod "$KO" 2>/dev/null && fail "loaded twice: $1"
@@ -18,24 +19,25 @@ in_flight() { [ "$(disk_get "$id" in_flight)" -ge 1 ]; }
 id=$(attach "$d" 1)
 coproc EBB { ebbtest script; }
 stays attached
-# A cut in the middle of a write of 4 s: at least at one of three tries it has not landed.
-for _ in 1 2 3; do
-    write_one
-    wait_for 20 in_flight || fail "no write in flight"
-    must pass-begin frozen 1
-    if state_is draining; then break; fi
-    wait "$writer"
-    must abandon 1
-done
+# A cut in the middle of a write.
+dm_suspend ebbua
+write_one
+wait_for 20 in_flight || fail "no write in flight"
+must pass-begin frozen 1
+state_is draining || fail "not draining with a write in flight: $answer"
 stays draining
+dm_resume ebbua
 wait "$writer" || fail "the write"
 wait_for 20 state_is ready || fail "not ready: $answer"
 stays ready
+# A write that is held by a read of what was there.
+dm_suspend ebbua
 held=$(disk_get "$id" held)
 write_one
 is_held() { [ "$(disk_get "$id" held)" -gt "$held" ]; }
 wait_for 20 is_held || fail "the write is not held"
 stays "a write held"
+dm_resume ebbua
 image=$(image_of "$id")
 exec 6<"$image" || fail "the image"
 stays "the image open"
@@ -60,6 +62,5 @@ load
 id=$(attach "$d" 1)
 replicate r 1 "$id" --cuts 1 --interval 10
 wait "$pid_r" || fail "replicator"
-finish() { dmsetup remove ebbua; nullb_gone ua; }
 detach_all
 dmsetup remove ebbua

@@ -11,6 +11,7 @@ cd "$W" || exit 1
 SLOW=${SLOW:-0}
 TICKETS=$W/tickets
 background=()
+suspended=()
 
 say() { echo "[$(cut -d' ' -f1 /proc/uptime)] $*"; }
 fail() {
@@ -93,6 +94,19 @@ delay() {
     dmsetup mknodes "$1" 2>/dev/null
     readlink -f "/dev/mapper/$1"
 }
+# linear NAME BACKING: a dm disk. What is sent to it after dm_suspend NAME stays in flight until
+# dm_resume NAME: however slow the guest is, it is still there when we look.
+linear() {
+    modprobe dm-mod
+    dmsetup create "$1" --table "0 $(blockdev --getsz "$2") linear $2 0" || return 1
+    dmsetup mknodes "$1" 2>/dev/null
+    readlink -f "/dev/mapper/$1"
+}
+dm_suspend() {
+    suspended+=("$1")
+    dmsetup suspend --noflush --nolockfs "$1" || fail "suspend $1"
+}
+dm_resume() { dmsetup resume "$1" || fail "resume $1"; }
 partition() { # partition DISK: one partition from 1 MiB, made and its path printed
     echo 'start=2048' | sfdisk -q --no-tell-kernel --wipe always "$1" >/dev/null 2>&1
     blockdev --rereadpt "$1" || partprobe "$1"
@@ -175,6 +189,7 @@ replicate() {
     local name=$1 group=$2 ids=$3 id args=()
     shift 3
     for id in $ids; do args+=(--replica "$id=$W/$name.$id.img"); done
+    rm -f "$W/$name.out".*
     replicator --group "$group" "${args[@]}" --json "$W/$name.json" "$@" >"$W/$name.out" 2>&1 &
     eval "pid_$name=$!"
     background+=($!)
@@ -211,6 +226,7 @@ stamp() {
     eval "pid_$name=$!"
     background+=($!)
     wait_for 60 grep -q stamping "$W/$name.stamper.out" || fail "writer $name did not start"
+    from_here "$name"
 }
 stamped() {
     local pid
@@ -218,9 +234,14 @@ stamped() {
     wait_for 100 test ! -d "/proc/$pid/fd/." || hung "$pid" "writer $1"
     wait "$pid" || fail "writer $1"
 }
+# from_here WRITER: notes what the replicators have said so far
+from_here() {
+    local out
+    for out in "$W"/*.out; do wc -l <"$out" >"$out.$1"; done
+}
 # stamped_until NAME COMMAND...: it goes on until the command succeeds, then ends
 stamped_until() {
-    local name=$1 pid
+    local name=$1 whose=$1 pid
     shift
     eval "pid=\$pid_$name"
     wait_for 200 "$@" || fail "not in 200 s: $*"
@@ -236,9 +257,15 @@ mix() {
     eval "pid_$name=$!"
     background+=($!)
     wait_for 60 grep -q mixing "$W/$name.mixer.out" || fail "mixer $name did not start"
+    from_here "$name"
 }
-# cuts NAME COUNT [WHAT]: whether a replicator has had so many cuts that closed, or were void so
-cuts() { [ "$(grep -c "^${3:-closed}$" "$W/$1.out")" -ge "$2" ]; }
+# cuts NAME COUNT [WHAT]: whether a replicator has had so many cuts that closed, or were void so; asked by
+# stamped_until WRITER, since that writer began: those before have none of its writes.
+cuts() {
+    local from
+    from=$(cat "$W/$1.out.${whose:-}" 2>/dev/null)
+    [ "$(tail -n "+$((${from:-0} + 1))" "$W/$1.out" | grep -c "^${3:-closed}$")" -ge "$2" ]
+}
 # hung PID WHAT: it does not end; says what the kernel and the module know of that, and fails
 hung() {
     bash /ebb/tests/kmod/guest/hung.sh "$1"
@@ -264,6 +291,7 @@ detach_quietly() {
 cleanup() {
     local p
     for p in "${background[@]}" ${EBB_PID:-}; do kill -KILL "$p"; done
+    for p in "${suspended[@]}"; do dmsetup resume "$p"; done
     wait
     detach_quietly
     type finish >/dev/null && finish
