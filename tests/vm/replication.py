@@ -27,6 +27,8 @@ PORT = 9443  # of the target's data
 SIZE = 64 << 20
 BLOCK = 4096
 STAMPED = (1024, 6144)  # first block and number of blocks of the stamping writer, on each disk
+# The emulated LSI controller loses some when many are queued on two disks at once: minutes until they are aborted.
+ONE_COMMAND = "sym53c8xx.cmd_per_lun=1"
 HOME = "/var/lib/ebb"  # on the target: a disk of its own, since its root is gone at each start
 
 # As a start of the machine has it: volumes mounted, then the daemon.
@@ -106,7 +108,8 @@ class Pair:
         net = lab.network()
         self.make_source(net)
         self.target = lab.vm("target", mem=768, smp=2, udev=True, timeout=3600,
-                             out=self.folders["target-out"], modprobe=["xfs", "tcp_diag"])
+                             out=self.folders["target-out"], modprobe=["xfs", "tcp_diag"],
+                             append=ONE_COMMAND)
         self.disks = []  # replicas in order, then retention, then the target's own
         for number, size in enumerate((*target_sizes, retention_bytes, 320 << 20)):
             image = lab.image(f"target{number}.raw", str(size))

@@ -123,7 +123,7 @@ class RestartPair(Pair):
     def new_initramfs(self):
         """As its administrator makes it; the next start is by that one."""
         self.source.run("update-initramfs -u -k $(uname -r) && cp /boot/initrd.img-$(uname -r) /out/initrd",
-                        900)
+                        1800)
         self.source.initrd = os.path.join(self.folders["source-out"], "initrd")
 
     def attach_log(self):
