@@ -47,6 +47,7 @@ std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
     return give_up(closed.size(), [&](std::size_t i) {
         if (pinned(closed[i], served)) return true;
         if (age(i) > policy.age.count()) return false;
+        if (closed[i].record.point == format::PointKind::application) return true;
         if (every == 0 || period(i + 1) != period(i)) return true;
         // A period is thinned when all of it is old enough: each undo is merged once, not each time
         // that another point comes of age. The last point of a period stays.

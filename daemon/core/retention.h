@@ -18,10 +18,11 @@ namespace ebb::core {
 // forward takes nothing, and one that was set back is not believed where it makes a point younger
 // than the newest.
 struct RetentionPolicy {
-    Duration all_for = std::chrono::hours(2);     // every point
-    Duration thinned_to = std::chrono::hours(1);  // then one in so long; 0: every point
-    Duration age = std::chrono::hours(24);        // then none but those with a name
-    std::uint64_t bytes = 0;                      // of undo; 0: no limit of its own
+    Duration all_for = std::chrono::hours(2);  // every point
+    // Then one in so long, and each that is application-consistent; 0: every point.
+    Duration thinned_to = std::chrono::hours(1);
+    Duration age = std::chrono::hours(24);  // then none but those with a name
+    std::uint64_t bytes = 0;                // of undo; 0: no limit of its own
 };
 
 // Places in Journal::closed().

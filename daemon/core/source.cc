@@ -9,6 +9,12 @@ namespace ebb::core {
 
 using format::FrameType;
 
+namespace {
+
+constexpr Duration pace_tolerance = std::chrono::seconds(1);
+
+}  // namespace
+
 Source::Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
                env::Clock& clock, env::Random& random)
     : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random)) {}
@@ -90,7 +96,7 @@ void Source::Impl::tick() {
 
 // Its statistics, and whether it is void.
 void Source::Impl::look_at_pass() {
-    if (!pass_ || pass_->ended || pass_->voided) return;
+    if (!pass_ || !pass_->begun || pass_->ended || pass_->voided) return;
     auto weak = std::weak_ptr<Pass>(pass_);
     tracker_.get_pass(pass_->info.id, [self = weak_from_this(), weak](Result<env::PassInfo> info) {
         auto impl = self.lock();
@@ -113,7 +119,7 @@ void Source::Impl::checkpoint(CheckpointRequest request, env::Callback<Checkpoin
         });
         return;
     }
-    requests_.push_back({std::move(request), std::move(done)});
+    requests_.push_back({std::move(request), std::move(done), 0, {}});
     wake();
 }
 
@@ -153,7 +159,30 @@ SourceStatus Source::Impl::status() const {
         status.pass_bytes_total = pass_->info.blocks * block_bytes;
         status.pass_bytes_done = pass_->bytes_done;
     }
+    status.interval = config_.interval;
+    status.effective_interval = between_cuts_;
+    if (closed_cut_ && clock_.now() - *closed_cut_ > config_.interval)
+        status.effective_interval = std::max(between_cuts_, clock_.now() - *closed_cut_);
+    status.pace = pace(status.effective_interval);
     return status;
+}
+
+Pace Source::Impl::pace(Duration effective) const {
+    if (config_.interval.count() == 0) return Pace::on_demand;
+    // What a cut takes on a machine that is busy with something else is nobody's fault.
+    if (effective <= config_.interval + std::max(config_.interval / 2, pace_tolerance))
+        return Pace::kept;
+    if (connection_ == nullptr || !welcome_) return Pace::disconnected;
+    if (status_.notice) return Pace::target_waits;
+    if (quiescing_) return Pace::quiescing;
+    if (voids_between_ || voids_in_row_ > 0) return Pace::voids;
+    return Pace::link;
+}
+
+void Source::Impl::note_closed(const Pass& pass) {
+    if (closed_cut_) between_cuts_ = pass.begun_at - *closed_cut_;
+    closed_cut_ = pass.begun_at;
+    voids_between_ = voids_in_row_ > 0;
 }
 
 void Source::Impl::answer_all(const Error& error) {

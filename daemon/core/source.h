@@ -96,6 +96,17 @@ struct VerifyProgress {
     std::uint64_t bytes_done = 0;
 };
 
+// Why cuts are further apart than the interval asks for.
+enum class Pace {
+    kept,          // they are not
+    on_demand,     // no interval is asked for
+    disconnected,  // there is no connection to the target
+    target_waits,  // `notice` says for what
+    quiescing,     // applications are being brought to rest
+    voids,         // cuts had to be given up
+    link,          // bringing a cut to the target takes longer
+};
+
 struct SourceStatus {
     SourceState state = SourceState::stopped;
     bool connected = false;
@@ -131,6 +142,11 @@ struct SourceStatus {
     bool has_error = false;
     VerifyProgress verify;
     std::optional<Error> notice;  // what the target said it waits for, such as a full volume
+    Duration interval{0};         // that is asked for
+    // Between the cuts of the two newest closed epochs, or since the newest, if that is longer
+    // than the interval; zero: not known yet.
+    Duration effective_interval{0};
+    Pace pace = Pace::kept;
 };
 
 struct CheckpointRequest {
@@ -146,11 +162,22 @@ struct CheckpointRequest {
         WallTime cut_time;
     };
     std::move_only_function<void(Image, env::StatusCallback done)> on_image;  // may be empty
+    // For an application-consistent point. When the cut is next, and nothing else under way,
+    // `before` brings the applications to rest; as soon as the cut was taken, or could not be,
+    // `after` lets them go on (only where `before` has succeeded). Where one of both fails the
+    // point is crash-consistent, and the result says why. Both again when the cut turns out void.
+    struct Quiesce {
+        std::move_only_function<void(env::StatusCallback ready)> before;
+        std::move_only_function<void(bool cut, env::StatusCallback done)> after;
+    };
+    std::optional<Quiesce> quiesce;
 };
 
 struct CheckpointResult {
     std::uint64_t epoch = 0;
     WallTime cut_time;
+    format::PointKind kind = format::PointKind::crash;
+    std::optional<Error> degraded;  // why it is not application-consistent, as was asked for
 };
 
 class Source {

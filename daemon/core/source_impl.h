@@ -35,6 +35,8 @@ private:
     struct Request {
         CheckpointRequest what;
         env::Callback<CheckpointResult> done;
+        unsigned quiesced = 0;          // times
+        std::optional<Error> degraded;  // by the last of them
     };
     // What the target was asked, and has said, of a range.
     struct Comparison {
@@ -110,6 +112,9 @@ private:
     // One pass, of the tracker and on the wire; outlives connections.
     struct Pass {
         env::PassInfo info;
+        bool begun = false;  // at the tracker
+        MonoTime begun_at;
+        format::PointKind point = format::PointKind::crash;
         std::uint32_t number = 0;
         bool announced = false;
         bool ended = false;    // at the tracker
@@ -191,6 +196,11 @@ private:
     void verify_acknowledged(const Sent& sent);
     [[nodiscard]] Task<Status> replicate();
     [[nodiscard]] Task<Status> begin_pass();
+    // Takes the cut, or begins a live pass; around it the applications of `request` (null: nobody)
+    // stand still.
+    [[nodiscard]] Task<Result<env::PassInfo>> take_cut(env::PassKind kind, bool whole,
+                                                       Request* request);
+    [[nodiscard]] Task<Status> quiesce(Request* request);
     [[nodiscard]] Task<Status> run_pass();
     [[nodiscard]] Task<Status> wait_ready();
     [[nodiscard]] Task<Status> pump();
@@ -229,6 +239,8 @@ private:
     void tick();
     void look_at_pass();
     void take_requests(Pass& pass, bool whole_chosen);
+    [[nodiscard]] Pace pace(Duration effective) const;
+    void note_closed(const Pass& pass);
     void put_back_requests();
     void answer_all(const Error& error);
     void post(std::move_only_function<void()> action);
@@ -272,6 +284,10 @@ private:
     std::uint64_t compare_id_ = 0;                                      // the next one
     std::vector<Ranges> discarded_;  // by disk: at the target as zeroes, here as anything
     std::shared_ptr<Verification> verification_;
+    std::optional<MonoTime> closed_cut_;  // when the cut of the newest closed epoch was taken
+    Duration between_cuts_{0};            // of the two newest
+    bool voids_between_ = false;          // there were some
+    bool quiescing_ = false;
     std::deque<Request> requests_;
     SourceStatus status_;
 };

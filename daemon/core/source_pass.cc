@@ -11,6 +11,7 @@ namespace {
 constexpr Duration drain_poll = std::chrono::milliseconds(20);
 constexpr unsigned read_tries = 3;
 constexpr std::size_t chunks_listed = 256;
+constexpr unsigned quiesces = 3;  // for one request, whose cut turns out void each time
 
 std::unexpected<Error> void_pass(const std::string& reason) {
     return fail(ErrorCode::stale, "the pass is void: " + reason);
@@ -57,14 +58,18 @@ Task<Status> Source::Impl::replicate() {
     co_return fail(ErrorCode::cancelled, "stopped");
 }
 
-// A whole pass serves one request that wants the image; a point bears one name.
+// A whole pass serves one request that wants the image; a point bears one name, and applications
+// are brought to rest for one request.
 void Source::Impl::take_requests(Pass& pass, bool whole_chosen) {
     bool named = false;
+    bool quiesced = false;
     std::deque<Request> rest;
     for (Request& request : requests_) {
-        const bool fits =
-            (request.what.name.empty() || !named) && (!request.what.whole || whole_chosen);
+        const bool fits = (request.what.name.empty() || !named) &&
+                          (!request.what.whole || whole_chosen) &&
+                          (!request.what.quiesce || !quiesced);
         if (fits) {
+            quiesced = quiesced || request.what.quiesce.has_value();
             named = named || !request.what.name.empty();
             whole_chosen = whole_chosen && !request.what.whole;
             pass.requests.push_back(std::move(request));
@@ -104,17 +109,22 @@ Task<Status> Source::Impl::begin_pass() {
     if (verification_) verification_->expected.clear();
     if (!live) take_requests(*pass, whole);
     pass_ = pass;
-    Op<env::PassInfo> begun;
-    tracker_.begin_pass(live ? env::PassKind::live : env::PassKind::frozen, whole,
-                        begun.callback());
-    auto info = co_await begun;
+    const auto found =
+        std::find_if(pass->requests.begin(), pass->requests.end(),
+                     [](const Request& request) { return request.what.quiesce.has_value(); });
+    Request* app = found == pass->requests.end() ? nullptr : &*found;
+    auto info = co_await take_cut(live ? env::PassKind::live : env::PassKind::frozen, whole, app);
     if (!info) {
         put_back_requests();
         pass_.reset();
+        if (stopping_) co_return fail(ErrorCode::cancelled, "stopped");
         // Not E_STALE, which would be about a pass that is there.
         co_return fail(ErrorCode::io, "no pass could begin: " + info.error().message);
     }
     pass->info = *info;
+    pass->begun = true;
+    pass->begun_at = clock_.now();
+    if (app != nullptr && !app->degraded) pass->point = format::PointKind::application;
     pass->number = ++last_pass_;
     pass->to_release.resize(tracked_.size());
     pass->released.resize(tracked_.size());
@@ -124,6 +134,41 @@ Task<Status> Source::Impl::begin_pass() {
     }
     status = co_await keep_cookie();
     co_return status;
+}
+
+Task<Status> Source::Impl::quiesce(Request* request) {
+    if (request->quiesced >= quiesces) {
+        co_return fail(ErrorCode::stale, "the cut had to be given up each time",
+                       "Try again when the machine is less busy");
+    }
+    ++request->quiesced;
+    Op<void> ready;
+    quiescing_ = true;
+    request->what.quiesce->before(ready.callback());
+    auto status = co_await ready;
+    quiescing_ = false;
+    co_return status;
+}
+
+Task<Result<env::PassInfo>> Source::Impl::take_cut(env::PassKind kind, bool whole,
+                                                   Request* request) {
+    Status still;
+    if (request != nullptr) still = co_await quiesce(request);
+    Result<env::PassInfo> info = fail(ErrorCode::cancelled, "stopped");
+    if (!stopping_) {
+        Op<env::PassInfo> begun;
+        tracker_.begin_pass(kind, whole, begun.callback());
+        info = co_await begun;
+    }
+    if (request == nullptr) co_return info;
+    if (still) {
+        Op<void> ended;
+        request->what.quiesce->after(info.has_value(), ended.callback());
+        still = co_await ended;
+    }
+    request->degraded.reset();
+    if (!still) request->degraded = still.error();
+    co_return info;
 }
 
 void Source::Impl::announce_pass() {
@@ -177,6 +222,7 @@ void Source::Impl::send_pass_end() {
     end.count = pass_->acknowledged;
     end.chain = pass_->chain.value;
     end.cut_time = pass_->info.cut_time;
+    end.point = pass_->point;
     for (const Request& request : pass_->requests) {
         if (!request.what.name.empty()) end.name = request.what.name;
     }
@@ -509,9 +555,12 @@ Task<Status> Source::Impl::closed() {
     status_.preserved = pass_->info.preserved;
     status_.unreadable_bytes = pass_->unreadable_bytes;
     status_.state = SourceState::replicating;
-    const CheckpointResult result{epoch_, pass_->info.cut_time};
+    note_closed(*pass_);
     for (Request& request : pass_->requests) {
-        post([done = std::move(request.done), result]() mutable { done(result); });
+        CheckpointResult result{epoch_, pass_->info.cut_time, pass_->point, request.degraded};
+        post([done = std::move(request.done), result = std::move(result)]() mutable {
+            done(std::move(result));
+        });
     }
     pass_.reset();
     has_point_ = true;

@@ -11,8 +11,8 @@ namespace {
 
 Point to_point(const ClosedEpoch& closed) {
     const format::ClosedRecord& record = closed.record;
-    return {closed.epoch, record.name,       record.cut_time,        record.closed_time,
-            record.bytes, record.undo_bytes, record.unreadable_bytes};
+    return {closed.epoch, record.name,       record.cut_time,         record.closed_time,
+            record.bytes, record.undo_bytes, record.unreadable_bytes, record.point};
 }
 
 Task<Result<Ownership>> read_ownership_task(env::Volume& volume) {

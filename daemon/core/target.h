@@ -59,6 +59,7 @@ struct Point {
     std::uint64_t bytes = 0;       // of extents in the epoch
     std::uint64_t undo_bytes = 0;  // to go back from it to the one before
     std::uint64_t unreadable_bytes = 0;
+    format::PointKind kind = format::PointKind::crash;
 };
 
 enum class TargetState {

@@ -443,6 +443,7 @@ Task<Status> Target::Impl::close_epoch(const format::PassEnd& end) {
     record.cut_time = end.cut_time;
     record.closed_time = clock_.wall();
     record.name = end.name;
+    record.point = end.point;
     record.bytes = epoch_bytes_;
     record.unreadable = unreadable_;
     record.unreadable_bytes = unreadable_bytes_;

@@ -288,6 +288,7 @@ FrameBytes encode(const PassEnd& m, std::uint64_t sequence) {
     w.bytes(m.chain);
     w.i64(m.cut_time.ns);
     w.text(cut(m.name));
+    w.u8(static_cast<std::uint8_t>(m.point));
     seal_frame(frame, FrameType::pass_end, sequence);
     return frame;
 }
@@ -302,7 +303,9 @@ Result<PassEnd> decode_pass_end(std::span<const std::byte> frame) {
     r.array(m.chain);
     m.cut_time.ns = r.i64();
     m.name = r.text();
-    if (!valid || !r.done() || m.name.size() > text_max) return malformed("PASS_END");
+    const std::uint8_t point = r.u8();
+    m.point = static_cast<PointKind>(point);
+    if (!valid || !r.done() || m.name.size() > text_max || point > 1) return malformed("PASS_END");
     return m;
 }
 

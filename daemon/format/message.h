@@ -41,6 +41,12 @@ struct Hello {
 
 enum class PassKind : std::uint8_t { frozen = 0, live = 1 };
 
+// What a recovery point is worth to the machine's applications.
+enum class PointKind : std::uint8_t {
+    crash = 0,        // what a power cut at that moment would have left
+    application = 1,  // scripts had been called, and filesystems stood still
+};
+
 // Where the open epoch stands. pass 0: none begun.
 struct OpenEpoch {
     std::uint64_t epoch = 0;  // 0: there is no open epoch
@@ -112,6 +118,7 @@ struct PassEnd {
     Sha256 chain{};
     WallTime cut_time;
     std::string name;
+    PointKind point = PointKind::crash;
 };
 
 struct EpochClosed {

@@ -238,6 +238,7 @@ Payload encode(const ClosedRecord& m) {
     w.u64(m.bytes);
     w.u64(m.undo_bytes);
     put(w, m.unreadable_bytes, m.unreadable);
+    w.u8(static_cast<std::uint8_t>(m.point));
     return out;
 }
 
@@ -251,7 +252,9 @@ Result<ClosedRecord> decode_closed_record(std::span<const std::byte> in) {
     m.bytes = r.u64();
     m.undo_bytes = r.u64();
     const bool valid = get(r, m.unreadable_bytes, m.unreadable);
-    if (!valid || !r.done()) return damaged("closed record");
+    const std::uint8_t point = r.u8();
+    m.point = static_cast<PointKind>(point);
+    if (!valid || !r.done() || point > 1) return damaged("closed record");
     return m;
 }
 

@@ -97,6 +97,7 @@ struct ClosedRecord {
     std::uint64_t undo_bytes = 0;
     std::uint64_t unreadable_bytes = 0;
     std::vector<Unreadable> unreadable;  // at most unreadable_max
+    PointKind point = PointKind::crash;
 };
 
 struct MergedRecord {

@@ -16,6 +16,8 @@ constexpr std::uint64_t hits_wanted = 100;  // of each fault kind, in 500 seeds
 constexpr std::uint64_t mutation_seeds = 700;
 
 const std::set<std::string> fault_kinds = {"ambush",
+                                           "app-point",
+                                           "app-point-degraded",
                                            "bit-rot",
                                            "broken-connection",
                                            "cache-ambush",

@@ -48,6 +48,7 @@ private:
     struct TargetRun;
     struct SourceRun;
     struct Export;
+    struct Quiesced;
     struct Attempt;
     struct Wander;
     struct Session;
@@ -184,7 +185,8 @@ private:
     std::uint64_t first_session_ = 1;             // of the protection, as it was begun
     std::uint64_t acknowledged_ = 0;              // newest epoch that the source knows to be closed
     std::map<std::uint64_t, std::string> named_;  // checkpoints that were answered
-    std::map<std::uint64_t, core::Point> seen_;   // as they were last seen at the target
+    std::map<std::uint64_t, format::PointKind> kinds_;  // of those
+    std::map<std::uint64_t, core::Point> seen_;         // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;
     std::map<std::uint64_t, core::PointReaderStatus> counted_;  // by epoch: of what is served
     std::uint64_t budget_, batch_, extent_, window_, frozen_limit_, retention_;

@@ -63,6 +63,67 @@ private:
     std::size_t offset_ = 0;
 };
 
+// Applications that come to rest, or do not; and a watchdog that lets them go on too early.
+struct World::Quiesced : std::enable_shared_from_this<World::Quiesced> {
+    explicit Quiesced(World& world) : world_(world) {
+        Rng& rng = world.executor_.rng;
+        before_fails_ = rng.chance(25);
+        after_fails_ = rng.chance(25);
+        takes_ = static_cast<std::int64_t>(rng.below(400)) * ms;
+    }
+
+    core::CheckpointRequest::Quiesce hooks() {
+        const auto self = shared_from_this();
+        return {[self](env::StatusCallback ready) { self->before(std::move(ready)); },
+                [self](bool cut, env::StatusCallback done) { self->after(cut, std::move(done)); }};
+    }
+
+    // Empty, or what is wrong with the answer to the request.
+    [[nodiscard]] std::string judge(const core::CheckpointResult& result) const {
+        if (still_) return "a checkpoint is answered while applications are still at rest";
+        const bool good = !before_fails_ && !after_fails_;
+        const bool app = result.kind == format::PointKind::application;
+        if (app == result.degraded.has_value()) return "a point's kind is not what its answer says";
+        if (app && !good) return "a point is application-consistent though nothing was at rest";
+        // Given up too often is the only other reason.
+        if (!app && good && result.degraded->code != ErrorCode::stale)
+            return "a point is crash-consistent for no reason";
+        const std::int64_t cut = result.cut_time.ns / 1000;  // as the tracker makes it
+        if (app && (cut < from_ || cut > to_ + 1))
+            return "an application-consistent point was cut while nothing was at rest";
+        world_.hit(app ? "app-point" : "app-point-degraded");
+        return {};
+    }
+
+private:
+    void before(env::StatusCallback ready) {
+        world_.later(takes_, [self = shared_from_this(), ready = std::move(ready)]() mutable {
+            if (self->before_fails_) return ready(fail(ErrorCode::refused, "a script failed"));
+            self->still_ = true;
+            self->from_ = self->world_.executor_.now();
+            ready({});
+        });
+    }
+    void after(bool /*cut*/, env::StatusCallback done) {
+        if (!still_) world_.problem("applications that are not at rest are told to go on");
+        still_ = false;
+        to_ = world_.executor_.now();
+        const bool fails = after_fails_;
+        world_.later(0, [done = std::move(done), fails]() mutable {
+            if (fails) return done(fail(ErrorCode::timeout, "thawed too early"));
+            done({});
+        });
+    }
+
+    World& world_;
+    bool before_fails_ = false;
+    bool after_fails_ = false;
+    bool still_ = false;
+    std::int64_t takes_ = 0;
+    std::int64_t from_ = 0;
+    std::int64_t to_ = 0;
+};
+
 void World::checkpoint() {
     if (!source_run_ || disabling_) return;
     Rng& rng = executor_.rng;
@@ -77,11 +138,20 @@ void World::checkpoint() {
             exported->start(source_run_->tracker, *source_, image, std::move(done));
         };
     }
+    std::shared_ptr<Quiesced> quiesced;
+    if (rng.chance(50)) {
+        quiesced = std::make_shared<Quiesced>(*this);
+        request.quiesce = quiesced->hooks();
+    }
     const std::string name = request.name;
-    source_run_->source->checkpoint(std::move(request),
-                                    [this, exported, name](Result<core::CheckpointResult> result) {
-                                        checkpointed(*exported, name, std::move(result));
-                                    });
+    source_run_->source->checkpoint(std::move(request), [this, exported, quiesced, name](
+                                                            Result<core::CheckpointResult> result) {
+        if (result && quiesced) {
+            const std::string wrong = quiesced->judge(*result);
+            if (!wrong.empty()) problem(wrong);
+        }
+        checkpointed(*exported, name, std::move(result));
+    });
 }
 
 void World::checkpointed(const Export& exported, const std::string& name,
@@ -97,6 +167,7 @@ void World::checkpointed(const Export& exported, const std::string& name,
     if (!name.empty()) {
         hit("named-point");
         named_[result->epoch] = name;
+        kinds_[result->epoch] = result->kind;
     }
     if (!exported.whole) return;
     hit("whole-export");

@@ -96,6 +96,8 @@ std::string World::check_points(const std::vector<core::Point>& points) {
         const auto named = named_.find(point.epoch);
         if (named != named_.end() && named->second != point.name)
             return "point " + named->second + " is called '" + point.name + "'";
+        if (named != named_.end() && kinds_.at(point.epoch) != point.kind)
+            return "point " + named->second + " is of another kind";
         if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
         // For want of space all may go.

@@ -11,14 +11,19 @@ constexpr std::int64_t minute = 60'000'000'000;
 
 class RetentionTest : public testing::Test {
 protected:
-    void add(std::int64_t minutes, const char* name = "") { add_by(minutes, minutes, name); }
+    void add(std::int64_t minutes, const char* name = "",
+             format::PointKind kind = format::PointKind::crash) {
+        add_by(minutes, minutes, name, kind);
+    }
     // By the source's clock, and by ours.
-    void add_by(std::int64_t source, std::int64_t minutes, const char* name = "") {
+    void add_by(std::int64_t source, std::int64_t minutes, const char* name = "",
+                format::PointKind kind = format::PointKind::crash) {
         ClosedEpoch closed;
         closed.epoch = closed.span.first = closed.span.last = ++epoch_;
         closed.record.cut_time.ns = source * minute;
         closed.record.closed_time.ns = minutes * minute;
         closed.record.name = name;
+        closed.record.point = kind;
         points_.push_back(std::move(closed));
     }
     // Does what is to be done until nothing is, and says in how many steps.
@@ -60,6 +65,16 @@ TEST_F(RetentionTest, ThenTheLastOfEachHour) {
     // The oldest go singly, each other hour is merged at once.
     EXPECT_EQ(settle(), 2 + 2);
     EXPECT_EQ(minutes(), (Minutes{40, 100, 160, 180, 200, 220, 240, 260, 280, 300}));
+}
+
+TEST_F(RetentionTest, ThoseThatAreApplicationConsistentStayUntilTheyAreTooOld) {
+    constexpr auto app = format::PointKind::application;
+    for (int at = 0; at <= 300; at += 20) add(at, "", at == 80 ? app : format::PointKind::crash);
+    (void)settle();
+    EXPECT_EQ(minutes(), (Minutes{40, 80, 100, 160, 180, 200, 220, 240, 260, 280, 300}));
+    add(24 * 60 + 81);
+    (void)settle();
+    EXPECT_EQ(minutes().front(), 100);
 }
 
 TEST_F(RetentionTest, AnHourIsMergedOnlyWhenAllOfItIsOldEnough) {

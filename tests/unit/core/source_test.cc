@@ -294,6 +294,124 @@ TEST_F(SourceTest, AnswersThatNobodyAskedFor) {
     }
 }
 
+class QuiesceTest : public SourceTest {
+protected:
+    void SetUp() override {
+        target_->send(welcome());
+        (void)receive_epoch();
+        target_->send(format::EpochClosed{1});
+        wait(a_second / 10);
+        ASSERT_EQ(source_->status().closed_epoch, 1U);
+    }
+    void ask() {
+        CheckpointRequest request;
+        request.name = "app";
+        request.quiesce = CheckpointRequest::Quiesce{[this](env::StatusCallback ready) {
+                                                         ++before_;
+                                                         ready_ = std::move(ready);
+                                                     },
+                                                     [this](bool cut, env::StatusCallback done) {
+                                                         ++after_;
+                                                         cut_ = cut;
+                                                         done_ = std::move(done);
+                                                     }};
+        source_->checkpoint(std::move(request), [this](Result<CheckpointResult> result) {
+            answer_.emplace(std::move(result));
+        });
+    }
+    // The named point's PASS_END; those of others are closed on the way.
+    format::PassEnd closing() {
+        for (int i = 0; i < 500; ++i) {
+            wait(a_second / 100);
+            auto frame = target_->take(FrameType::pass_end);
+            if (!frame) continue;
+            const auto end = *format::decode_pass_end(*frame);
+            target_->send(format::EpochClosed{end.epoch});
+            if (end.name == "app") return end;
+        }
+        ADD_FAILURE() << "no such cut";
+        return {};
+    }
+
+    unsigned before_ = 0;
+    unsigned after_ = 0;
+    bool cut_ = false;
+    env::StatusCallback ready_;
+    env::StatusCallback done_;
+    std::optional<Result<CheckpointResult>> answer_;
+};
+
+TEST_F(QuiesceTest, TheCutIsTakenWhileApplicationsAreAtRest) {
+    ask();
+    for (int i = 0; i < 100 && before_ == 0; ++i) {
+        wait(a_second / 100);
+        if (auto frame = target_->take(FrameType::pass_end))
+            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
+    }
+    ASSERT_EQ(before_, 1U);
+    const auto begun = source_->status().cuts_begun;
+    wait(3 * a_second);
+    EXPECT_EQ(source_->status().cuts_begun, begun);
+    EXPECT_EQ(source_->status().pace, Pace::quiescing);
+    EXPECT_EQ(after_, 0U);
+    const auto from = clock_.wall();
+    ready_({});
+    wait(a_second);
+    ASSERT_EQ(after_, 1U);
+    EXPECT_TRUE(cut_);
+    // Nothing of it is said before they go on.
+    EXPECT_FALSE(target_->take(FrameType::pass_end).has_value());
+    const auto to = clock_.wall();
+    done_({});
+    const auto end = closing();
+    EXPECT_EQ(end.point, format::PointKind::application);
+    EXPECT_EQ(source_->status().pace, Pace::link);  // it took its time
+    wait(a_second / 10);
+    ASSERT_TRUE(answer_ && *answer_);
+    EXPECT_EQ((*answer_)->kind, format::PointKind::application);
+    EXPECT_FALSE((*answer_)->degraded);
+    EXPECT_LE(clock_.wall().ns - to.ns, to.ns - from.ns + 2 * a_second);
+}
+
+TEST_F(QuiesceTest, WhereItFailsThePointIsCrashConsistent) {
+    ask();
+    for (int i = 0; i < 100 && before_ == 0; ++i) {
+        wait(a_second / 100);
+        if (auto frame = target_->take(FrameType::pass_end))
+            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
+    }
+    ready_(fail("E_APP_SCRIPT", ErrorCode::refused, "10-db failed"));
+    EXPECT_EQ(closing().point, format::PointKind::crash);
+    wait(a_second / 10);
+    EXPECT_EQ(after_, 0U);
+    ASSERT_TRUE(answer_ && *answer_);
+    EXPECT_EQ((*answer_)->kind, format::PointKind::crash);
+    ASSERT_TRUE((*answer_)->degraded);
+    EXPECT_EQ((*answer_)->degraded->name(), "E_APP_SCRIPT");
+}
+
+TEST_F(QuiesceTest, StoppedMeanwhileTheyGoOn) {
+    ask();
+    for (int i = 0; i < 100 && before_ == 0; ++i) {
+        wait(a_second / 100);
+        if (auto frame = target_->take(FrameType::pass_end))
+            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
+    }
+    bool stopped = false;
+    source_->stop([&](const Status&) { stopped = true; });
+    wait(a_second / 10);
+    EXPECT_FALSE(stopped);
+    ready_({});
+    wait(a_second / 10);
+    ASSERT_EQ(after_, 1U);
+    EXPECT_FALSE(cut_);
+    done_({});
+    wait(a_second / 10);
+    EXPECT_TRUE(stopped);
+    ASSERT_TRUE(answer_);
+    EXPECT_EQ(answer_->error().code, ErrorCode::cancelled);
+}
+
 TEST_F(SourceTest, StopAnswersWhatWasAsked) {
     std::optional<ErrorCode> answer;
     bool stopped = false;

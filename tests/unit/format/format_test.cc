@@ -117,7 +117,8 @@ TEST(Message, ExtentsOutOfBoundsAreRefused) {
 }
 
 TEST(Message, NoPrefixOfAPayloadDecodes) {
-    const auto frame = encode(PassEnd{4, 2, PassKind::frozen, 7, {}, {5}, "name"}, 0);
+    const auto frame =
+        encode(PassEnd{4, 2, PassKind::frozen, 7, {}, {5}, "name", PointKind::application}, 0);
     ASSERT_TRUE(decode_pass_end(frame).has_value());
     for (std::size_t size = 0; size < frame.size(); ++size) {
         EXPECT_FALSE(decode_pass_end(std::span(frame).first(size)).has_value());
@@ -204,11 +205,16 @@ TEST(Record, ChainsAndIsVerified) {
 TEST(Record, PayloadsComeBack) {
     ClosedRecord closed;
     closed.name = "before-upgrade";
+    closed.point = PointKind::application;
     closed.cut_time.ns = 12;
     closed.unreadable = {{1, 4096, 512}};
     auto back = decode_closed_record(encode(closed));
     ASSERT_TRUE(back.has_value());
     EXPECT_EQ(back->name, "before-upgrade");
+    EXPECT_EQ(back->point, PointKind::application);
+    auto other = encode(closed);
+    other.back() = std::byte{2};
+    EXPECT_FALSE(decode_closed_record(other).has_value());
     EXPECT_EQ(back->unreadable[0].offset, 4096U);
 
     auto position = decode_position_record(
