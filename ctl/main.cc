@@ -58,6 +58,12 @@ int begin(const Context& context, const std::string& path, const Json& args) {
     return context.report.value(*job, "job " + std::to_string(id) + "\n");
 }
 
+int events(const Context& context) {
+    auto list = ctl::call(context.socket, "/v1/events", Json::object());
+    if (!list) return context.report.refused(list.error());
+    return context.report.value(*list, ctl::show_events(*list));
+}
+
 std::function<int(const Context&)> listing(std::string (*show)(const Json&)) {
     return [show](const Context& context) {
         auto state = ctl::call(context.socket, "/v1/state", Json::object());
@@ -73,6 +79,20 @@ std::uint64_t interval_ms(double seconds) {
     throw Misuse{"an interval is 0.1 to 86400 seconds, or 0 for cuts on demand only"};
 }
 
+std::uint64_t app_interval_ms(double seconds) {
+    constexpr double limit = static_cast<double>(api::max_interval_ms) / 1000;
+    constexpr double least = static_cast<double>(api::min_app_interval_ms) / 1000;
+    if (std::isfinite(seconds) && (seconds == 0 || (seconds >= least && seconds <= limit)))
+        return static_cast<std::uint64_t>(std::llround(seconds * 1000));
+    throw Misuse{
+        "application-consistent points are 60 to 86400 seconds apart, or 0: on demand only"};
+}
+
+std::uint64_t rpo_seconds(std::uint64_t seconds) {
+    if (seconds >= 1 && seconds <= api::max_rpo_s) return seconds;
+    throw Misuse{"the age of the newest point is limited to 1 to 604800 seconds"};
+}
+
 void no_options(po::options_description& /*options*/) {}
 
 void dry(po::options_description& options) {
@@ -86,7 +106,9 @@ Json protect_args(const Context& context) {
               {"dry_run", context.flag("dry-run")},
               {"exclude", context.words("exclude")},
               {"disks", Json::array()},
-              {"interval_ms", interval_ms(context.values["interval"].as<double>())}};
+              {"interval_ms", interval_ms(context.values["interval"].as<double>())},
+              {"app_interval_ms", app_interval_ms(context.values["app-interval"].as<double>())},
+              {"rpo_s", rpo_seconds(context.values["rpo"].as<std::uint64_t>())}};
     for (const auto& [option, key] : {std::pair("retention", "retention"),
                                       {"cloud-vm", "cloud_vm"},
                                       {"home-vm", "home_vm"},
@@ -117,6 +139,10 @@ void protect_options(po::options_description& options) {
         "retention", po::value<std::string>(), "retention volume (the target's default)")(
         "interval", po::value<double>()->default_value(5, "5"),
         "seconds between cuts; 0: on demand only")(
+        "app-interval", po::value<double>()->default_value(3600, "3600"),
+        "seconds between application-consistent points; 0: on demand only")(
+        "rpo", po::value<std::uint64_t>()->default_value(api::default_rpo_s),
+        "seconds: a newest point that is older is a warning")(
         "disk", po::value<std::vector<std::string>>(),
         "SOURCE=TARGET ids of a pair, repeated (others are chosen by size)")(
         "exclude", po::value<std::vector<std::string>>(),
@@ -192,6 +218,7 @@ int checkpoint(const Context& context) {
                  {{"machine", context.text("machine")},
                   {"dry_run", context.flag("dry-run")},
                   {"name", context.text("name")},
+                  {"app", context.flag("app")},
                   {"export", context.text("export")}});
 }
 
@@ -214,9 +241,12 @@ int verify(const Context& context) {
 }
 
 int interval(const Context& context) {
-    auto done = ctl::call(context.socket, "/v1/interval",
-                          {{"machine", context.text("machine")},
-                           {"interval_ms", interval_ms(context.values["seconds"].as<double>())}});
+    Json args{{"machine", context.text("machine")},
+              {"interval_ms", interval_ms(context.values["seconds"].as<double>())}};
+    if (context.flag("app-interval"))
+        args["app_interval_ms"] = app_interval_ms(context.values["app-interval"].as<double>());
+    if (context.flag("rpo")) args["rpo_s"] = rpo_seconds(context.values["rpo"].as<std::uint64_t>());
+    auto done = ctl::call(context.socket, "/v1/interval", args);
     if (!done) return context.report.refused(done.error());
     return context.report.value(*done, "");
 }
@@ -321,6 +351,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
                   "check", po::value<std::string>(), "only check such a file");
           },
           certify}},
+        {"events", {"what went wrong, and when it was over", "", no_options, events}},
         {"jobs", {"jobs", "", no_options, listing(ctl::show_jobs)}},
         {"job watch",
          {"follow a job to its end", "job", no_options,
@@ -331,7 +362,11 @@ const std::vector<std::pair<std::string, Command>>& commands() {
         {"interval",
          {"change the time between cuts", "machine",
           [](auto& o) {
-              o.add_options()("seconds", po::value<double>()->required(), "0: on demand only");
+              o.add_options()("seconds", po::value<double>()->required(), "0: on demand only")(
+                  "app-interval", po::value<double>(),
+                  "seconds between application-consistent points; 0: on demand only")(
+                  "rpo", po::value<std::uint64_t>(),
+                  "seconds: a newest point that is older is a warning");
           },
           interval}},
         {"checkpoint",
@@ -339,6 +374,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
           [](auto& o) {
               dry(o);
               o.add_options()("name", po::value<std::string>(), "name of the point")(
+                  "app", "application-consistent: scripts are called, filesystems stand still")(
                   "export", po::value<std::string>(),
                   "also copy the disks as of this cut into that folder of the source");
           },

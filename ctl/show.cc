@@ -151,9 +151,24 @@ std::string age(double seconds) {
     return whole(seconds / day, " d");
 }
 
+// As it is; where that is more than was asked for, also what was.
+std::string interval_of(const Json& protection) {
+    const auto asked = number(protection, "interval_ms");
+    const auto seconds = [](std::uint64_t ms) {
+        if (ms % 1000 != 0 && ms < 10'000) return std::to_string(ms) + " ms";
+        return age(static_cast<double>(ms) / 1000);
+    };
+    if (asked == 0) return "on demand";
+    const auto pace = text(protection, "pace");
+    if (pace.empty() || pace == "kept") return seconds(asked);
+    return seconds(number(protection, "interval_effective_ms")) + " (" + seconds(asked) + "; " +
+           pace + ")";
+}
+
 std::string show_state(const Json& state) {
-    std::vector<std::vector<std::string>> rows{
-        {"MACHINE", "TARGET", "STATE", "HEALTH", "NEWEST POINT", "AGE", "POINTS"}};
+    std::vector<std::vector<std::string>> rows{{"MACHINE", "TARGET", "STATE", "HEALTH",
+                                                "NEWEST POINT", "AGE", "INTERVAL", "APP",
+                                                "POINTS"}};
     std::string problems, serving;
     for (const auto& p : items(state, "protections")) {
         serving += serving_words(p);
@@ -161,6 +176,8 @@ std::string show_state(const Json& state) {
         rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),
                         time_of(number(point, "cut_time_ns")),
                         p.contains("rpo_seconds") ? age(p["rpo_seconds"].get<double>()) : "-",
+                        interval_of(p),
+                        p.contains("app_seconds") ? age(p["app_seconds"].get<double>()) : "-",
                         p.contains("points") ? std::to_string(number(p, "points")) : "-"});
         for (const auto& problem : items(p, "problems"))
             problems += text(p, "machine") + ": " + paragraph(problem);
@@ -271,6 +288,15 @@ std::string show_points(const Json& points) {
     }
     if (rows.size() > 1) return table(rows) + "\n" + plot_ages(ages);
     return "There is no recovery point yet.\n";
+}
+
+std::string show_events(const Json& events) {
+    std::vector<std::vector<std::string>> rows{{"TIME", "MACHINE", "SEVERITY", "CODE", "WHAT"}};
+    for (const auto& e : items(events, "events")) {
+        rows.push_back({time_of(number(e, "time_ns")), text(e, "machine"), text(e, "severity"),
+                        text(e, "code"), text(e, "text")});
+    }
+    return rows.size() > 1 ? table(rows) : "Nothing has gone wrong.\n";
 }
 
 std::string show_jobs(const Json& state) {

@@ -20,6 +20,7 @@ units=(ebbd-source ebbd-target ebbd-controller)
 files() {
     echo "0755 $build/ebbd $prefix/sbin/ebbd"
     echo "0755 $build/ebb-attach $prefix/sbin/ebb-attach"
+    echo "0755 $build/ebb-freeze $prefix/sbin/ebb-freeze"
     echo "0755 $build/ebbctl $prefix/bin/ebbctl"
     local unit rule
     for unit in "${units[@]}"; do
@@ -44,6 +45,11 @@ files() {
     echo "0644 $top/docs/man/ebbctl.1 $prefix/share/man/man1/ebbctl.1"
     echo "0644 $top/docs/man/ebbd.8 $prefix/share/man/man8/ebbd.8"
     echo "0644 $top/docs/man/ebb-attach.8 $prefix/share/man/man8/ebb-attach.8"
+    echo "0644 $top/docs/man/ebb-freeze.8 $prefix/share/man/man8/ebb-freeze.8"
+    local script
+    for script in "$top"/packaging/consistency.d/*; do
+        echo "0644 $script $prefix/share/doc/ebb/consistency.d/$(basename "$script")"
+    done
     local text
     for text in "$top/README.md" "$top/CHANGELOG.md" "$top/docs/operations.md" "$top"/LICENSES/*.txt; do
         echo "0644 $text $prefix/share/doc/ebb/$(basename "$text")"
@@ -68,7 +74,7 @@ install_module_source() {
 
 install_files() {
     local program mode from to
-    for program in ebbd ebbctl ebb-attach; do
+    for program in ebbd ebbctl ebb-attach ebb-freeze; do
         [ -x "$build/$program" ] && continue
         echo "install: $build/$program is not there: run 'make build' first, as an ordinary user" >&2
         exit 1
@@ -85,7 +91,8 @@ install_files() {
     done
     # Debugging information stays with the build, where there is a tool to take it out.
     if command -v strip >/dev/null; then
-        strip "$dest$prefix/sbin/ebbd" "$dest$prefix/sbin/ebb-attach" "$dest$prefix/bin/ebbctl"
+        strip "$dest$prefix/sbin/ebbd" "$dest$prefix/sbin/ebb-attach" "$dest$prefix/sbin/ebb-freeze" \
+            "$dest$prefix/bin/ebbctl"
     fi
     install_module_source
     echo "installed ebb $version below ${dest:-/}"
@@ -124,7 +131,7 @@ unregister() {
 remove_files() {
     files | while read -r _ _ to; do rm -f "$dest$to"; done
     rm -rf "$source_dir"
-    rmdir "$dest$prefix/share/doc/ebb" "$dest$prefix/lib/ebb" 2>/dev/null || true
+    rmdir "$dest$prefix/share/doc/ebb/consistency.d" "$dest$prefix/share/doc/ebb" "$dest$prefix/lib/ebb" 2>/dev/null || true
     echo "removed ebb $version below ${dest:-/}; /etc/ebb and /var/lib/ebb are as they were"
 }
 

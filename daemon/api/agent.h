@@ -26,6 +26,8 @@ enum class Role { source, target };
 enum class Severity { info, warning, critical };
 enum class SourceState { connecting, initial_sync, resyncing, replicating, stopped, fenced, error };
 enum class PassName { none, live, frozen };
+// Why cuts are further apart than the interval asks for; kept: they are not.
+enum class Pace { kept, on_demand, disconnected, target_waits, quiescing, voids, link };
 enum class TargetState { waiting, receiving, no_space, failed_over, committed, incomplete, error };
 enum class PointKind { crash, app };
 
@@ -95,6 +97,15 @@ struct VerifyStatus {
     std::optional<ErrorInfo> error;
 };
 
+// Application-consistent points of a protection.
+struct AppStatus {
+    std::uint64_t interval_ms = 0;  // 0: on demand only
+    bool running = false;
+    std::int64_t last_ns = 0;          // cut of the newest; 0: none was made
+    std::optional<ErrorInfo> error;    // why the last attempt gave none
+    std::vector<std::string> flushed;  // mount points of what cannot be frozen
+};
+
 struct SourceProtection {
     std::string id;
     SourceState state = SourceState::connecting;
@@ -116,10 +127,15 @@ struct SourceProtection {
     std::uint64_t preserved = 0;
     std::vector<std::string> resync_required;
     std::optional<VerifyStatus> verify;
+    std::uint64_t interval_ms = 0;            // between cuts, as asked for; 0: on demand only
+    std::uint64_t effective_interval_ms = 0;  // as it is; 0: not known yet
+    Pace pace = Pace::kept;
+    AppStatus app;
     std::optional<ErrorInfo> error;
 };
 
 struct SourceStatus {
+    std::int64_t clock_ns = 0;  // of the machine, when this was said; 0: it does not say
     ModuleStatus module;
     std::vector<SourceDisk> disks;
     std::vector<SourceProtection> protections;
@@ -166,6 +182,7 @@ struct TargetProtection {
     TargetState state = TargetState::waiting;
     std::uint64_t open_epoch = 0;
     std::optional<Point> newest_point;
+    std::optional<Point> newest_app_point;
     std::uint64_t points = 0;
     std::int64_t oldest_point_ns = 0;  // its cut; 0: there is none
     std::string retention;             // the volume its points are on
@@ -278,6 +295,17 @@ struct EnumNames<PassName> {
         {PassName::none, "none"}, {PassName::live, "live"}, {PassName::frozen, "frozen"}};
 };
 template <>
+struct EnumNames<Pace> {
+    static constexpr std::pair<Pace, std::string_view> names[] = {
+        {Pace::kept, "kept"},
+        {Pace::on_demand, "on-demand"},
+        {Pace::disconnected, "disconnected"},
+        {Pace::target_waits, "target-waits"},
+        {Pace::quiescing, "quiescing"},
+        {Pace::voids, "voids"},
+        {Pace::link, "link"}};
+};
+template <>
 struct EnumNames<TargetState> {
     static constexpr std::pair<TargetState, std::string_view> names[] = {
         {TargetState::waiting, "waiting"},     {TargetState::receiving, "receiving"},
@@ -362,6 +390,15 @@ void describe(V& visit, VerifyStatus& v) {
 }
 
 template <class V>
+void describe(V& visit, AppStatus& a) {
+    visit.optional("interval_ms", a.interval_ms);
+    visit.optional("running", a.running);
+    visit.optional("last_ns", a.last_ns);
+    visit.optional("error", a.error);
+    visit.optional("flushed", a.flushed);
+}
+
+template <class V>
 void describe(V& visit, SourceProtection& p) {
     visit("id", p.id);
     visit("state", p.state);
@@ -382,11 +419,16 @@ void describe(V& visit, SourceProtection& p) {
     visit.optional("preserved", p.preserved);
     visit.optional("resync_required", p.resync_required);
     visit.optional("verify", p.verify);
+    visit.optional("interval_ms", p.interval_ms);
+    visit.optional("effective_interval_ms", p.effective_interval_ms);
+    visit.optional("pace", p.pace);
+    visit.optional("app", p.app);
     visit.optional("error", p.error);
 }
 
 template <class V>
 void describe(V& visit, SourceStatus& s) {
+    visit.optional("clock_ns", s.clock_ns);
     visit("module", s.module);
     visit.optional("disks", s.disks);
     visit.optional("protections", s.protections);
@@ -437,6 +479,7 @@ void describe(V& visit, TargetProtection& p) {
     visit("state", p.state);
     visit.optional("open_epoch", p.open_epoch);
     visit.optional("newest_point", p.newest_point);
+    visit.optional("newest_app_point", p.newest_app_point);
     visit.optional("points", p.points);
     visit.optional("oldest_point_ns", p.oldest_point_ns);
     visit.optional("retention", p.retention);

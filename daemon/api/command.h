@@ -35,6 +35,8 @@ inline constexpr const char* target_serve = "target.serve";
 inline constexpr const char* target_unserve = "target.unserve";
 }  // namespace command
 
+inline constexpr std::uint64_t default_app_interval_ms = 3'600'000;
+
 struct SourceDiskChoice {
     std::uint32_t index = 0;
     std::string stable_id;
@@ -55,22 +57,30 @@ struct SourceProtectArgs {
     std::uint64_t interval_ms = 5000;  // 0: cuts on demand only
     bool full = false;                 // every block is sent, whatever the map says
     bool compare = false;              // with `full`: but for what the target has already
+    // The same as interval_ms of application-consistent points.
+    std::uint64_t app_interval_ms = default_app_interval_ms;
 };
 
 struct CheckpointArgs {
     std::string protection;
     std::string name;     // empty: none
     std::string export_;  // "export": directory on the source; empty: no copy
+    bool app = false;     // application-consistent
 };
 
 struct CheckpointValue {
     std::uint64_t epoch = 0;
     std::int64_t cut_time_ns = 0;
+    PointKind kind = PointKind::crash;
+    std::optional<ErrorInfo> degraded;  // why it is not application-consistent, as was asked for
+    std::optional<ErrorInfo> post;      // what failed after the cut
+    std::vector<std::string> flushed;   // mount points of what cannot be frozen
 };
 
 struct IntervalArgs {
     std::string protection;
     std::uint64_t interval_ms = 5000;
+    std::optional<std::uint64_t> app_interval_ms;  // none: as it is
 };
 
 struct VerifyArgs {
@@ -227,6 +237,7 @@ void describe(V& visit, SourceProtectArgs& a) {
     visit("disks", a.disks);
     visit("target", a.target);
     visit.optional("interval_ms", a.interval_ms);
+    visit.optional("app_interval_ms", a.app_interval_ms);
     visit.optional("full", a.full);
     visit.optional("compare", a.compare);
 }
@@ -236,18 +247,24 @@ void describe(V& visit, CheckpointArgs& a) {
     visit("protection", a.protection);
     visit.optional("name", a.name);
     visit.optional("export", a.export_);
+    visit.optional("app", a.app);
 }
 
 template <class V>
 void describe(V& visit, CheckpointValue& v) {
     visit("epoch", v.epoch);
     visit("cut_time_ns", v.cut_time_ns);
+    visit.optional("kind", v.kind);
+    visit.optional("degraded", v.degraded);
+    visit.optional("post", v.post);
+    visit.optional("flushed", v.flushed);
 }
 
 template <class V>
 void describe(V& visit, IntervalArgs& a) {
     visit("protection", a.protection);
     visit("interval_ms", a.interval_ms);
+    visit.optional("app_interval_ms", a.app_interval_ms);
 }
 
 template <class V>

@@ -25,6 +25,20 @@ Status check_interval(std::uint64_t interval_ms) {
                 "Give 0.1 to 86400 seconds, or 0 for cuts on demand only");
 }
 
+Status check_app_interval(std::uint64_t interval_ms) {
+    if (interval_ms == 0 || (interval_ms >= min_app_interval_ms && interval_ms <= max_interval_ms))
+        return {};
+    return fail(ErrorCode::invalid,
+                "app_interval_ms: not an interval between application-consistent points",
+                "Give 60 to 86400 seconds, or 0 for points on demand only");
+}
+
+Status check_rpo(std::uint64_t seconds) {
+    if (seconds >= 1 && seconds <= max_rpo_s) return {};
+    return fail(ErrorCode::invalid, "rpo_s: not an age of a recovery point",
+                "Give 1 to 604800 seconds");
+}
+
 Status check_disk(const std::string& id) {
     if (valid_stable_id(id)) return {};
     return fail(ErrorCode::invalid, "disks: \"" + id.substr(0, 64) + "\" is no id of a disk",
@@ -60,6 +74,8 @@ Status check(const ProtectCall& call) {
     for (const auto& disk : call.exclude) {
         if (auto ok = check_disk(disk); !ok) return ok;
     }
+    if (auto ok = check_app_interval(call.app_interval_ms); !ok) return ok;
+    if (auto ok = check_rpo(call.rpo_s); !ok) return ok;
     return check_interval(call.interval_ms);
 }
 
@@ -112,6 +128,8 @@ Status check(const ResyncCall& call) {
 }
 
 Status check(const IntervalCall& call) {
+    if (auto ok = check_app_interval(call.app_interval_ms.value_or(0)); !ok) return ok;
+    if (auto ok = check_rpo(call.rpo_s.value_or(default_rpo_s)); !ok) return ok;
     if (auto ok = check_interval(call.interval_ms); !ok) return ok;
     return check_name("machine", call.machine);
 }

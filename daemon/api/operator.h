@@ -4,15 +4,22 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "api/command.h"
 #include "api/json.h"
 
 namespace ebb::api {
 
 // 24 hours; longer is "on demand only", which is 0.
 inline constexpr std::uint64_t max_interval_ms = 86'400'000;
+// Application-consistent points are at least a minute apart: applications are disturbed.
+inline constexpr std::uint64_t min_app_interval_ms = 60'000;
+// The age of the newest recovery point from which on it is a warning.
+inline constexpr std::uint64_t default_rpo_s = 300;
+inline constexpr std::uint64_t max_rpo_s = 7 * 86'400;
 // A call that waits for news of a job is answered after this long at most.
 inline constexpr std::uint64_t max_wait_ms = 20'000;
 
@@ -26,6 +33,8 @@ struct ProtectCall {
     std::string target;
     std::string retention;  // empty: the target's own
     std::uint64_t interval_ms = 5000;
+    std::uint64_t app_interval_ms = default_app_interval_ms;
+    std::uint64_t rpo_s = default_rpo_s;
     std::vector<DiskPair> disks;       // others are chosen by size
     std::vector<std::string> exclude;  // stable ids or names of source disks
     std::string cloud_vm;              // empty: the machine's name
@@ -40,6 +49,7 @@ struct CheckpointCall {
     std::string machine;
     std::string name;
     std::string export_;  // "export"
+    bool app = false;     // application-consistent
     bool dry_run = false;
 };
 
@@ -98,9 +108,12 @@ struct ResyncCall {
     bool dry_run = false;
 };
 
+// What is not given stays as it is.
 struct IntervalCall {
     std::string machine;
     std::uint64_t interval_ms = 5000;
+    std::optional<std::uint64_t> app_interval_ms;
+    std::optional<std::uint64_t> rpo_s;
 };
 
 struct TokenCall {
@@ -149,6 +162,8 @@ void describe(V& visit, ProtectCall& c) {
     visit("target", c.target);
     visit.optional("retention", c.retention);
     visit.optional("interval_ms", c.interval_ms);
+    visit.optional("app_interval_ms", c.app_interval_ms);
+    visit.optional("rpo_s", c.rpo_s);
     visit.optional("disks", c.disks);
     visit.optional("exclude", c.exclude);
     visit.optional("cloud_vm", c.cloud_vm);
@@ -164,6 +179,7 @@ void describe(V& visit, CheckpointCall& c) {
     visit("machine", c.machine);
     visit.optional("name", c.name);
     visit.optional("export", c.export_);
+    visit.optional("app", c.app);
     visit.optional("dry_run", c.dry_run);
 }
 
@@ -225,6 +241,8 @@ template <class V>
 void describe(V& visit, IntervalCall& c) {
     visit("machine", c.machine);
     visit("interval_ms", c.interval_ms);
+    visit.optional("app_interval_ms", c.app_interval_ms);
+    visit.optional("rpo_s", c.rpo_s);
 }
 
 template <class V>

@@ -98,6 +98,7 @@ Result<BlockTable> BlockTable::load(const HostPaths& paths) {
     if (auto ok = table.load_devices(); !ok) return std::unexpected(ok.error());
     if (auto ok = table.load_mounts(); !ok) return std::unexpected(ok.error());
     table.load_swaps();
+    table.load_btrfs();
     return table;
 }
 
@@ -147,6 +148,9 @@ Status BlockTable::load_mounts() {
         mount.source = unescape(mount.source);
         mount.read_only = has_option(options, "ro") || has_option(super, "ro");
         // A mount on the same point hides the one before it.
+        for (const auto& before : mounts_) {
+            if (before.point == mount.point) hidden_.push_back(before);
+        }
         std::erase_if(mounts_, [&](const Mount& m) { return m.point == mount.point; });
         mounts_.push_back(std::move(mount));
     }
@@ -168,6 +172,22 @@ void BlockTable::load_swaps() {
                 swaps_.insert(device_name);
         }
     }
+}
+
+// A folder for each filesystem, with a link to each of its devices.
+void BlockTable::load_btrfs() {
+    const std::string folder = paths_.sys + "/fs/btrfs";
+    for (const auto& uuid : names_in(folder)) {
+        const auto members = names_in(folder + "/" + uuid + "/devices");
+        if (!members.empty()) btrfs_.emplace_back(members.begin(), members.end());
+    }
+}
+
+std::set<std::string> BlockTable::btrfs_members(const std::string& name) const {
+    for (const auto& members : btrfs_) {
+        if (members.contains(name)) return members;
+    }
+    return {};
 }
 
 const BlockDevice* BlockTable::find(const std::string& name) const {

@@ -60,6 +60,10 @@ public:
 
     [[nodiscard]] const std::map<std::string, BlockDevice>& devices() const { return devices_; }
     [[nodiscard]] const std::vector<Mount>& mounts() const { return mounts_; }
+    // Those that others were mounted above, at the same point.
+    [[nodiscard]] const std::vector<Mount>& hidden_mounts() const { return hidden_; }
+    // The devices of the btrfs that a device is one of.
+    [[nodiscard]] std::set<std::string> btrfs_members(const std::string& name) const;
     [[nodiscard]] const BlockDevice* find(const std::string& name) const;
     [[nodiscard]] const BlockDevice* find_number(const std::string& number) const;
     // The device under a mount, through its number or, where that is anonymous (btrfs), its source.
@@ -83,10 +87,13 @@ private:
     Status load_devices();
     Status load_mounts();
     void load_swaps();
+    void load_btrfs();
 
     HostPaths paths_;
     std::map<std::string, BlockDevice> devices_;
     std::vector<Mount> mounts_;
+    std::vector<Mount> hidden_;
+    std::vector<std::set<std::string>> btrfs_;
     std::set<std::string> swaps_;
 };
 

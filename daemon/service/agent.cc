@@ -11,6 +11,7 @@
 
 #include "base/uuid_text.h"
 #include "platform/file_store.h"
+#include "platform/write_gate.h"
 
 namespace ebb::service {
 
@@ -200,6 +201,7 @@ Status Agent::exchange() {
 
 // Durable first; who was let in before is then looked at anew.
 void Agent::revoke(const std::vector<std::string>& serials) {
+    platform::WriteGate::of_this_process().wait();
     auto kept = platform::make_directories(config_.state);
     if (kept) {
         kept = platform::replace_file(revoked_file(config_),
@@ -218,17 +220,24 @@ void Agent::revoke(const std::vector<std::string>& serials) {
 void Agent::take(const api::Command& command) {
     if (!seen_.insert(command.id).second) return;
     loop_.post([this, alive = std::weak_ptr<char>(alive_), command] {
-        if (alive.expired()) return;
-        for (auto* role : roles_) {
-            if (!role->handles(command.kind)) continue;
-            role->run(command, [this, alive, id = command.id](Result<api::Json> value) {
-                if (!alive.expired()) finished(id, std::move(value));
-            });
-            return;
-        }
-        finished(command.id,
-                 fail(ErrorCode::unsupported, config_.name + " has no role for " + command.kind));
+        // What a command changes is written.
+        platform::WriteGate::of_this_process().when_open([this, alive, command] {
+            if (!alive.expired()) run(command);
+        });
     });
+}
+
+void Agent::run(const api::Command& command) {
+    for (auto* role : roles_) {
+        if (!role->handles(command.kind)) continue;
+        role->run(command, [this, alive = std::weak_ptr<char>(alive_),
+                            id = command.id](Result<api::Json> value) {
+            if (!alive.expired()) finished(id, std::move(value));
+        });
+        return;
+    }
+    finished(command.id,
+             fail(ErrorCode::unsupported, config_.name + " has no role for " + command.kind));
 }
 
 void Agent::finished(std::uint64_t id, Result<api::Json> value) {

@@ -37,6 +37,7 @@ private:
     Status exchange();
     std::optional<api::ExchangeRequest> status();
     void take(const api::Command& command);
+    void run(const api::Command& command);
     void revoke(const std::vector<std::string>& serials);
     void finished(std::uint64_t id, Result<api::Json> value);
     bool pause(std::chrono::milliseconds time);

@@ -14,6 +14,8 @@ namespace {
 constexpr std::uint64_t max_retention_hours = 87'600;
 constexpr std::uint64_t max_thin_minutes = 7 * 24 * 60;
 constexpr std::uint64_t max_retention_mib = 1ULL << 30;
+constexpr std::uint64_t max_script_seconds = 3'600;
+constexpr std::uint64_t max_freeze_seconds = 60;
 
 }  // namespace
 
@@ -61,6 +63,15 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
     if (config->source.verify_mib_per_s > api::max_mib_per_s)
         return fail(ErrorCode::invalid, path + ": source.verify_mib_per_s is out of range",
                     "Give up to 1048576 MiB/s, or 0 for no limit");
+    const auto& source = config->source;
+    if (!api::valid_path(source.app_scripts) || source.app_script_seconds == 0 ||
+        source.app_script_seconds > max_script_seconds || source.app_freeze_seconds == 0 ||
+        source.app_freeze_seconds > max_freeze_seconds)
+        return fail(ErrorCode::invalid,
+                    path +
+                        ": source.app_scripts, app_script_seconds or app_freeze_seconds is "
+                        "out of range",
+                    "Give an absolute path, 1 to 3600 and 1 to 60 seconds");
     for (const auto& disk : config->source.disks) {
         if (disk.tracking == "checksum") continue;
         if (disk.tracking == "intent-log" && !config->source.map.empty()) continue;

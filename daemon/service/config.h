@@ -39,6 +39,11 @@ struct SourceSettings {
     std::vector<SourceDiskSettings> disks;  // others are "intent-log" if there is a map
     std::string dumps = "/var/crash";       // where kdump writes
     std::uint64_t verify_mib_per_s = 64;    // read for a verification at most; 0: no limit
+    // Of application-consistent points: scripts, how long each may take, and how long filesystems
+    // may be frozen at most.
+    std::string app_scripts = "/etc/ebb/consistency.d";
+    std::uint64_t app_script_seconds = 60;
+    std::uint64_t app_freeze_seconds = 10;
 
     [[nodiscard]] bool keeps_map(const std::string& stable_id) const;
 };
@@ -108,6 +113,9 @@ void describe(V& visit, SourceSettings& s) {
     visit.optional("disks", s.disks);
     visit.optional("dumps", s.dumps);
     visit.optional("verify_mib_per_s", s.verify_mib_per_s);
+    visit.optional("app_scripts", s.app_scripts);
+    visit.optional("app_script_seconds", s.app_script_seconds);
+    visit.optional("app_freeze_seconds", s.app_freeze_seconds);
 }
 
 template <class V>

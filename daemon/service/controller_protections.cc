@@ -90,8 +90,27 @@ api::Json source_args(const api::Json& protection, const api::DataAddress& addre
             {"target",
              {{"host", address.host}, {"port", address.port}, {"name", protection["target"]}}},
             {"interval_ms", protection["interval_ms"]},
+            {"app_interval_ms", protection.value("app_interval_ms", api::default_app_interval_ms)},
             {"full", true},
             {"compare", protection.value("compare", false)}};
+}
+
+// A point that is not what was asked for is there all the same.
+Status judge_checkpoint(const api::Json& json) {
+    auto value = api::decode<api::CheckpointValue>(json);
+    if (!value) return std::unexpected(value.error());
+    const std::string epoch = std::to_string(value->epoch);
+    if (value->degraded) {
+        auto error = api::from_info(*value->degraded);
+        error.message += "; the point of epoch " + epoch + " is crash-consistent";
+        return std::unexpected(std::move(error));
+    }
+    if (value->post) {
+        auto error = api::from_info(*value->post);
+        error.message += "; the point of epoch " + epoch + " is application-consistent";
+        return std::unexpected(std::move(error));
+    }
+    return {};
 }
 
 }  // namespace
@@ -235,6 +254,8 @@ ControllerProtections::Plan ControllerProtections::plan(const api::ProtectCall& 
                      {"retention", call.retention},
                      {"overwrite", call.overwrite},
                      {"interval_ms", call.interval_ms},
+                     {"app_interval_ms", call.app_interval_ms},
+                     {"rpo_s", call.rpo_s},
                      {"cloud_vm", or_else(call.cloud_vm, call.machine)},
                      {"home_vm", or_else(call.home_vm, call.machine + "-home")},
                      {"target_vm", or_else(call.target_vm, call.target)},
@@ -443,8 +464,10 @@ Outcome ControllerProtections::checkpoint(const api::CheckpointCall& call) {
     check_joined(call.machine, agents_.find(call.machine), outcome.reasons);
     if (auto ok = jobs_.idle(call.machine); !ok) outcome.reasons.push_back(ok.error());
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    const api::Json command{
-        {"protection", text(*protection, "id")}, {"name", call.name}, {"export", call.export_}};
+    const api::Json command{{"protection", text(*protection, "id")},
+                            {"name", call.name},
+                            {"export", call.export_},
+                            {"app", call.app}};
     return begin({"checkpoint", call.machine, true, api::Json::object()}, *protection,
                  [this, command, machine = call.machine](Job& job) -> Status {
                      job.step("waiting for the point to be durable on the target", 10);
@@ -452,19 +475,22 @@ Outcome ControllerProtections::checkpoint(const api::CheckpointCall& call) {
                                              checkpoint_patience);
                      if (!value) return std::unexpected(value.error());
                      job.progress({{"value", *value}});
-                     return {};
+                     return judge_checkpoint(*value);
                  });
 }
 
 Outcome ControllerProtections::interval(const api::IntervalCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
-    auto done =
-        agents_.call(call.machine, api::command::source_interval,
-                     {{"protection", text(*protection, "id")}, {"interval_ms", call.interval_ms}},
-                     command_patience);
+    api::Json fields{{"interval_ms", call.interval_ms}};
+    if (call.app_interval_ms) fields["app_interval_ms"] = *call.app_interval_ms;
+    api::Json args = fields;
+    args["protection"] = text(*protection, "id");
+    auto done = agents_.call(call.machine, api::command::source_interval, std::move(args),
+                             command_patience);
     if (!done) return done.error();
-    return store_.amend("protection", text(*protection, "id"), {{"interval_ms", call.interval_ms}});
+    if (call.rpo_s) fields["rpo_s"] = *call.rpo_s;
+    return store_.amend("protection", text(*protection, "id"), fields);
 }
 
 Outcome ControllerProtections::points(const api::MachineCall& call) {

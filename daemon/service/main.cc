@@ -10,7 +10,9 @@
 #include <boost/program_options.hpp>
 #include <iostream>
 
+#include "platform/freeze_record.h"
 #include "platform/service_manager.h"
+#include "platform/write_gate.h"
 #include "service/agent.h"
 #include "service/controller_role.h"
 #include "service/join.h"
@@ -48,7 +50,17 @@ void stay_in_memory() {
     ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 
+// Before anything else, which may need them.
+void thaw_what_was_left() {
+    const auto thawed = platform::thaw_recorded(platform::freeze_record_path);
+    if (!thawed) return (void)complain(thawed.error());
+    for (const auto& point : *thawed)
+        std::cerr << "ebbd: " << point << " had been left frozen: it is thawed\n";
+}
+
 int serve(const std::string& path) {
+    thaw_what_was_left();
+    platform::WriteGate::of_this_process().guard_log();
     auto config = service::load_config(path);
     if (!config) return complain(config.error());
     ::signal(SIGPIPE, SIG_IGN);

@@ -12,6 +12,7 @@
 #include "base/uuid_text.h"
 #include "platform/file_store.h"
 #include "platform/netlink_tracker.h"
+#include "platform/write_gate.h"
 #include "service/command_args.h"
 #include "service/image_export.h"
 #include "service/source_disks.h"
@@ -23,6 +24,8 @@ namespace {
 
 constexpr std::chrono::seconds shutdown_delay{2};  // for the result to reach the controller
 constexpr Duration rate_interval = std::chrono::milliseconds(500);
+constexpr Duration application_look = std::chrono::seconds(1);
+constexpr Duration application_retry = std::chrono::minutes(10);
 
 api::SourceState to_api(core::SourceState state) {
     switch (state) {
@@ -55,6 +58,38 @@ api::ReplicaValue to_api(const core::VerifyResult& result, const std::vector<std
                                      difference.length});
     }
     return value;
+}
+
+api::Pace to_api(core::Pace pace) {
+    switch (pace) {
+        case core::Pace::kept: return api::Pace::kept;
+        case core::Pace::on_demand: return api::Pace::on_demand;
+        case core::Pace::disconnected: return api::Pace::disconnected;
+        case core::Pace::target_waits: return api::Pace::target_waits;
+        case core::Pace::quiescing: return api::Pace::quiescing;
+        case core::Pace::voids: return api::Pace::voids;
+        case core::Pace::link: return api::Pace::link;
+    }
+    return api::Pace::kept;
+}
+
+api::CheckpointValue to_value(const core::CheckpointResult& result) {
+    api::CheckpointValue value;
+    value.epoch = result.epoch;
+    value.cut_time_ns = result.cut_time.ns;
+    if (result.kind == format::PointKind::application) value.kind = api::PointKind::app;
+    if (result.degraded) value.degraded = api::to_info(*result.degraded);
+    return value;
+}
+
+std::uint64_t milliseconds_of(Duration duration) {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+ApplicationSettings application_settings(const SourceSettings& settings) {
+    return {settings.app_scripts, std::chrono::seconds(settings.app_script_seconds),
+            std::chrono::seconds(settings.app_freeze_seconds)};
 }
 
 std::uint32_t group_of(const std::string& protection) {
@@ -110,7 +145,9 @@ SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform
       surroundings_(std::move(surroundings)),
       exporter_(std::make_unique<platform::Worker>(loop, 1, "ebb-export")),
       attacher_(std::make_unique<platform::Worker>(loop, 1, "ebb-attach")),
-      looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")) {}
+      looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")),
+      applications_(std::make_unique<ApplicationPoints>(loop, application_settings(config.source),
+                                                        surroundings_.applications)) {}
 
 SourceRole::~SourceRole() = default;
 
@@ -127,9 +164,11 @@ Result<std::unique_ptr<SourceRole>> SourceRole::start(
         new SourceRole(loop, config, std::move(*tls), std::move(surroundings)));
     role->restarts_ = std::move(*restarts);
     if (auto ok = role->load(); !ok) return std::unexpected(ok.error());
+    role->applications_->recover();
     role->look();
     for (const auto& [id, protection] : role->protections_) role->begin(protection, [](Status) {});
     role->retry_later();
+    role->make_application_points();
     return role;
 }
 
@@ -267,6 +306,8 @@ void SourceRole::begun(const Shared& protection, const Status& status) {
 // The module or a disk may come late.
 void SourceRole::retry_later() {
     clock_.schedule(surroundings_.retry, [this] {
+        // What begins is written down.
+        if (platform::WriteGate::of_this_process().closed()) return retry_later();
         for (const auto& [id, protection] : std::map(protections_)) {
             if (protection->stage == Stage::resting) begin(protection, [](Status) {});
         }
@@ -279,6 +320,7 @@ void SourceRole::interval(const api::IntervalArgs& args, env::Callback<api::Json
     if (!found) return done(std::unexpected(found.error()));
     auto& protection = **found;
     protection.args.interval_ms = args.interval_ms;
+    if (args.app_interval_ms) protection.args.app_interval_ms = *args.app_interval_ms;
     if (protection.source)
         protection.source->set_interval(std::chrono::milliseconds(args.interval_ms));
     plain(std::move(done))(save());
@@ -294,30 +336,32 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
     }
     core::CheckpointRequest request;
     request.name = args.name;
-    if (!args.export_.empty()) {
-        std::vector<core::SourceDisk> disks;
-        std::set<std::string> tracked;
-        for (const auto& disk : protection.args.disks) {
-            disks.push_back({disk.stable_id, disk.size});
-            tracked.insert(platform::normal_id(disk.stable_id));
-        }
-        auto table = platform::BlockTable::load({});
-        if (!table) return done(std::unexpected(table.error()));
-        if (auto ok = check_export_folder(*table, args.export_, tracked); !ok)
-            return done(std::unexpected(ok.error()));
-        request.whole = true;
-        request.on_image = [this, tracker = protection.tracker.get(), args, disks](
-                               core::CheckpointRequest::Image image, env::StatusCallback finished) {
-            auto job = std::make_shared<ImageExport>(*tracker, *exporter_, args.export_,
-                                                     args.protection, disks);
-            job->start(image, std::move(finished));
-        };
+    if (auto ok = prepare_export(args, protection, request); !ok)
+        return done(std::unexpected(ok.error()));
+    if (!args.app) {
+        protection.source->checkpoint(
+            std::move(request),
+            [done = std::move(done)](Result<core::CheckpointResult> result) mutable {
+                if (!result) return done(std::unexpected(result.error()));
+                done(api::encode(to_value(*result)));
+            });
+        return;
     }
+    std::set<std::string> disks;
+    for (const auto& disk : protection.args.disks) disks.insert(disk.stable_id);
+    auto quiesce = applications_->begin({args.protection, args.name, std::move(disks)});
+    if (!quiesce) return done(std::unexpected(quiesce.error()));
+    request.quiesce = std::move(*quiesce);
+    protection.app.running = true;
     protection.source->checkpoint(
-        std::move(request),
-        [done = std::move(done)](Result<core::CheckpointResult> result) mutable {
-            if (!result) return done(std::unexpected(result.error()));
-            done(api::Json{{"epoch", result->epoch}, {"cut_time_ns", result->cut_time.ns}});
+        std::move(request), [this, id = args.protection, done = std::move(done)](
+                                Result<core::CheckpointResult> result) mutable {
+            applications_->end([this, id, result = std::move(result), done = std::move(done)](
+                                   Result<ApplicationPoints::Outcome> outcome) mutable {
+                if (result) return checkpointed(id, *result, *outcome, std::move(done));
+                application_failed(id, result.error());
+                done(std::unexpected(result.error()));
+            });
         });
 }
 
@@ -346,6 +390,82 @@ void SourceRole::verify(const api::VerifyArgs& args, env::Callback<api::Json> do
                                   }
                               });
     done(api::Json::object());
+}
+
+Status SourceRole::prepare_export(const api::CheckpointArgs& args, Protection& protection,
+                                  core::CheckpointRequest& request) {
+    if (args.export_.empty()) return {};
+    std::vector<core::SourceDisk> disks;
+    std::set<std::string> tracked;
+    for (const auto& disk : protection.args.disks) {
+        disks.push_back({disk.stable_id, disk.size});
+        tracked.insert(platform::normal_id(disk.stable_id));
+    }
+    auto table = platform::BlockTable::load({});
+    if (!table) return std::unexpected(table.error());
+    if (auto ok = check_export_folder(*table, args.export_, tracked); !ok) return ok;
+    request.whole = true;
+    request.on_image = [this, tracker = protection.tracker.get(), args, disks](
+                           core::CheckpointRequest::Image image, env::StatusCallback finished) {
+        auto job = std::make_shared<ImageExport>(*tracker, *exporter_, args.export_,
+                                                 args.protection, disks);
+        job->start(image, std::move(finished));
+    };
+    return {};
+}
+
+void SourceRole::checkpointed(const std::string& id, const core::CheckpointResult& result,
+                              const ApplicationPoints::Outcome& outcome,
+                              env::Callback<api::Json> done) {
+    auto value = to_value(result);
+    value.flushed = outcome.flushed;
+    if (!outcome.post) value.post = api::to_info(outcome.post.error());
+    if (const auto wrong = value.degraded ? value.degraded : value.post)
+        application_failed(id, api::from_info(*wrong));
+    const auto found = protections_.find(id);
+    if (found != protections_.end()) {
+        auto& app = found->second->app;
+        app.running = false;
+        app.flushed = outcome.flushed;
+        if (!value.degraded) app.last_ns = result.cut_time.ns;
+        if (!value.degraded && !value.post) app.error.reset();
+        if (auto saved = save(); !saved) std::cerr << "ebbd: " << saved.error().message << "\n";
+    }
+    done(api::encode(value));
+}
+
+void SourceRole::application_failed(const std::string& id, const Error& error) {
+    std::cerr << "ebbd: protection " << id << ": no application-consistent point: " << error.name()
+              << ": " << error.message << "\n";
+    const auto found = protections_.find(id);
+    if (found == protections_.end()) return;
+    auto& protection = *found->second;
+    protection.app.running = false;
+    protection.app.error = api::to_info(error);
+    const Duration interval = std::chrono::milliseconds(protection.args.app_interval_ms);
+    protection.app_not_before = clock_.now() + std::min(interval, application_retry);
+}
+
+bool SourceRole::application_point_due(const Protection& protection) const {
+    if (!protection.source || protection.args.app_interval_ms == 0 || applications_->busy() ||
+        clock_.now() < protection.app_not_before)
+        return false;
+    if (protection.source->status().state != core::SourceState::replicating) return false;
+    const auto since = clock_.wall().ns - protection.app.last_ns;
+    const auto interval = static_cast<std::int64_t>(protection.args.app_interval_ms) * 1'000'000;
+    // A clock that was set back does not put it off.
+    return protection.app.last_ns == 0 || since >= interval || since < 0;
+}
+
+void SourceRole::make_application_points() {
+    clock_.schedule(application_look, [this] { make_application_points(); });
+    for (const auto& [id, protection] : std::map(protections_)) {
+        if (protection->stage != Stage::running || !application_point_due(*protection)) continue;
+        api::CheckpointArgs args;
+        args.protection = id;
+        args.app = true;
+        checkpoint(args, [](const Result<api::Json>&) {});
+    }
 }
 
 void SourceRole::stop(const std::string& id, env::StatusCallback done) {
@@ -423,16 +543,19 @@ Result<SourceRole::Shared> SourceRole::find(const std::string& id) {
 
 Status SourceRole::save() const {
     api::Json list = api::Json::array();
+    std::map<std::string, std::int64_t> app;
     for (const auto& [id, protection] : protections_) {
         if (!protection->known) continue;
+        if (protection->app.last_ns != 0) app[id] = protection->app.last_ns;
         auto args = protection->args;
         args.full = args.compare = false;  // a gap is found by the module's incarnation
         list.push_back(api::encode(args));
     }
     if (auto ok = platform::make_directories(config_.state); !ok) return ok;
-    return platform::replace_file(config_.state + "/source.json",
-                                  api::dump({{"protections", list}, {"fenced", fenced_}}) + "\n",
-                                  platform::private_mode);
+    return platform::replace_file(
+        config_.state + "/source.json",
+        api::dump({{"protections", list}, {"fenced", fenced_}, {"application_points", app}}) + "\n",
+        platform::private_mode);
 }
 
 Status SourceRole::load() {
@@ -442,6 +565,7 @@ Status SourceRole::load() {
     auto json = api::parse(*text);
     if (!json) return std::unexpected(json.error());
     fenced_ = json->value("fenced", std::map<std::string, std::uint64_t>{});
+    const auto app = json->value("application_points", std::map<std::string, std::int64_t>{});
     for (const auto& item : json->value("protections", api::Json::array())) {
         auto args = api::decode_args<api::SourceProtectArgs>(item);
         if (!args) return std::unexpected(args.error());
@@ -450,6 +574,8 @@ Status SourceRole::load() {
         auto protection = std::make_shared<Protection>();
         protection->args = *args;
         protection->known = true;
+        if (const auto cut = app.find(args->protection); cut != app.end())
+            protection->app.last_ns = cut->second;
         protections_[args->protection] = std::move(protection);
     }
     return {};
@@ -498,6 +624,7 @@ bool SourceRole::fill(api::ExchangeRequest& request) {
     if (!inventory_) return false;
     request.roles.push_back(api::Role::source);
     api::SourceStatus status;
+    status.clock_ns = clock_.wall().ns;
     status.module = inventory_->module;
     status.disks = inventory_->disks;
     status.warnings = inventory_->warnings;
@@ -562,6 +689,11 @@ api::SourceProtection SourceRole::describe_one(Protection& protection) {
     p.held_max_ns = static_cast<std::uint64_t>(core.held_max.count());
     p.preserved = core.preserved;
     p.resync_required = core.resync_reasons;
+    p.interval_ms = milliseconds_of(core.interval);
+    p.effective_interval_ms = milliseconds_of(core.effective_interval);
+    p.pace = to_api(core.pace);
+    p.app = protection.app;
+    p.app.interval_ms = protection.args.app_interval_ms;
     if (core.notice) p.error = api::to_info(*core.notice);
     if (core.has_error) p.error = api::to_info(core.error);
     return p;

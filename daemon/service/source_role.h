@@ -20,6 +20,7 @@
 #include "platform/map_config.h"
 #include "platform/tls.h"
 #include "platform/worker.h"
+#include "service/application_points.h"
 #include "service/config.h"
 #include "service/role.h"
 
@@ -32,6 +33,7 @@ struct SourceSurroundings {
     platform::InitramfsPlaces initramfs;
     platform::AttachDisks attach;
     std::function<Status(std::uint32_t group)> detach_group;
+    ApplicationSurroundings applications;
     // A protection that could not begin is tried again.
     Duration retry = std::chrono::seconds(5);
 
@@ -68,6 +70,8 @@ private:
         MonoTime asked_before;
         std::uint64_t rate = 0;
         std::optional<api::VerifyStatus> verify;
+        api::AppStatus app;
+        MonoTime app_not_before;  // after an attempt that failed
     };
     using Shared = std::shared_ptr<Protection>;
     struct Inventory {
@@ -89,6 +93,14 @@ private:
     void interval(const api::IntervalArgs& args, env::Callback<api::Json> done);
     void checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done);
     void verify(const api::VerifyArgs& args, env::Callback<api::Json> done);
+    Status prepare_export(const api::CheckpointArgs& args, Protection& protection,
+                          core::CheckpointRequest& request);
+    // Of an application-consistent point.
+    void checkpointed(const std::string& protection, const core::CheckpointResult& result,
+                      const ApplicationPoints::Outcome& outcome, env::Callback<api::Json> done);
+    void application_failed(const std::string& protection, const Error& error);
+    void make_application_points();
+    [[nodiscard]] bool application_point_due(const Protection& protection) const;
     void stop(const std::string& protection, env::StatusCallback done);
     // Ends what was taken out of protections_.
     void end(const Shared& protection, env::StatusCallback done);
@@ -115,6 +127,7 @@ private:
     // Attaching waits for a disk's writes, and asking the module for those who attach.
     std::unique_ptr<platform::Worker> attacher_;
     std::unique_ptr<platform::Worker> looker_;
+    std::unique_ptr<ApplicationPoints> applications_;
 };
 
 }  // namespace ebb::service

@@ -29,6 +29,8 @@ api::Point to_api(const core::Point& point) {
     p.cut_time_ns = point.cut_time.ns;
     p.closed_time_ns = point.closed_time.ns;
     p.bytes = point.undo_bytes;
+    p.kind =
+        point.kind == format::PointKind::application ? api::PointKind::app : api::PointKind::crash;
     return p;
 }
 
@@ -716,8 +718,11 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         p.open_epoch = core.open_epoch;
         if (core.has_point) p.newest_point = to_api(core.newest);
         p.points = core.points;
-        if (const auto points = protection.target->points(); !points.empty())
-            p.oldest_point_ns = points.front().cut_time.ns;
+        const auto points = protection.target->points();
+        if (!points.empty()) p.oldest_point_ns = points.front().cut_time.ns;
+        const auto app = std::ranges::find(points.rbegin(), points.rend(),
+                                           format::PointKind::application, &core::Point::kind);
+        if (app != points.rend()) p.newest_app_point = to_api(*app);
         describe_served(protection, p);
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;

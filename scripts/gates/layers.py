@@ -19,9 +19,10 @@ LAYERS = {
     "daemon/service": (("base", "format", "env", "core", "api", "platform", "provider"), None),
     "ctl": (("api", "base"), None),
     "attach": (("platform", "format", "base"), None),
+    "freeze": (("platform", "base"), None),
     "tests/sim": (("base", "format", "env", "core"), ()),
 }
-NAMES = {path.split("/")[-1] for path in LAYERS} - {"ctl", "attach", "sim"}
+NAMES = {path.split("/")[-1] for path in LAYERS} - {"ctl", "attach", "freeze", "sim"}
 # Clocks, threads, files and entropy come to these layers through env/, or the simulator lies.
 PURE = ("daemon/format", "daemon/env", "daemon/core")
 IMPURE_HEADERS = {

@@ -12,7 +12,7 @@ import subprocess
 import gate
 
 PROGRAMS = (("ebbctl", "docs/man/ebbctl.1"), ("ebbd", "docs/man/ebbd.8"),
-            ("ebb-attach", "docs/man/ebb-attach.8"))
+            ("ebb-attach", "docs/man/ebb-attach.8"), ("ebb-freeze", "docs/man/ebb-freeze.8"))
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
 COMMAND_LINE = re.compile(r"^  ([a-z][a-z0-9-]*(?: [a-z][a-z0-9-]*)*)(?:  |$)")
 

@@ -183,9 +183,12 @@ class Source(Agent):
         self.on_shutdown = None
         self.at_once = False  # says that it replicates as soon as it is asked to begin
         self.epoch = 0
+        self.degraded = self.post = None  # what becomes of an application-consistent point
+        self.clock_ahead_ns = 0
 
     def status(self):
-        return {"source": {"module": self.module, "disks": self.disks,
+        return {"source": {"clock_ns": time.time_ns() + self.clock_ahead_ns, "module": self.module,
+                           "disks": self.disks,
                            "protections": list(self.protections.values())}}
 
     def run(self, kind, args):
@@ -201,7 +204,7 @@ class Source(Agent):
             self.protections[args["protection"]]["verify"] = {
                 "run": args["run"], "total": 2 * GIB, "done": 0}
         elif kind == "source.checkpoint":
-            return self.point(args["protection"], args["name"])
+            return self.checkpoint(args)
         elif kind == "source.shutdown" and self.on_shutdown:
             self.on_shutdown()
         return {}
@@ -215,9 +218,17 @@ class Source(Agent):
                 "result": {"first_epoch": 1, "last_epoch": 2, "cut_time_ns": 5,
                            "equal_bytes": 2 * GIB, "different_bytes": 0, **result}}
 
-    def point(self, protection, name=""):
+    def checkpoint(self, args):
+        kind = "app" if args.get("app") and not self.degraded else "crash"
+        value = self.point(args["protection"], args["name"], kind)
+        if args.get("app"):
+            value.update(kind=kind, degraded=self.degraded, post=self.post)
+        return value
+
+    def point(self, protection, name="", kind="crash"):
         self.epoch += 1
-        point = {"epoch": self.epoch, "cut_time_ns": time.time_ns(), "name": name, "kind": "crash"}
+        point = {"epoch": self.epoch, "cut_time_ns": time.time_ns() + self.clock_ahead_ns,
+                 "name": name, "kind": kind}
         with self.target.lock:
             self.target.points.setdefault(protection, []).append(point)
         return {"epoch": point["epoch"], "cut_time_ns": point["cut_time_ns"]}
@@ -267,6 +278,9 @@ class Target(Agent):
             out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"])
         out["served"] = [{"name": n, "epoch": e, "clients": 0} for n, e in
                          self.served.get(protection["id"], {}).items()]
+        app = [p for p in points if p["kind"] == "app"]
+        if app:
+            out.update(newest_app_point=app[-1])
         return out
 
     def _serve(self, ident, args):

@@ -124,6 +124,15 @@ class Points(FailoverTest):
         self.assertEqual(self.target.asked("target.failover")["point"], "2")
         self.assertEqual(self.state(), "commit-pending")
 
+    def test_failover_to_the_newest_that_is_application_consistent(self):
+        self.ctl("checkpoint", "shop", "--app", "--wait")
+        self.ctl("checkpoint", "shop", "--wait")
+        found = self.ctl("failover", "shop", "--point", "latest-app", "--dry-run")
+        self.assertEqual((found["reasons"], found["point"]["epoch"], found["point"]["kind"]),
+                         ([], 4, "app"))
+        job = self.ctl("failover", "shop", "--point", "latest-app", "--wait")
+        self.assertEqual((job["state"], job["value"]["point"]["epoch"]), ("done", 4))
+
     def test_a_point_that_is_not_there_changes_nothing(self):
         for words in ("nonsense", "99", "2001-01-01 00:00:00Z", "latest-app"):
             self.assertEqual(self.codes("failover", "shop", "--point", words), ["E_NO_POINT"])

@@ -45,6 +45,9 @@ CLEAN = {
     "docs/man/ebb-attach.8": '.\\" SPDX-License-Identifier: Apache-2.0\n.TH EBB-ATTACH 8\n.SH OPTIONS\n'
                              "\\-\\-help\n",
     "build/ebb-attach": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\necho 'Options: --help'\n",
+    "docs/man/ebb-freeze.8": '.\\" SPDX-License-Identifier: Apache-2.0\n.TH EBB-FREEZE 8\n.SH OPTIONS\n'
+                             "\\-\\-help\n",
+    "build/ebb-freeze": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\necho 'Options: --help'\n",
     "build/ebbd": "#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\necho 'Options: --help'\n",
 }
 
@@ -61,7 +64,7 @@ class Tree:
             shutil.copy(os.path.join(TOP, name), self.top)
         for name, text in CLEAN.items():
             self.write(name, text)
-        for program in ("ebbctl", "ebbd", "ebb-attach"):
+        for program in ("ebbctl", "ebbd", "ebb-attach", "ebb-freeze"):
             os.chmod(os.path.join(self.top, "build", program), 0o755)
 
     def write(self, name, text):

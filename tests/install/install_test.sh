@@ -56,7 +56,7 @@ unit_starts_installed_daemon() {
 }
 man_renders() {
     local page said
-    for page in man1/ebbctl.1 man8/ebbd.8 man8/ebb-attach.8; do
+    for page in man1/ebbctl.1 man8/ebbd.8 man8/ebb-attach.8 man8/ebb-freeze.8; do
         said=$(LC_ALL=C.UTF-8 MANWIDTH=80 man --warnings -E UTF-8 -l "$root/usr/share/man/$page" 2>&1 >"$work/page")
         [ -z "$said" ] || { echo "$said"; return 1; }
         grep -q 'DESCRIPTION' "$work/page" || return 1
@@ -93,6 +93,8 @@ check "make install once more over it" staged_make install
 check "ebbctl runs from there" says_version "$root/usr/bin/ebbctl" ebbctl
 check "ebbd runs from there" says_version "$root/usr/sbin/ebbd" ebbd
 check "ebb-attach runs from there" says_version "$root/usr/sbin/ebb-attach" ebb-attach
+check "ebb-freeze is beside ebbd, which starts it" says_version "$root/usr/sbin/ebb-freeze" ebb-freeze
+check "there are scripts to copy" test -f "$root/usr/share/doc/ebb/consistency.d/10-postgresql"
 check "debugging information stays behind" stripped
 check "the units are sound" units_verify
 check "the units start what was installed" unit_starts_installed_daemon "$root/usr" /usr/sbin/ebbd

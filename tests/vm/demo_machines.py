@@ -96,11 +96,12 @@ class Machines:
         built = os.path.join(self.build, "kmod", "6.1")
         subprocess.run([os.path.join(TOP, "scripts/lab/kmod.sh"), "6.1",
                         os.path.join(TOP, "kmod"), built], check=True)
-        subprocess.run(["strip", "-o", os.path.join(self.out, "ebbd"),
-                        os.path.join(self.build, "ebbd")], check=True)
+        for program in ("ebbd", "ebb-freeze"):
+            subprocess.run(["strip", "-o", os.path.join(self.out, program),
+                            os.path.join(self.build, program)], check=True)
         inside = "/ebb/" + os.path.relpath(os.path.join(built, "ebb.ko"), TOP)
         self.source.run(
-            f"cp {inside} /lib/modules/$(uname -r)/ && depmod && cp /out/ebbd /usr/sbin/ && "
+            f"cp {inside} /lib/modules/$(uname -r)/ && depmod && cp /out/ebbd /out/ebb-freeze /usr/sbin/ && "
             "cp /ebb/build/tests/kmod/stamper /ebb/build/tests/kmod/stampcheck /usr/local/bin/ && "
             "cp /ebb/udev/*.rules /etc/udev/rules.d/ && udevadm control --reload && sync && "
             "modprobe ebb && echo 4000 >/sys/module/ebb/parameters/hold_deadline_ms")

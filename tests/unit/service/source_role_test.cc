@@ -143,7 +143,7 @@ TEST_F(SourceRoleTest, WhatCannotBeginIsNotForgotten) {
     // Anything that is saved is saved with it.
     ASSERT_TRUE(fence(1, other));
     EXPECT_THAT(kept(), testing::HasSubstr(id));
-    ASSERT_TRUE(run(api::command::source_interval, api::encode(api::IntervalArgs{id, 7000})));
+    ASSERT_TRUE(run(api::command::source_interval, api::encode(api::IntervalArgs{id, 7000, {}})));
     start();
     EXPECT_EQ(error(), "E_MODULE_NOT_LOADED");
     EXPECT_THAT(kept(), testing::HasSubstr("7000"));
