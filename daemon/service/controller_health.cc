@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "api/operator.h"
+
 namespace ebb::service {
 
 namespace {
@@ -60,7 +62,9 @@ Error resync_reason(const std::string& machine, const std::string& why) {
 class Assessment {
 public:
     Assessment(api::Json protection, std::int64_t now_ns)
-        : document_(std::move(protection)), now_ns_(now_ns) {}
+        : document_(std::move(protection)), now_ns_(now_ns) {
+        document_["rpo_clock"] = "controller";
+    }
 
     void critical(const Error& error) { add(error, "critical"); }
     void warning(const Error& error) { add(error, "warning"); }
@@ -93,6 +97,17 @@ public:
             }
             return;
         }
+        // Cut times are of that clock.
+        if (const auto clock = view->last.source->clock_ns; clock != 0) {
+            now_ns_ = clock + static_cast<std::int64_t>(view->seconds_silent * ns_per_second);
+            document_["rpo_clock"] = "source";
+        }
+        pace_ = part->pace;
+        rate_ = part->rate_bytes_per_s;
+        document_["pace"] = std::string(api::enum_name(part->pace));
+        document_["interval_effective_ms"] = part->effective_interval_ms;
+        document_["app_running"] = part->app.running;
+        if (part->app.error) warning(api::from_info(*part->app.error));
         document_["source"] = std::string(api::enum_name(part->state));
         document_["cuts_closed"] = part->cuts_closed;
         document_["cuts_void"] = part->cuts_void;
@@ -125,18 +140,42 @@ public:
         if (part->error) critical(api::from_info(*part->error));
         if (!part->newest_point) return;
         document_["newest_point"] = api::encode(*part->newest_point);
-        const double age =
-            static_cast<double>(now_ns_ - part->newest_point->cut_time_ns) / ns_per_second;
-        document_["rpo_seconds"] = std::max(0.0, age);
-        const double interval =
-            static_cast<double>(document_.value("interval_ms", std::uint64_t{0})) / 1000;
-        if (active() && interval > 0 && age > std::max(oldest_point_seconds, 3 * interval)) {
+        const double age = age_of(part->newest_point->cut_time_ns);
+        document_["rpo_seconds"] = age;
+        const double interval = number("interval_ms") / 1000;
+        const double limit = std::max(number("rpo_s", api::default_rpo_s), 3 * interval);
+        document_["rpo_limit_s"] = limit;
+        if (active() && interval > 0 && age > limit) {
             warning({ErrorCode::refused,
                      "the newest recovery point is " + std::to_string(static_cast<long>(age)) +
-                         " s old",
+                         " s old, " + std::to_string(static_cast<long>(limit)) + " are allowed" +
+                         why_old(),
                      "See what else is wrong here, and whether the link can carry the changes",
                      "E_POINT_OLD"});
         }
+        look_at_application_points(*part);
+    }
+
+    void look_at_application_points(const api::TargetProtection& part) {
+        const double interval = number("app_interval_ms", api::default_app_interval_ms) / 1000;
+        if (part.newest_app_point) {
+            document_["newest_app_point"] = api::encode(*part.newest_app_point);
+            document_["app_seconds"] = age_of(part.newest_app_point->cut_time_ns);
+        }
+        const auto since =
+            part.newest_app_point ? part.newest_app_point->cut_time_ns : part.oldest_point_ns;
+        if (!active() || interval <= 0 || since == 0) return;
+        const double age = age_of(since);
+        if (age <= 2 * interval) return;
+        const std::string words =
+            part.newest_app_point
+                ? "the newest application-consistent recovery point is " +
+                      std::to_string(static_cast<long>(age / 60)) + " min old"
+                : std::string("there is no application-consistent recovery point");
+        warning({ErrorCode::refused, words,
+                 "Make one, and see why it fails: ebbctl checkpoint " +
+                     document_.value("machine", "") + " --app --wait",
+                 "E_APP_OLD"});
     }
 
     // What the last verification came to.
@@ -161,6 +200,28 @@ public:
 private:
     [[nodiscard]] std::string id() const { return document_.value("id", ""); }
     [[nodiscard]] bool preparing() const { return document_.value("preparing", false); }
+    [[nodiscard]] double number(const char* key, std::uint64_t otherwise = 0) const {
+        return static_cast<double>(document_.value(key, otherwise));
+    }
+    [[nodiscard]] double age_of(std::int64_t cut_ns) const {
+        return std::max(0.0, static_cast<double>(now_ns_ - cut_ns) / ns_per_second);
+    }
+    [[nodiscard]] std::string why_old() const {
+        switch (pace_) {
+            case api::Pace::kept:
+            case api::Pace::on_demand: return "";
+            case api::Pace::disconnected: return ": the source has no connection to the target";
+            case api::Pace::target_waits: return ": the target takes nothing now";
+            case api::Pace::quiescing:
+                return ": scripts of an application-consistent point are at work";
+            case api::Pace::voids:
+                return ": cuts had to be given up, so that no writer had to wait";
+            case api::Pace::link:
+                return ": what changes takes longer to send, at " + std::to_string(rate_ >> 10) +
+                       " KiB/s";
+        }
+        return "";
+    }
 
     void add(const Error& error, const char* severity) {
         auto item = api::encode(api::to_info(error));
@@ -172,7 +233,9 @@ private:
     }
 
     api::Json document_;
-    const std::int64_t now_ns_;
+    std::int64_t now_ns_;
+    api::Pace pace_ = api::Pace::kept;
+    std::uint64_t rate_ = 0;
     std::string health_ = "ok";
     api::Json problems_ = api::Json::array();
     std::ptrdiff_t critical_ = 0;

@@ -4,12 +4,10 @@
 
 #include <openssl/evp.h>
 
-#include <chrono>
 #include <map>
 
 #include "api/names.h"
 #include "platform/file_store.h"
-#include "service/controller_health.h"
 
 namespace ebb::service {
 
@@ -96,7 +94,8 @@ ControllerRole::ControllerRole(const Config& config, std::unique_ptr<ControllerS
       provider_(std::move(provider)),
       authority_(std::move(authority)),
       jobs_(*store_, [this] { agents_.wake(); }),
-      protections_(*store_, agents_, jobs_, provider_.get(), authority_) {}
+      protections_(*store_, agents_, jobs_, provider_.get(), authority_),
+      watch_(*store_, agents_) {}
 
 Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& config) {
     if (auto ok = platform::make_directories(config.state); !ok) return std::unexpected(ok.error());
@@ -124,6 +123,7 @@ Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& conf
     if (auto ok = role->listen(); !ok) return std::unexpected(ok.error());
     if (auto ok = role->protections_.take_up(std::move(*interrupted)); !ok)
         return std::unexpected(ok.error());
+    if (auto ok = role->watch_.start(); !ok) return std::unexpected(ok.error());
     return role;
 }
 
@@ -143,6 +143,7 @@ Status ControllerRole::listen() {
 }
 
 ControllerRole::~ControllerRole() {
+    watch_.stop();
     agents_.stop();
     jobs_.stop();
     operator_server_.reset();
@@ -253,6 +254,7 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     auto& p = protections_;
     using M = api::MachineCall;
     if (path == "/v1/state") return state();
+    if (path == "/v1/events") return watch_.events();
     if (path == "/v1/protect") return with([&](auto& c) { return p.protect(c, false); }, protect);
     if (path == "/v1/reprotect") return with([&](auto& c) { return p.protect(c, true); }, protect);
     if (path == "/v1/checkpoint")
@@ -318,16 +320,9 @@ Result<api::Json> ControllerRole::state() {
         }
         result["machines"].push_back(std::move(machine));
     }
-    const auto now_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
-                            std::chrono::system_clock::now().time_since_epoch())
-                            .count();
-    auto protections = store_->all("protection");
-    if (!protections) return std::unexpected(protections.error());
-    for (auto& [id, document] : *protections) {
-        const auto source = agents_.find(document.value("machine", ""));
-        const auto target = agents_.find(document.value("target", ""));
-        result["protections"].push_back(with_health(std::move(document), source, target, now_ns));
-    }
+    auto protections = watch_.protections();
+    if (!protections) return protections;
+    result["protections"] = std::move(*protections);
     auto jobs = jobs_.all();
     if (!jobs) return std::unexpected(jobs.error());
     for (auto& document : *jobs) result["jobs"].push_back(std::move(document));

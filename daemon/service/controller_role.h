@@ -15,6 +15,7 @@
 #include "service/controller_jobs.h"
 #include "service/controller_protections.h"
 #include "service/controller_store.h"
+#include "service/controller_watch.h"
 
 namespace ebb::service {
 
@@ -51,6 +52,7 @@ private:
     ControllerAgents agents_;
     ControllerJobs jobs_;
     ControllerProtections protections_;
+    ControllerWatch watch_;
     std::unique_ptr<platform::HttpServer> agent_server_;
     std::unique_ptr<platform::HttpServer> operator_server_;
 };

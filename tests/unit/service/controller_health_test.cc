@@ -71,6 +71,69 @@ TEST(ControllerHealth, APointThatIsOldIsAWarning) {
     EXPECT_EQ(with_health(rare, source_view(), target_view(9'000), now)["health"], "ok");
 }
 
+// Cut times are of the source's clock, and so is what they are compared with.
+TEST(ControllerHealth, TheAgeOfAPointIsOfTheClockThatTookItsCut) {
+    auto source = source_view();
+    source.last.source->clock_ns = now - 5'000 * second;  // it goes wrong by that much
+    auto judged = with_health(protection("protected"), source, target_view(5'003), now);
+    EXPECT_DOUBLE_EQ(judged["rpo_seconds"].get<double>(), 3);
+    EXPECT_EQ(judged["rpo_clock"], "source");
+    EXPECT_EQ(judged["health"], "ok");
+    // What has passed since it spoke counts, too.
+    source.seconds_silent = 10;
+    judged = with_health(protection("protected"), source, target_view(5'003), now);
+    EXPECT_DOUBLE_EQ(judged["rpo_seconds"].get<double>(), 13);
+    judged = with_health(protection("protected"), std::nullopt, target_view(4), now);
+    EXPECT_EQ(judged["rpo_clock"], "controller");
+}
+
+TEST(ControllerHealth, ThePolicyIsTheProtectionsOwnAndTheReasonIsTold) {
+    auto strict = protection("protected");
+    strict["rpo_s"] = 60;
+    EXPECT_EQ(with_health(strict, source_view(), target_view(59), now)["health"], "ok");
+    const auto message = [&](api::Pace pace) {
+        auto source = source_view();
+        source.last.source->protections[0].pace = pace;
+        const auto judged = with_health(strict, source, target_view(61), now);
+        EXPECT_THAT(codes(judged), ElementsAre("E_POINT_OLD"));
+        return judged["problems"][0]["message"].get<std::string>();
+    };
+    EXPECT_THAT(message(api::Pace::kept), testing::HasSubstr("60 are allowed"));
+    EXPECT_THAT(message(api::Pace::link), testing::HasSubstr("takes longer to send"));
+    EXPECT_THAT(message(api::Pace::voids), testing::HasSubstr("given up"));
+    EXPECT_THAT(message(api::Pace::disconnected), testing::HasSubstr("no connection"));
+    EXPECT_THAT(message(api::Pace::target_waits), testing::HasSubstr("takes nothing"));
+    EXPECT_THAT(message(api::Pace::quiescing), testing::HasSubstr("scripts"));
+    // Three intervals are always allowed.
+    strict["interval_ms"] = 30'000;
+    EXPECT_EQ(with_health(strict, source_view(), target_view(89), now)["health"], "ok");
+    EXPECT_EQ(with_health(strict, source_view(), target_view(91), now)["health"], "warning");
+}
+
+TEST(ControllerHealth, ApplicationConsistentPoints) {
+    auto target = target_view(1);
+    auto& part = target.last.target->protections[0];
+    part.oldest_point_ns = now - 7'100 * second;
+    EXPECT_EQ(with_health(protection("protected"), source_view(), target, now)["health"], "ok");
+    part.oldest_point_ns = now - 7'300 * second;
+    EXPECT_THAT(codes(with_health(protection("protected"), source_view(), target, now)),
+                ElementsAre("E_APP_OLD"));
+    part.newest_app_point = part.newest_point;
+    const auto judged = with_health(protection("protected"), source_view(), target, now);
+    EXPECT_EQ(judged["health"], "ok");
+    EXPECT_DOUBLE_EQ(judged["app_seconds"].get<double>(), 1);
+    part.newest_app_point->cut_time_ns = now - 7'300 * second;
+    EXPECT_THAT(codes(with_health(protection("protected"), source_view(), target, now)),
+                ElementsAre("E_APP_OLD"));
+    auto never = protection("protected");
+    never["app_interval_ms"] = 0;
+    EXPECT_EQ(with_health(never, source_view(), target, now)["health"], "ok");
+    auto failed = source_view();
+    failed.last.source->protections[0].app.error =
+        api::ErrorInfo{"E_APP_SCRIPT", "10-db failed", "See its log"};
+    EXPECT_THAT(codes(with_health(never, failed, target, now)), ElementsAre("E_APP_SCRIPT"));
+}
+
 TEST(ControllerHealth, AgentsThatAreSilentOrRevoked) {
     auto silent = source_view();
     silent.seconds_silent = ControllerAgents::silent_seconds + 1;
