@@ -88,26 +88,32 @@ struct World::Quiesced : std::enable_shared_from_this<World::Quiesced> {
         // Given up too often is the only other reason.
         if (!app && good && result.degraded->code != ErrorCode::stale)
             return "a point is crash-consistent for no reason";
-        const std::int64_t cut = result.cut_time.ns / 1000;  // as the tracker makes it
-        if (app && (cut < from_ || cut > to_ + 1))
+        // A clock that was set meanwhile tells nothing.
+        const bool told = step_ == world_.source_->clock_stepped;
+        if (app && told && (result.cut_time.ns < from_ || result.cut_time.ns > to_))
             return "an application-consistent point was cut while nothing was at rest";
         world_.hit(app ? "app-point" : "app-point-degraded");
         return {};
     }
 
 private:
+    // The source's, of which cut times are.
+    [[nodiscard]] std::int64_t clock() const {
+        return world_.executor_.now() + wall_start + world_.source_->clock_stepped;
+    }
     void before(env::StatusCallback ready) {
         world_.later(takes_, [self = shared_from_this(), ready = std::move(ready)]() mutable {
             if (self->before_fails_) return ready(fail(ErrorCode::refused, "a script failed"));
             self->still_ = true;
-            self->from_ = self->world_.executor_.now();
+            self->from_ = self->clock();
+            self->step_ = self->world_.source_->clock_stepped;
             ready({});
         });
     }
     void after(bool /*cut*/, env::StatusCallback done) {
         if (!still_) world_.problem("applications that are not at rest are told to go on");
         still_ = false;
-        to_ = world_.executor_.now();
+        to_ = clock();
         const bool fails = after_fails_;
         world_.later(0, [done = std::move(done), fails]() mutable {
             if (fails) return done(fail(ErrorCode::timeout, "thawed too early"));
@@ -120,6 +126,7 @@ private:
     bool after_fails_ = false;
     bool still_ = false;
     std::int64_t takes_ = 0;
+    std::int64_t step_ = 0;  // of that clock, at the beginning
     std::int64_t from_ = 0;
     std::int64_t to_ = 0;
 };
