@@ -435,6 +435,7 @@ Task<Status> Source::Impl::read_failed(std::shared_ptr<Cursor> cursor) {
     auto status = co_await marked;
     if (!status) co_return status;
     chunk->kind = format::ExtentKind::unreadable;
+    chunk->compare = false;
     chunk->status = {};
     chunk->content.reset();
     chunk->done = true;

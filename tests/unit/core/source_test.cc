@@ -264,6 +264,34 @@ TEST_F(SourceTest, WhatTheTargetHasDoesNotTravel) {
     EXPECT_EQ(source_->status().compared_bytes, disk_bytes);
 }
 
+// A block that was to be compared, and is all there is of its extent.
+TEST_F(SourceTest, WhatCannotBeReadIsNotCompared) {
+    machine_.bad_block = {0, 3};
+    auto message = welcome();
+    message.extent_bytes = block_bytes;
+    message.closed_epoch = 4;
+    message.closed_incarnation.bytes.fill(std::byte{1});
+    target_->send(message);
+    std::uint64_t count = 0;
+    std::vector<std::uint64_t> unreadable;
+    std::optional<format::PassEnd> end;
+    for (int i = 0; i < 100 && !end; ++i) {
+        wait(a_second / 100);
+        while (auto frame = target_->take(FrameType::compare)) {
+            const auto question = *format::decode_compare(*frame);
+            target_->send(format::Compared{question.id, format::Verdict::same, {}});
+        }
+        while (auto frame = target_->take(FrameType::extent)) {
+            const auto head = format::decode_extent(*frame)->head;
+            if (head.kind == format::ExtentKind::unreadable) unreadable.push_back(head.offset);
+            target_->send(format::Ack{5, head.pass, ++count});
+        }
+        if (auto frame = target_->take(FrameType::pass_end)) end = *format::decode_pass_end(*frame);
+    }
+    ASSERT_TRUE(end.has_value());
+    EXPECT_EQ(unreadable, std::vector<std::uint64_t>{3 * block_bytes});
+}
+
 TEST_F(SourceTest, ATargetOfTheFirstVersionGetsEverything) {
     auto message = welcome();
     message.version = 1;
