@@ -3,6 +3,7 @@
 // open and where the undo is; decides nothing.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <optional>
@@ -108,6 +109,9 @@ public:
 
     // Oldest first.
     [[nodiscard]] const std::deque<ClosedEpoch>& closed() const { return closed_; }
+    [[nodiscard]] bool has_point(std::uint64_t epoch) const {
+        return std::ranges::binary_search(closed_, epoch, {}, &ClosedEpoch::epoch);
+    }
     [[nodiscard]] std::optional<JournalEpoch>& open_epoch() { return open_; }
     [[nodiscard]] const std::optional<JournalEpoch>& open_epoch() const { return open_; }
     [[nodiscard]] const format::SessionFile& session() const { return session_; }

@@ -98,4 +98,11 @@ private:
     std::uint64_t bytes_ = 0;
 };
 
+// Of all disks together.
+[[nodiscard]] inline std::uint64_t bytes_of(const std::vector<Ranges>& disks) {
+    std::uint64_t sum = 0;
+    for (const Ranges& ranges : disks) sum += ranges.bytes();
+    return sum;
+}
+
 }  // namespace ebb::core

@@ -16,18 +16,7 @@ bool any(const std::vector<Ranges>& ranges) {
     return std::ranges::any_of(ranges, [](const Ranges& disk) { return !disk.empty(); });
 }
 
-std::uint64_t bytes_of(const std::vector<Ranges>& ranges) {
-    std::uint64_t sum = 0;
-    for (const Ranges& disk : ranges) sum += disk.bytes();
-    return sum;
-}
-
 }  // namespace
-
-bool Rewind::is_point(std::uint64_t epoch) const {
-    return std::ranges::any_of(journal_.closed(),
-                               [&](const ClosedEpoch& closed) { return closed.epoch == epoch; });
-}
 
 Task<Status> Rewind::open() {
     file_.reset();
@@ -68,7 +57,7 @@ Task<Status> Rewind::open() {
         } else if (type == format::RecordType::move) {
             auto record = format::decode_move_record(payload);
             if (!record) co_return std::unexpected(record.error());
-            if (!is_point(record->from) || !is_point(record->to))
+            if (!journal_.has_point(record->from) || !journal_.has_point(record->to))
                 co_return fail(ErrorCode::corrupt, "rewind.ebb: a point that is not there");
             move_ = *record;
             point_ = record->from;
@@ -79,7 +68,7 @@ Task<Status> Rewind::open() {
         } else if (type == format::RecordType::arrived) {
             auto record = format::decode_arrived_record(payload);
             if (!record) co_return std::unexpected(record.error());
-            if (!is_point(record->point))
+            if (!journal_.has_point(record->point))
                 co_return fail(ErrorCode::corrupt, "rewind.ebb: a point that is not there");
             move_.reset();
             point_ = record->point;
@@ -122,7 +111,8 @@ Task<Result<std::vector<Ranges>>> Rewind::between(std::uint64_t a, std::uint64_t
 }
 
 Task<Result<std::uint64_t>> Rewind::cost(std::uint64_t to) {
-    if (!is_point(to)) co_return fail(ErrorCode::not_found, "there is no such recovery point");
+    if (!journal_.has_point(to))
+        co_return fail(ErrorCode::not_found, "there is no such recovery point");
     auto wanted = co_await between(point(), to);
     if (!wanted) co_return std::unexpected(wanted.error());
     co_return bytes_of(*wanted);
@@ -162,7 +152,7 @@ Task<Status> Rewind::start_file() {
 }
 
 Task<Result<std::uint64_t>> Rewind::move(std::uint64_t to) {
-    if (!is_point(to)) {
+    if (!journal_.has_point(to)) {
         co_return fail(ErrorCode::not_found, "there is no such recovery point",
                        "See which there are: ebbctl point list");
     }
@@ -331,44 +321,28 @@ Task<Status> Rewind::put_pieces(UndoReader& reader, std::span<const Piece> piece
 
 // What is there and not saved yet.
 Task<Status> Rewind::save(const Slice& slice) {
-    struct Part {
-        DiskIndex disk = 0;
-        std::uint64_t at = 0;
-        std::shared_ptr<Buffer> content;
-    };
-    std::vector<Part> parts;
+    std::vector<Saving> parts;
     format::UndoWriter writer(limits_.compression);
     Together reads(limits_.depth);
     std::uint64_t sum = 0;
     const auto take = [&] {
-        for (const Part& part : parts) writer.add(part.disk, part.at, part.content->span());
+        for (const Saving& part : parts) writer.add(part.disk, part.at, part.content->span());
         parts.clear();
         sum = 0;
     };
-    for (const Slice::Record& record : slice.records) {
-        for (const Piece& piece : record.pieces) {
-            const DiskIndex disk = piece.entry.disk;
-            for (const auto& [begin, end] : piece.parts) {
-                for (const auto& [from, to] : saved_[disk].missing(begin, end)) {
-                    for (std::uint64_t at = from; at < to;) {
-                        auto room = co_await reads.room();
-                        if (!room) co_return room;
-                        const std::uint64_t size = std::min(read_bytes_max, to - at);
-                        parts.push_back({disk, at, std::make_shared<Buffer>(size)});
-                        disks_[disk]->read(at, parts.back().content->span(),
-                                           reads.callback(parts.back().content));
-                        at += size;
-                        sum += size;
-                        if (sum < limits_.slice_bytes) continue;
-                        auto status = co_await reads.finish();
-                        if (!status) co_return status;
-                        take();
-                        status = co_await append_saved(writer);
-                        if (!status) co_return status;
-                    }
-                }
-            }
-        }
+    for (Saving& part : not_saved(slice)) {
+        auto room = co_await reads.room();
+        if (!room) co_return room;
+        part.content = std::make_shared<Buffer>(part.length);
+        disks_[part.disk]->read(part.at, part.content->span(), reads.callback(part.content));
+        sum += part.length;
+        parts.push_back(std::move(part));
+        if (sum < limits_.slice_bytes) continue;
+        auto status = co_await reads.finish();
+        if (!status) co_return status;
+        take();
+        status = co_await append_saved(writer);
+        if (!status) co_return status;
     }
     auto status = co_await reads.finish();
     if (!status) co_return status;
@@ -376,6 +350,22 @@ Task<Status> Rewind::save(const Slice& slice) {
     if (writer.empty()) co_return Status{};
     status = co_await append_saved(writer);
     co_return status;
+}
+
+std::vector<Rewind::Saving> Rewind::not_saved(const Slice& slice) const {
+    std::vector<Saving> all;
+    const auto add = [&](DiskIndex disk, std::uint64_t from, std::uint64_t to) {
+        for (const auto& [begin, end] : saved_[disk].missing(from, to)) {
+            for (std::uint64_t at = begin; at < end; at += read_bytes_max)
+                all.push_back({disk, at, std::min(read_bytes_max, end - at), nullptr});
+        }
+    };
+    for (const Slice::Record& record : slice.records) {
+        for (const Piece& piece : record.pieces) {
+            for (const auto& [from, to] : piece.parts) add(piece.entry.disk, from, to);
+        }
+    }
+    return all;
 }
 
 Task<Status> Rewind::append_saved(format::UndoWriter& writer) {

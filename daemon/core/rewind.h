@@ -72,6 +72,14 @@ private:
     [[nodiscard]] Task<Status> put(Slice slice, bool save);
     [[nodiscard]] Task<Status> put_pieces(UndoReader& reader, std::span<const Piece> pieces,
                                           Together& writes);
+    // A part of a disk that is to be overwritten, and whose content is not in the file.
+    struct Saving {
+        DiskIndex disk = 0;
+        std::uint64_t at = 0;
+        std::uint64_t length = 0;
+        std::shared_ptr<Buffer> content;
+    };
+    [[nodiscard]] std::vector<Saving> not_saved(const Slice& slice) const;
     [[nodiscard]] Task<Status> save(const Slice& slice);
     [[nodiscard]] Task<Status> append_saved(format::UndoWriter& writer);
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move);
@@ -79,7 +87,6 @@ private:
     [[nodiscard]] Task<Status> take_back(format::MoveRecord move, std::vector<Ranges> wanted);
     [[nodiscard]] Task<Status> flush();
     [[nodiscard]] std::uint64_t newest() const { return journal_.closed().back().epoch; }
-    [[nodiscard]] bool is_point(std::uint64_t epoch) const;
 
     std::vector<env::Disk*> disks_;
     env::Volume& volume_;

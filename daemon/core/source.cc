@@ -153,7 +153,7 @@ SourceStatus Source::Impl::status() const {
                                    verification_->result.discarded_bytes +
                                    verification_->result.different_bytes;
     }
-    for (const Ranges& ranges : compare_) status.compare_left_bytes += ranges.bytes();
+    status.compare_left_bytes += bytes_of(compare_);
     if (pass_) {
         status.pass_kind = pass_->info.kind;
         status.pass_bytes_total = pass_->info.blocks * block_bytes;

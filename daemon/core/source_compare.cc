@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the source finds out what of a resync the target has already: docs/wire-protocol.md,
 // "Comparing".
-#include <algorithm>
-
+#include "core/block_runs.h"
 #include "core/source_impl.h"
 
 namespace ebb::core {
@@ -63,16 +62,10 @@ void Source::Impl::send_compared(const Chunk& chunk) {
         const bool same = answer.verdict == format::Verdict::same;
         return send_extent(chunk, chunk.range, same ? ExtentKind::same : ExtentKind::data);
     }
-    const auto ours = format::block_digests(chunk.content->span());
-    for (std::size_t i = 0; i < ours.size();) {
-        const std::size_t first = i;
-        const bool same = ours[i] == answer.blocks[i];
-        while (i < ours.size() && (ours[i] == answer.blocks[i]) == same) ++i;
-        const std::uint64_t begin = first * block_bytes;
-        const std::uint64_t end = std::min(i * block_bytes, chunk.range.length);
-        send_extent(chunk, {chunk.range.offset + begin, end - begin, false},
-                    same ? ExtentKind::same : ExtentKind::data);
-    }
+    for_each_run(chunk.range, format::block_digests(chunk.content->span()), answer.blocks,
+                 [&](const Extent& part, bool same) {
+                     send_extent(chunk, part, same ? ExtentKind::same : ExtentKind::data);
+                 });
 }
 
 }  // namespace ebb::core

@@ -102,7 +102,8 @@ private:
     struct Look {
         DiskIndex disk = 0;
         Extent range;
-        std::shared_ptr<Buffer> content;  // none: of `expected`
+        std::shared_ptr<Buffer> content;  // none: of `expected`, as these
+        format::Sha256 digest{};
         std::vector<format::Sha256> blocks;
         bool read = false;
         Status status;

@@ -5,6 +5,7 @@
 // which it was sent, by the digest of what was sent.
 #include <algorithm>
 
+#include "core/block_runs.h"
 #include "core/source_impl.h"
 
 namespace ebb::core {
@@ -12,26 +13,6 @@ namespace ebb::core {
 namespace {
 
 constexpr unsigned stuck_max = 64;  // epochs in which nothing more was settled
-
-std::uint64_t bytes_of(const std::vector<Ranges>& disks) {
-    std::uint64_t sum = 0;
-    for (const Ranges& ranges : disks) sum += ranges.bytes();
-    return sum;
-}
-
-// Calls `each` with runs of blocks of the range, and whether they are equal.
-template <class Each>
-void split(const Extent& range, const std::vector<format::Sha256>& ours,
-           const std::vector<format::Sha256>& theirs, Each each) {
-    for (std::size_t i = 0; i < ours.size();) {
-        const std::size_t first = i;
-        const bool same = ours[i] == theirs[i];
-        while (i < ours.size() && (ours[i] == theirs[i]) == same) ++i;
-        const std::uint64_t begin = first * block_bytes;
-        const std::uint64_t end = std::min(i * block_bytes, range.length);
-        each(Extent{range.offset + begin, end - begin, false}, same);
-    }
-}
 
 }  // namespace
 
@@ -155,9 +136,7 @@ void Source::Impl::start_looks(const std::shared_ptr<Looks>& looks) {
         if (look->content) {
             start_look(look);
         } else {
-            look->comparison->asked.id = compare_id_++;
-            comparisons_[look->comparison->asked.id] = look->comparison;
-            send(format::encode(look->comparison->asked, sent_));
+            look->comparison = ask(0, look->disk, look->range, look->digest);
         }
     }
 }
@@ -175,13 +154,7 @@ std::shared_ptr<Source::Impl::Look> Source::Impl::next_look() {
         look->range = expected.range;
         look->blocks = std::move(expected.blocks);
         look->read = true;
-        look->comparison = std::make_shared<Comparison>();
-        look->comparison->asked = {0,
-                                   0,
-                                   expected.disk,
-                                   expected.range.offset,
-                                   static_cast<std::uint32_t>(expected.range.length),
-                                   expected.digest};
+        look->digest = expected.digest;
         return look;
     }
     const std::uint64_t most = std::min(config_.extent_bytes, welcome_->extent_bytes);
@@ -248,8 +221,9 @@ void Source::Impl::note_read(const Look& look) {
         case format::Verdict::unreadable: return add(seen.unreadable_there, look.range);
         case format::Verdict::differs: break;
     }
-    split(look.range, format::block_digests(look.content->span()), answer.blocks,
-          [&](const Extent& part, bool same) { add(same ? seen.equal : seen.differs, part); });
+    for_each_run(
+        look.range, format::block_digests(look.content->span()), answer.blocks,
+        [&](const Extent& part, bool same) { add(same ? seen.equal : seen.differs, part); });
 }
 
 // At the newest point, by what was sent for it: this is the last word.
@@ -272,8 +246,9 @@ void Source::Impl::note_expected(const Look& look) {
             return settle(look.range, false, DifferenceKind::unreadable_there);
         case format::Verdict::differs: break;
     }
-    split(look.range, look.blocks, answer.blocks,
-          [&](const Extent& part, bool same) { settle(part, same, DifferenceKind::differs); });
+    for_each_run(look.range, look.blocks, answer.blocks, [&](const Extent& part, bool same) {
+        settle(part, same, DifferenceKind::differs);
+    });
 }
 
 void Source::Impl::expect(const Chunk& chunk, const Extent& range,

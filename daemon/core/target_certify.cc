@@ -20,14 +20,13 @@ Task<void> Target::Impl::certify(std::uint64_t epoch,
     Error error = error_;
     if (ready_ && !broken_) {
         if (upkeep_ == Upkeep::merge) co_await stop_upkeep();
-        const auto there = [&](const ClosedEpoch& closed) { return closed.epoch == epoch; };
         const bool newest = epoch == 0 && !journal_.closed().empty();
         if (journal_.session().failed_over) {
             error = {ErrorCode::refused,
                      "the machine is failed over: its disks are its own",
                      "Commit it, or go back to replication",
                      {}};
-        } else if (!newest && std::ranges::none_of(journal_.closed(), there)) {
+        } else if (!newest && !journal_.has_point(epoch)) {
             error = {ErrorCode::not_found, "there is no such recovery point", {}, {}};
         } else if (upkeep_ != Upkeep::none) {
             error = {ErrorCode::busy, "the journal is being read already", {}, {}};

@@ -50,9 +50,7 @@ Status Target::Impl::may_serve(std::uint64_t epoch) const {
         return fail(ErrorCode::refused, "the machine is failed over: its points are not served",
                     "Go to another point: ebbctl change-point");
     }
-    const bool there = std::ranges::any_of(
-        journal_.closed(), [&](const ClosedEpoch& closed) { return closed.epoch == epoch; });
-    if (!there) {
+    if (!journal_.has_point(epoch)) {
         return fail(ErrorCode::not_found, "there is no such recovery point",
                     "See which there are: ebbctl point list");
     }
