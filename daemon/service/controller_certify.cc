@@ -13,7 +13,6 @@ namespace {
 using api::text;
 using std::chrono::milliseconds;
 
-constexpr milliseconds command_patience{60'000};
 constexpr milliseconds certify_patience{24 * 3600 * 1000};
 constexpr const char* format_name = "ebb-certificate-1";
 
@@ -58,13 +57,7 @@ Outcome ControllerProtections::certify(const api::MachineCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
     Outcome outcome;
-    const auto state = text(*protection, "state");
-    if (state != "protected") {
-        outcome.reasons.push_back(refusal("E_STATE", call.machine + " is in the state " + state,
-                                          "To certify needs the state protected; see ebbctl"));
-    }
-    for (const auto& machine : {call.machine, text(*protection, "target")})
-        check_joined(machine, agents_.find(machine), outcome.reasons);
+    outcome.reasons = against_checking(*protection, "certify");
     if (outcome.reasons.empty() && !call.point.empty()) {
         auto point = point_of(*protection, call.point);
         if (point) outcome.value["point"] = api::encode(*point);
@@ -80,15 +73,9 @@ Outcome ControllerProtections::certify(const api::MachineCall& call) {
 
 Status ControllerProtections::certify_steps(Job& job, const api::Json& protection,
                                             const std::string& words) {
-    job.step("asking the target for its points", 1);
-    const auto target = text(protection, "target");
-    auto listed = call(job, target, api::command::target_points, {{"protection", protection["id"]}},
-                       command_patience);
-    if (!listed) return std::unexpected(listed.error());
-    auto points = api::decode<api::PointsValue>(*listed);
-    if (!points) return std::unexpected(points.error());
-    auto point = api::choose_point(points->points, words);
+    auto point = ask_replica(job, protection, words);
     if (!point) return std::unexpected(point.error());
+    const auto target = text(protection, "target");
     job.step("reading the journal, and back what was sent", 5);
     auto answer =
         call(job, target, api::command::target_certify,

@@ -116,6 +116,8 @@ private:
 
     // controller_serving.cc
     std::vector<Error> against_serving(const api::Json& protection);
+    // `what`: to be done, as a verb.
+    std::vector<Error> against_checking(const api::Json& protection, const std::string& what);
     std::vector<Error> against_test(const api::Json& protection);
     Result<api::Json> serve(Job& job, const api::Json& protection, const std::string& name,
                             std::uint64_t epoch);

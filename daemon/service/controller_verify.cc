@@ -14,7 +14,6 @@ namespace {
 
 using api::text;
 using std::chrono::milliseconds;
-
 using std::chrono::steady_clock;
 
 constexpr milliseconds command_patience{60'000};
@@ -31,17 +30,25 @@ std::string sentence(const api::ReplicaValue& value) {
 
 }  // namespace
 
+std::vector<Error> ControllerProtections::against_checking(const api::Json& protection,
+                                                           const std::string& what) {
+    std::vector<Error> reasons;
+    const auto machine = text(protection, "machine");
+    const auto state = text(protection, "state");
+    if (state != "protected") {
+        reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
+                                  "To " + what + " needs the state protected; see ebbctl"));
+    }
+    for (const auto& one : {machine, text(protection, "target")})
+        check_joined(one, agents_.find(one), reasons);
+    return reasons;
+}
+
 Outcome ControllerProtections::verify(const api::VerifyCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
     Outcome outcome;
-    const auto state = text(*protection, "state");
-    if (state != "protected") {
-        outcome.reasons.push_back(refusal("E_STATE", call.machine + " is in the state " + state,
-                                          "To verify needs the state protected; see ebbctl"));
-    }
-    for (const auto& machine : {call.machine, text(*protection, "target")})
-        check_joined(machine, agents_.find(machine), outcome.reasons);
+    outcome.reasons = against_checking(*protection, "verify");
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
     const api::Json wanted{{"run", to_text(platform::SystemRandom().uuid())},
                            {"repair", call.repair},

@@ -12,6 +12,7 @@
 #include "format/message.h"
 #include "platform/file_store.h"
 #include "service/command_args.h"
+#include "service/point_value.h"
 
 namespace ebb::service {
 
@@ -22,22 +23,10 @@ constexpr std::uint64_t closing_budget_bytes = 128ULL << 20;
 // A peer that has a certificate must also say what it wants.
 constexpr Duration hello_limit = std::chrono::seconds(15);
 
-api::Point to_api(const core::Point& point) {
-    api::Point p;
-    p.epoch = point.epoch;
-    p.name = point.name;
-    p.cut_time_ns = point.cut_time.ns;
-    p.closed_time_ns = point.closed_time.ns;
-    p.bytes = point.undo_bytes;
-    p.kind =
-        point.kind == format::PointKind::application ? api::PointKind::app : api::PointKind::crash;
-    return p;
-}
-
 api::CertifyValue to_api(const core::CertifiedPoint& certified) {
     static constexpr char digits[] = "0123456789abcdef";
     api::CertifyValue value;
-    value.point = to_api(certified.point);
+    value.point = point_value(certified.point);
     for (const std::byte byte : certified.chain) {
         value.chain += digits[std::to_integer<unsigned>(byte) >> 4];
         value.chain += digits[std::to_integer<unsigned>(byte) & 15];
@@ -373,7 +362,7 @@ void TargetRole::points(const std::string& id, env::Callback<api::Json> done) {
         if (!status) return done(std::unexpected(status.error()));
         api::PointsValue value;
         for (const auto& point : protection->target->points())
-            value.points.push_back(to_api(point));
+            value.points.push_back(point_value(point));
         done(api::encode(value));
     });
 }
@@ -426,10 +415,10 @@ void TargetRole::fail_over(const Shared& protection, const api::TargetFailoverAr
 void TargetRole::failed_over(const Shared& protection, std::uint64_t session,
                              const core::FailoverResult& result, env::Callback<api::Json> done) {
     protection->failed_over = true;
-    protection->failed_over_to = to_api(result.point);
+    protection->failed_over_to = point_value(result.point);
     protection->points.clear();
     for (const auto& point : protection->target->points())
-        protection->points.push_back(to_api(point));
+        protection->points.push_back(point_value(point));
     protection->args.session = session;
     api::FailoverValue value{protection->failed_over_to, result.rolled_back_bytes,
                              result.rewound_bytes};
@@ -716,13 +705,13 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         const auto core = protection.target->status();
         p.state = to_api(core.state);
         p.open_epoch = core.open_epoch;
-        if (core.has_point) p.newest_point = to_api(core.newest);
+        if (core.has_point) p.newest_point = point_value(core.newest);
         p.points = core.points;
         const auto points = protection.target->points();
         if (!points.empty()) p.oldest_point_ns = points.front().cut_time.ns;
         const auto app = std::ranges::find(points.rbegin(), points.rend(),
                                            format::PointKind::application, &core::Point::kind);
-        if (app != points.rend()) p.newest_app_point = to_api(*app);
+        if (app != points.rend()) p.newest_app_point = point_value(*app);
         describe_served(protection, p);
         p.retention_bytes = core.retention_bytes;
         p.rollback_bytes = core.rollback_bytes;

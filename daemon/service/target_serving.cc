@@ -7,6 +7,7 @@
 #include "api/points.h"
 #include "platform/file_store.h"
 #include "service/command_args.h"
+#include "service/point_value.h"
 #include "service/target_role.h"
 
 namespace ebb::service {
@@ -15,16 +16,6 @@ namespace {
 
 std::string export_name(const std::string& machine, const std::string& name, std::size_t index) {
     return machine + "/" + name + "/" + std::to_string(index);
-}
-
-api::Point to_api(const core::Point& point) {
-    api::Point p;
-    p.epoch = point.epoch;
-    p.name = point.name;
-    p.cut_time_ns = point.cut_time.ns;
-    p.closed_time_ns = point.closed_time.ns;
-    p.bytes = point.undo_bytes;
-    return p;
 }
 
 bool in_use(const std::map<std::string, api::Point>& servings, std::uint64_t epoch) {
@@ -134,7 +125,7 @@ void TargetRole::serve_point(const Shared& protection, const api::ServeArgs& arg
     // One that is there under this name makes room.
     end_servings(
         protection, args.name, {},
-        [this, alive = std::weak_ptr(alive_), protection, args, point = to_api(*found),
+        [this, alive = std::weak_ptr(alive_), protection, args, point = point_value(*found),
          done = std::move(done)]() mutable {
             if (alive.expired()) return;
             if (!protection->opened())
