@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ctl/certificate.h"
 
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -27,6 +28,25 @@ std::string in_words(const Json& statement) {
     return out;
 }
 
+// One that is there already is replaced by a whole one, or stays. What is no regular file (a pipe,
+// a terminal) is written to.
+bool write_whole(const std::string& file, const std::string& content) {
+    std::error_code error;
+    const auto status = std::filesystem::status(file, error);
+    const bool aside = !std::filesystem::exists(status) || std::filesystem::is_regular_file(status);
+    const auto place =
+        std::filesystem::exists(status) ? std::filesystem::canonical(file, error).string() : file;
+    const std::string to = aside ? place + ".new" : file;
+    std::ofstream out(to, std::ios::trunc);
+    out << content << std::flush;
+    out.close();
+    if (!aside) return bool(out);
+    if (out) std::filesystem::rename(to, place, error);
+    if (out && !error) return true;
+    std::filesystem::remove(to, error);
+    return false;
+}
+
 }  // namespace
 
 int take_certificate(const std::string& socket, std::uint64_t job, const std::string& file,
@@ -35,9 +55,7 @@ int take_certificate(const std::string& socket, std::uint64_t job, const std::st
     if (!ended) return report.refused(ended.error());
     const auto made = ended->value("value", Json());
     if (ended->value("state", "") != "done" || !made.is_object()) return report.job(*ended);
-    std::ofstream out(file, std::ios::trunc);
-    out << api::dump(made) << "\n" << std::flush;
-    if (!out)
+    if (!write_whole(file, api::dump(made) + "\n"))
         return report.refused(refusal_of("E_IO", "cannot write to " + file, "Name another file"));
     auto statement = api::parse(api::text(made, "statement"));
     return report.value(made, statement ? in_words(*statement) : "");

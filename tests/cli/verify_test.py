@@ -148,6 +148,20 @@ class Certify(PairTest):
                         self.path("signature"), self.path("statement")], check=True,
                        stdout=subprocess.DEVNULL)
 
+    def test_a_file_that_is_there_is_replaced_whole_or_not_at_all(self):
+        self.protect()
+        out = self.path("shop.cert")
+        before = self.ctl("point", "certify", "shop", "--out", out)
+        full = subprocess.run(["env", "--ignore-signal=XFSZ", "prlimit", "--fsize=100"] +
+                              self.site.command("--json", "point", "certify", "shop", "--out", out),
+                              capture_output=True, text=True, check=False)
+        self.assertEqual((full.returncode, json.loads(full.stdout)["error"]["code"]), (1, "E_IO"), full)
+        with open(out, encoding="utf-8") as file:
+            self.assertEqual(json.load(file), before)
+        self.assertEqual([name for name in os.listdir(self.site.folder) if name.startswith("shop.cert")],
+                         ["shop.cert"])
+        self.assertEqual(self.codes("point", "certify", "shop", "--out", "/dev/full"), ["E_IO"])
+
     def test_what_was_changed_is_found_out(self):
         self.protect()
         out = self.path("shop.cert")
