@@ -9,13 +9,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <ctime>
 #include <iostream>
-#include <thread>
+#include <utility>
 
 #include "api/error.h"
+#include "ctl/show.h"
+#include "ctl/watch.h"
 
 namespace ebb::ctl {
 
@@ -23,12 +23,7 @@ namespace {
 
 using api::Json;
 using api::text;
-using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
-constexpr std::uint64_t wait_ms = 2'000;
-constexpr std::chrono::seconds absence_limit{30};
-constexpr milliseconds between_attempts{500};
 constexpr std::string_view ours[] = {
     "EBB_MACHINE=", "EBB_POINT=", "EBB_POINT_NAME=", "EBB_CUT_TIME=",
     "EBB_DISKS=",   "EBB_NBD=",   "EBB_NBD_"};
@@ -42,18 +37,9 @@ void note_signal(int number) {
     stop_signal = number;
 }
 
-std::string time_of(std::int64_t ns) {
-    const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
-    std::tm parts{};
-    ::gmtime_r(&seconds, &parts);
-    char out[32];
-    std::strftime(out, sizeof(out), "%Y-%m-%d %H:%M:%SZ", &parts);
-    return out;
-}
-
 std::string describe(const Json& point) {
     std::string words = "epoch " + std::to_string(point.value("epoch", std::uint64_t{0})) + ", " +
-                        time_of(point.value("cut_time_ns", std::int64_t{0}));
+                        time_of(point.value("cut_time_ns", std::uint64_t{0}));
     if (const auto name = text(point, "name"); !name.empty()) words += ", " + name;
     return words;
 }
@@ -84,7 +70,7 @@ std::vector<std::string> surroundings(const std::string& machine, const Json& va
     all.push_back("EBB_MACHINE=" + machine);
     all.push_back("EBB_POINT=" + std::to_string(point.value("epoch", std::uint64_t{0})));
     all.push_back("EBB_POINT_NAME=" + text(point, "name"));
-    all.push_back("EBB_CUT_TIME=" + time_of(point.value("cut_time_ns", std::int64_t{0})));
+    all.push_back("EBB_CUT_TIME=" + time_of(point.value("cut_time_ns", std::uint64_t{0})));
     all.push_back("EBB_DISKS=" + std::to_string(exports.size()));
     std::string uris;
     for (std::size_t i = 0; i < exports.size(); ++i) {
@@ -217,28 +203,6 @@ private:
 };
 
 }  // namespace
-
-Answer run_job(const std::string& socket, const std::string& path, const api::Json& args) {
-    auto job = call(socket, path, args);
-    if (!job) return job;
-    auto heard = steady_clock::now();
-    Json last = *job;
-    while (last.value("state", "") == "running") {
-        auto now = call(socket, "/v1/job",
-                        {{"id", last["id"]},
-                         {"seen", last.value("revision", std::uint64_t{0})},
-                         {"wait_ms", wait_ms}});
-        if (now) {
-            heard = steady_clock::now();
-            last = std::move(*now);
-        } else if (now.error().unreachable && steady_clock::now() - heard < absence_limit) {
-            std::this_thread::sleep_for(between_attempts);
-        } else {
-            return now;
-        }
-    }
-    return last;
-}
 
 // The newest first: most often that is the question. Then the middle of what is left, or what is
 // nearest to it and was not skipped.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Jobs that are waited for without a word, and the search for the last good point by them.
+// The search for the last good point.
 #pragma once
 
 #include <optional>
@@ -10,10 +10,6 @@
 #include "ctl/report.h"
 
 namespace ebb::ctl {
-
-// Begins a job and waits for its end; its document then. A controller that is restarted meanwhile
-// is waited for.
-Answer run_job(const std::string& socket, const std::string& path, const api::Json& args);
 
 enum class Verdict { good, bad, skip };
 

@@ -48,16 +48,6 @@ std::string paragraph(const Json& reason) {
     return all;
 }
 
-std::string time_of(std::uint64_t ns) {
-    if (ns == 0) return "-";
-    const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
-    std::tm parts{};
-    ::gmtime_r(&seconds, &parts);
-    char out[32];
-    std::strftime(out, sizeof(out), "%Y-%m-%d %H:%M:%SZ", &parts);
-    return out;
-}
-
 double seconds_since(std::uint64_t ns) {
     return std::difftime(std::time(nullptr), static_cast<std::time_t>(ns / 1'000'000'000));
 }
@@ -107,6 +97,16 @@ std::string serving_words(const Json& protection) {
 }
 
 }  // namespace
+
+std::string time_of(std::uint64_t ns) {
+    if (ns == 0) return "-";
+    const auto seconds = static_cast<std::time_t>(ns / 1'000'000'000);
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    char out[32];
+    std::strftime(out, sizeof(out), "%Y-%m-%d %H:%M:%SZ", &parts);
+    return out;
+}
 
 std::string table(const std::vector<std::vector<std::string>>& rows) {
     std::vector<std::size_t> widths;

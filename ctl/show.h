@@ -19,6 +19,8 @@ struct PointAge {
 // How old the points are, on an axis on which each column is as much older than the one before,
 // with marks at a minute, an hour and a day.
 [[nodiscard]] std::string plot_ages(const std::vector<PointAge>& points);
+// UTC; "-" for 0.
+[[nodiscard]] std::string time_of(std::uint64_t ns);
 // "12 s", "3 min", "5 h", "2 d".
 [[nodiscard]] std::string age(double seconds);
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <iostream>
 #include <thread>
+#include <utility>
 
 #include "ctl/show.h"
 
@@ -49,34 +50,44 @@ private:
     std::string shown_;
 };
 
+// From what is known of a job to its end.
+Answer follow(const std::string& socket, api::Json job, bool silent) {
+    ProgressLine line(silent);
+    auto heard = steady_clock::now();
+    line.show(show_progress(job));
+    while (job.value("state", "") == "running") {
+        auto now = call(socket, "/v1/job",
+                        {{"id", job["id"]},
+                         {"seen", job.value("revision", std::uint64_t{0})},
+                         {"wait_ms", wait_ms}});
+        if (now) {
+            heard = steady_clock::now();
+            job = std::move(*now);
+            line.show(show_progress(job));
+        } else if (now.error().unreachable && steady_clock::now() - heard < absence_limit) {
+            line.show("waiting for the controller, which went away");
+            std::this_thread::sleep_for(between_attempts);
+        } else {
+            line.end();
+            return now;
+        }
+    }
+    line.end();
+    return job;
+}
+
 }  // namespace
 
 Answer wait_for_job(const std::string& socket, std::uint64_t id, const Report& report) {
-    ProgressLine line(report.json());
-    std::uint64_t seen = 0;
-    auto heard = steady_clock::now();
-    bool ever = false;
-    for (;;) {
-        auto job = call(socket, "/v1/job", {{"id", id}, {"seen", seen}, {"wait_ms", wait_ms}});
-        if (!job) {
-            const bool bear =
-                ever && job.error().unreachable && steady_clock::now() - heard < absence_limit;
-            if (!bear) {
-                line.end();
-                return job;
-            }
-            line.show("waiting for the controller, which went away");
-            std::this_thread::sleep_for(between_attempts);
-            continue;
-        }
-        ever = true;
-        heard = steady_clock::now();
-        seen = job->value("revision", std::uint64_t{0});
-        line.show(show_progress(*job));
-        if (job->value("state", "") == "running") continue;
-        line.end();
-        return job;
-    }
+    auto job = call(socket, "/v1/job", {{"id", id}});
+    if (!job) return job;
+    return follow(socket, std::move(*job), report.json());
+}
+
+Answer run_job(const std::string& socket, const std::string& path, const api::Json& args) {
+    auto job = call(socket, path, args);
+    if (!job) return job;
+    return follow(socket, std::move(*job), true);
 }
 
 int watch(const std::string& socket, std::uint64_t id, const Report& report) {

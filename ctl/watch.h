@@ -15,5 +15,7 @@ namespace ebb::ctl {
 int watch(const std::string& socket, std::uint64_t job, const Report& report);
 // As watch(), and says nothing at the end: the job's document.
 Answer wait_for_job(const std::string& socket, std::uint64_t job, const Report& report);
+// Begins a job and waits for its end without a word; its document then.
+Answer run_job(const std::string& socket, const std::string& path, const api::Json& args);
 
 }  // namespace ebb::ctl
