@@ -124,6 +124,7 @@ private:
     int write(int fd, Range r, int flags);
     void tell(std::uint64_t at) const;
     [[nodiscard]] std::size_t missing() const;
+    [[nodiscard]] static bool clears(std::size_t kind);
     std::vector<Piece> pieces(bool consecutive);
     int batch_done(const std::vector<Piece>& all);
     int ring(io_uring& ring);
@@ -404,6 +405,12 @@ std::size_t Mixer::missing() const {
     return kinds.size();
 }
 
+// Busy are pages of what is to be cleared, while another one has the disk for itself.
+bool Mixer::clears(std::size_t kind) {
+    constexpr std::string_view clearing[] = {"discard", "secure", "zeroout", "punch", "zero"};
+    return std::ranges::find(clearing, kinds[kind].name) != std::end(clearing);
+}
+
 void Mixer::run(double until) {
     const std::uint64_t operations = options_.number("operations", ~0ull);
     const double rate = static_cast<double>(options_.number("rate", 0));
@@ -418,8 +425,7 @@ void Mixer::run(double until) {
         } else if (error == -EOPNOTSUPP || error == -ENOTTY || error == -EINVAL) {
             refused_[kind] = -error;
             std::erase(bag_, kind);
-        } else if (error != -EBUSY) {
-            // Busy are pages of what is to be cleared, while another one has the disk for itself.
+        } else if (error != -EBUSY || !clears(kind)) {
             fprintf(stderr, "mixer: %s: %s: %s\n", target_.path.c_str(), kinds[kind].name,
                     strerror(-error));
             failed = true;
