@@ -187,6 +187,9 @@ public:
           count_(options.filesystems.size()),
           items_(std::make_unique<Item[]>(count_)),
           threads_(std::make_unique<pthread_t[]>(count_)) {}
+    ~Keeper() { release_all(); }
+    Keeper(const Keeper&) = delete;
+    Keeper& operator=(const Keeper&) = delete;
 
     int run() {
         be_hard_to_kill();
@@ -197,8 +200,7 @@ public:
             return 0;
         }
         KeeperMessage end = freeze_all();
-        add_one(release_);
-        for (std::size_t i = 0; i < count_; ++i) ::pthread_join(threads_[i], nullptr);
+        release_all();
         look_at_thaws(end);
         tell_guard(done_byte);
         say(end);
@@ -222,6 +224,7 @@ private:
             return false;
         release_ = new_eventfd();
         news_ = new_eventfd();
+        if (release_ < 0 || news_ < 0) return false;
         for (std::size_t i = 0; i < count_; ++i) {
             Item& item = items_[i];
             item.fd = options_.filesystems[i];
@@ -232,10 +235,17 @@ private:
             item.calls = options_.calls;
             if (item.start < 0 || !start_thread(&Item::run_thread, &item, threads_[i]))
                 return false;
+            ++running_;
             // What is dirty now is written while everybody may go on writing.
             ::syncfs(item.fd);
         }
-        return release_ >= 0 && news_ >= 0;
+        return true;
+    }
+
+    // Those that froze thaw, the others have nothing to do; all have ended then.
+    void release_all() {
+        if (running_ != 0) add_one(release_);
+        while (running_ != 0) ::pthread_join(threads_[--running_], nullptr);
     }
 
     KeeperMessage freeze_all() {
@@ -297,6 +307,7 @@ private:
     const std::size_t count_;
     std::unique_ptr<Item[]> items_;
     std::unique_ptr<pthread_t[]> threads_;
+    std::size_t running_ = 0;  // of them
     int guard_ = -1;
     int release_ = -1;
     int news_ = -1;
