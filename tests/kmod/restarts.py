@@ -454,8 +454,10 @@ def share(m):
           f"ebbtest mark-all 2; IDS=\"1 2\" replicate --initial --cuts 1; {catch_up}")
     rng = random.Random(m.seed)
     for turn in range(2):
+        # Cuts close whether or not the writers have begun.
         m.run(f"IDS=\"1 2\" replicating --interval 200; writing data0 {rng.randrange(12000)}+1500; "
-              f"writing data1-1 {rng.randrange(10000)}+1500; wait_for 300 closed {turn + 2}")
+              f"writing data1-1 {rng.randrange(10000)}+1500; wait_for 300 closed {turn + 2}; "
+              "wait_for 300 hot 1 && wait_for 300 hot 2 || fail \"nothing is written\"")
         time.sleep(rng.random())
         m.power_cut()
         m.run(attach)

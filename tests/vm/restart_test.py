@@ -39,6 +39,7 @@ def goes_on(pair, tally, what, limit):
     """The daemon starts; a cut closes after at most so many bytes; all is equal, nothing was named."""
     sent = pair.sent_bytes()
     pair.start_daemon(pair.source)
+    pair.until("the source goes on", lambda: pair.source_status()["state"] == "replicating")
     pair.checkpoint(what + " after")
     sent = pair.sent_bytes() - sent
     tally.check(f"{what}: only deltas have travelled", sent < limit, f"{sent} bytes")
