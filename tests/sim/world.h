@@ -221,6 +221,7 @@ struct World::TargetRun {
     std::unique_ptr<core::Target> target;
     std::shared_ptr<End> connection;
     bool open = false;
+    std::set<std::uint64_t> served;  // epochs, until their sessions end
 };
 
 struct World::SourceRun {

@@ -33,6 +33,7 @@ struct World::Session : std::enable_shared_from_this<World::Session> {
     }
     void end() {
         over = true;
+        run.served.erase(point.epoch);
         run.target->unserve(point.epoch, [](const Status&) {});
     }
     void later() {
@@ -111,13 +112,13 @@ void World::serve() {
     if (!target_run_ || !target_run_->open || operation_) return;
     Rng& rng = executor_.rng;
     const auto points = target_run_->target->points();
-    const auto served = target_run_->target->status().served;
+    // The target itself knows of it when it has ended what stands in the way.
+    auto& served = target_run_->served;
     if (points.empty() || served.size() >= sessions_at_once) return;
     // Old ones have more to tell.
     const std::uint64_t among = rng.chance(50) ? (points.size() + 2) / 3 : points.size();
     const core::Point& point = points[rng.below(among)];
-    for (const auto& other : served)
-        if (other.epoch == point.epoch) return;
+    if (!served.insert(point.epoch).second) return;
     auto session = std::make_shared<Session>(*this, *target_run_, point);
     session->begin();
     target_run_->life.at(static_cast<std::int64_t>(rng.below(8 * second)),
