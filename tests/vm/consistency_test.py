@@ -3,6 +3,7 @@
 """consistency_test.py [--share] [BUILD_DIR]: application-consistent points of a source with ext4 and XFS
 on LVM over two tracked disks, under load: each is clean when checked; and everything that can die or
 stand still between freeze and thaw does: the filesystems are thawed within the limit, always."""
+import json
 import os
 import sys
 from functools import partial
@@ -172,11 +173,14 @@ class ConsistencyPair(Pair):
     def check_clean(self, tally, what, tables):
         """The source's copy of the cut holds filesystems that need no recovery."""
         out = self.folders["source-out"]
+        # Kernels name disks in the order in which they happen to find them: so are they numbered.
+        with open(os.path.join(out, f"{self.protection_id}.json"), encoding="utf-8") as account:
+            files = {disk["stable_id"]: os.path.basename(disk["file"]) for disk in json.load(account)["disks"]}
         for fs, segments in tables.items():
             image = os.path.join(out, fs + ".img")
             with open(image, "wb") as to:
                 for disk, first, sectors in segments:
-                    with open(os.path.join(out, f"{self.protection_id}-{disk}.raw"), "rb") as source:
+                    with open(os.path.join(out, files[self.source_id(disk)]), "rb") as source:
                         source.seek(first * 512)
                         to.write(source.read(sectors * 512))
             # XFS keeps counts of free blocks that are made anew by each mount after a freeze, and are not
