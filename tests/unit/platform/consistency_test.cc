@@ -93,15 +93,15 @@ protected:
     FreezeRecord() {
         std::string pattern = testing::TempDir() + "ebb-record-XXXXXX";
         top_ = ::mkdtemp(pattern.data());
-        thawed_.clear();
-        answer_ = 0;
+        thawed.clear();
+        answer = 0;
     }
     ~FreezeRecord() override { std::filesystem::remove_all(top_); }
     static int thaw(int fd) {
         char path[256];
         const auto size = ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), path, 255);
-        thawed_.emplace_back(path, static_cast<std::size_t>(size));
-        return answer_;
+        thawed.emplace_back(path, static_cast<std::size_t>(size));
+        return answer;
     }
     static int no_freeze(int) { return EINVAL; }
     std::string place(const std::string& name) {
@@ -110,8 +110,8 @@ protected:
     }
     const FreezeCalls calls_{no_freeze, thaw};
     std::string top_;
-    static inline std::vector<std::string> thawed_;
-    static inline int answer_ = 0;
+    static inline std::vector<std::string> thawed;
+    static inline int answer = 0;
 };
 
 TEST_F(FreezeRecord, WhatIsWrittenIsRead) {
@@ -133,7 +133,7 @@ TEST_F(FreezeRecord, OnlyWhatWasFrozenIsThawed) {
     const auto done = thaw_recorded(record, calls_);
     ASSERT_TRUE(done) << done.error().message;
     EXPECT_THAT(*done, ElementsAre(top_ + "/f", top_ + "/i"));
-    EXPECT_EQ(thawed_, *done);
+    EXPECT_EQ(thawed, *done);
     EXPECT_FALSE(std::filesystem::exists(record));
     EXPECT_THAT(*thaw_recorded(record, calls_), IsEmpty());
 }
@@ -141,10 +141,10 @@ TEST_F(FreezeRecord, OnlyWhatWasFrozenIsThawed) {
 TEST_F(FreezeRecord, WhatCannotBeThawedStaysInIt) {
     const auto record = top_ + "/frozen";
     ASSERT_TRUE(replace_file(record, freeze_record_text({{'f', "0:1", place("f")}}), private_mode));
-    answer_ = EIO;
+    answer = EIO;
     EXPECT_FALSE(thaw_recorded(record, calls_));
     EXPECT_TRUE(std::filesystem::exists(record));
-    answer_ = EINVAL;  // somebody else has thawed it
+    answer = EINVAL;  // somebody else has thawed it
     EXPECT_THAT(*thaw_recorded(record, calls_), IsEmpty());
     EXPECT_FALSE(std::filesystem::exists(record));
 }
