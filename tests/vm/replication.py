@@ -93,7 +93,7 @@ def image(path, size):
 
 class Pair:
     """`target_sizes`: of the target's disks, and how many there are. `nbd_port`: of this machine, at
-    which what the target serves can be read."""
+    which what the target serves can be read. `retention_bytes`: of the volume."""
 
     def __init__(self, lab, build, target_sizes=(SIZE, SIZE), nbd_port=None, retention_bytes=1 << 30):
         self.target_settings = {"host": "10.9.0.2"}
