@@ -81,8 +81,9 @@ e2fsck -fn /dev/pg/data >/dev/null
 
 
 class PostgresPair(Pair):
-    def __init__(self, lab, build):
-        super().__init__(lab, build, target_sizes=(DISK, DISK), retention_bytes=4 << 30)
+    def __init__(self, lab, build, disk=DISK):
+        self.disk_bytes = disk
+        super().__init__(lab, build, target_sizes=(disk, disk), retention_bytes=4 << 30)
         self.workload = []
         self.checker = lab.vm("checker", mem=768, smp=2, udev=True, timeout=14400, packages="postgres",
                               modprobe=["virtio_scsi", "sd_mod", "dm-mod", "ext4"],
@@ -92,7 +93,7 @@ class PostgresPair(Pair):
         self.source = self.lab.vm("source", mem=1024, smp=2, udev=True, timeout=7200, packages="postgres",
                                   out=self.folders["source-out"], modprobe=["tcp_diag", "dm-mod", "ext4"])
         for number in range(2):
-            disk = self.lab.image(f"source{number}.raw", str(DISK))
+            disk = self.lab.image(f"source{number}.raw", str(self.disk_bytes))
             self.source.disk(disk, "virtio-scsi", wwn=WWN_SOURCE + number + 1)
         self.source.net(net, "10.9.0.1/24")
         self.source.user_net(guestfwd=[(8443, self.controller_port)])
@@ -142,11 +143,17 @@ class PostgresPair(Pair):
         try:
             self.checker.poll(f"test $(ls /sys/class/block | grep -c '^sd.$') = {len(disks)}")
             self.checker.run("udevadm settle")
-            done = self.checker.run(CHECK, 1200, check=False)
+            good, words = self.look_into(self.checker)
             self.checker.run("umount /mnt/pg 2>/dev/null; vgchange -q -an pg; sync", check=False)
         finally:
             for name in disks:
                 self._unplug(name)
+        return good, words
+
+    @staticmethod
+    def look_into(vm):
+        """The same of the database on a machine's own disks."""
+        done = vm.run(CHECK, 1200, check=False)
         return done.status == 0, done.output
 
     @staticmethod

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""postgres_test.py [--all] [--seconds N] [--seed N] [BUILD_DIR]: PostgreSQL under pgbench on LVM over two
+"""postgres_test.py [--all] [--seconds N] [--interval N] [--seed N] [BUILD_DIR]: PostgreSQL under pgbench on LVM over two
 tracked disks, while the target loses its power; then three recovery points by the seed (--all: every one)
 are taken to, and the database in each recovers and passes its own checks."""
 import argparse
@@ -13,14 +13,17 @@ from postgres import PostgresPair
 from replication import Lab, Tally, TOP
 
 
-def run_for(pair, seconds, seed, tally):
-    """The load goes on for so long; the target's power fails in the middle."""
+def run_for(pair, seconds, seed, tally, more):
+    """The load goes on for so long; the target's power fails in the middle. `more`: points on demand, too."""
     begun = time.monotonic()
     for part, end in enumerate((seconds / 2, seconds)):
         while time.monotonic() < begun + end:
             if not pair.source.running():
                 raise RuntimeError("the source is gone")
-            pair.control.job("checkpoint", "source")
+            if more:
+                pair.control.job("checkpoint", "source")
+            else:
+                time.sleep(1)
         if part == 0:
             lost = pair.power_cut(seed)
             pair.start_daemon(pair.target)
@@ -57,6 +60,7 @@ def main():
     parser.add_argument("build", nargs="?", default=os.path.join(TOP, "build"))
     parser.add_argument("--all", action="store_true", help="every point, not three")
     parser.add_argument("--seconds", type=int, default=40, help="of load")
+    parser.add_argument("--interval", type=int, default=2, help="seconds")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("EBB_SEED", time.time_ns())))
     options = parser.parse_args()
     rng = random.Random(options.seed)
@@ -67,12 +71,12 @@ def main():
         try:
             pair.start()
             pair.make_database()
-            pair.begin_protect(interval=2)
+            pair.begin_protect(interval=options.interval)
             pair.until_protected()
             tally.say("a database on two tracked disks; initial sync is done")
             pair.load()
             pair.checker.start(wait=False)
-            run_for(pair, options.seconds, options.seed, tally)
+            run_for(pair, options.seconds, options.seed, tally, not options.all)
             wrong = pair.rest()
             tally.check("the load never failed", not wrong, wrong)
             pair.checker.wait_ready()
