@@ -125,6 +125,11 @@ class PostgresPair(Pair):
                 wrong += error.read()
         return wrong
 
+    def has_told(self):
+        """Each client has been told of a commit."""
+        files = [os.path.join(self.folders["source-out"], f"told.{client}") for client in CLIENTS]
+        return all(map(os.path.exists, files)) and min(self.told(2**63).values()) > 0
+
     def told(self, cut_time_ns):
         """How many commits each client had been told of when the cut was taken."""
         counts = {}

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from postgres import CLIENTS, PostgresPair
+from postgres import PostgresPair
 from replication import PORT, WWN_TARGET, Lab, Tally, TOP
 from guest import Guest  # of scripts/lab, whose place the line above knows
 
@@ -61,10 +61,6 @@ class FailoverPair(PostgresPair):
         for number in range(2):
             self.target.qmp.execute("human-monitor-command",
                                     command_line=f"block_set_io_throttle dev-d{number} 0 0 {rate} 0 0 0")
-
-    def has_told(self):
-        return all(os.path.exists(os.path.join(self.folders["source-out"], f"told.{client}"))
-                   for client in CLIENTS)
 
     def home_ready(self):
         self.home._started = time.monotonic()
