@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guests' part of selftest.sh: one machine for each kernel label given."""
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -18,6 +19,14 @@ def expect(what, condition):
         raise SystemExit(f"lab selftest: {what}: FAILED")
     PASSED.append(what)
     print(f"  {what}: ok", flush=True)
+
+
+def alone():
+    """A folder is one process's."""
+    with Lab("selftest-alone") as lab:
+        probe = ["flock", "--nonblock", lab.folder + ".lock", "true"]
+        expect("nobody else has the folder", subprocess.run(probe, check=False).returncode == 1)
+    expect("it is free afterwards", subprocess.run(probe, check=False).returncode == 0)
 
 
 def healthy(lab, label):
@@ -80,6 +89,7 @@ def two(lab, label):
 def main():
     labels = sys.argv[1:]
     try:
+        alone()
         with Lab("selftest") as lab:
             for label in labels:
                 healthy(lab, label)

@@ -30,6 +30,7 @@ and passes on its output and exit status: see --help.
 """
 import argparse
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -310,15 +311,29 @@ class Lab:
     """Machines, networks and images of one test, in one folder; a context manager.
 
     folder    where images and logs go (default: build/lab/NAME in the project, emptied first)
+
+    Who wants a name that another process has waits until that one is closed.
     """
 
     def __init__(self, name, folder=None):
         self.folder = os.path.abspath(folder or os.path.join(TOP, "build", "lab", name))
+        self._lock = None
         if folder is None:
+            self._lock = self._own()
             shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder, exist_ok=True)
         self.sockets = tempfile.mkdtemp(prefix="ebb-", dir="/tmp")  # socket paths must be short
         self.machines, self.networks, self._macs = [], [], 0
+
+    def _own(self):
+        os.makedirs(os.path.dirname(self.folder), exist_ok=True)
+        lock = open(self.folder + ".lock", "w", encoding="ascii")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"lab: waiting for another process, which has {self.folder}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
 
     def vm(self, name, **options):
         """A Machine (not started yet)."""
@@ -358,6 +373,8 @@ class Lab:
         for network in self.networks:
             network.close()
         shutil.rmtree(self.sockets, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
 
     def check(self):
         """LabError if any machine's kernel complained."""
