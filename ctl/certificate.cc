@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ctl/certificate.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -36,7 +38,7 @@ bool write_whole(const std::string& file, const std::string& content) {
     const bool aside = !std::filesystem::exists(status) || std::filesystem::is_regular_file(status);
     const auto place =
         std::filesystem::exists(status) ? std::filesystem::canonical(file, error).string() : file;
-    const std::string to = aside ? place + ".new" : file;
+    const std::string to = aside ? place + "." + std::to_string(::getpid()) + ".new" : file;
     std::ofstream out(to, std::ios::trunc);
     out << content << std::flush;
     out.close();

@@ -72,20 +72,22 @@ std::function<int(const Context&)> listing(std::string (*show)(const Json&)) {
     };
 }
 
-std::uint64_t interval_ms(double seconds) {
+std::uint64_t milliseconds_of(double seconds, double least, const char* misuse) {
     constexpr double limit = static_cast<double>(api::max_interval_ms) / 1000;
-    if (std::isfinite(seconds) && (seconds == 0 || (seconds >= 0.1 && seconds <= limit)))
+    if (std::isfinite(seconds) && (seconds == 0 || (seconds >= least && seconds <= limit)))
         return static_cast<std::uint64_t>(std::llround(seconds * 1000));
-    throw Misuse{"an interval is 0.1 to 86400 seconds, or 0 for cuts on demand only"};
+    throw Misuse{misuse};
+}
+
+std::uint64_t interval_ms(double seconds) {
+    return milliseconds_of(seconds, 0.1,
+                           "an interval is 0.1 to 86400 seconds, or 0 for cuts on demand only");
 }
 
 std::uint64_t app_interval_ms(double seconds) {
-    constexpr double limit = static_cast<double>(api::max_interval_ms) / 1000;
-    constexpr double least = static_cast<double>(api::min_app_interval_ms) / 1000;
-    if (std::isfinite(seconds) && (seconds == 0 || (seconds >= least && seconds <= limit)))
-        return static_cast<std::uint64_t>(std::llround(seconds * 1000));
-    throw Misuse{
-        "application-consistent points are 60 to 86400 seconds apart, or 0: on demand only"};
+    return milliseconds_of(
+        seconds, static_cast<double>(api::min_app_interval_ms) / 1000,
+        "application-consistent points are 60 to 86400 seconds apart, or 0: on demand only");
 }
 
 std::uint64_t rpo_seconds(std::uint64_t seconds) {

@@ -47,7 +47,7 @@ STEPS = [
          limit=3600),
 
     # The share of `make check`: cases with `# check: KERNEL` in their heads. One machine at a time,
-    # and QEMU emulates its CPUs on one thread.
+    # whose CPUs QEMU emulates on one thread in most cases.
     Step("kmod-6.1", "kmod", "module tests on 6.1, a share", "tests/kmod/run.sh 6.1 --check",
          needs=("build", "lab"), tests=True, limit=3600),
     Step("kmod-6.12", "kmod", "module tests on 6.12, a share", "tests/kmod/run.sh 6.12 --check",

@@ -7,7 +7,6 @@
 #include <sstream>
 
 #include "platform/file_store.h"
-#include "platform/freeze_record.h"
 #include "platform/hook_scripts.h"
 #include "platform/tracked_filesystems.h"
 #include "platform/write_gate.h"
@@ -47,13 +46,6 @@ void ApplicationPoints::recover() {
     busy_ = true;
     worker_->submit<void>(
         [this]() -> Status {
-            auto thawed = platform::thaw_recorded(surroundings_.run + "/frozen");
-            if (!thawed) {
-                std::cerr << "ebbd: " << thawed.error().message << "\n";
-            } else {
-                for (const auto& point : *thawed)
-                    std::cerr << "ebbd: " << point << " had been left frozen: it is thawed\n";
-            }
             auto text = platform::read_file(surroundings_.run + "/scripts");
             if (!text) return {};
             std::istringstream lines(*text);

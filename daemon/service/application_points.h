@@ -55,8 +55,8 @@ public:
     // Thaws, and calls the scripts that are owed a call.
     ~ApplicationPoints();
 
-    // Thaws what an earlier run left frozen, and calls the scripts that it did not call after the
-    // cut.
+    // Calls the scripts that an earlier run did not call after the cut. What it had left frozen was
+    // thawed when this one began: main().
     void recover();
     [[nodiscard]] bool busy() const { return busy_; }
     // For core::Source. E_BUSY: another one is being made. end() once the request was answered.

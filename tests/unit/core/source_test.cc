@@ -49,6 +49,13 @@ protected:
         message.extent_bytes = 64 << 10;
         return message;
     }
+    // Its newest point is of another tracker: everything is compared.
+    static format::Welcome welcome_with_gap() {
+        auto message = welcome();
+        message.closed_epoch = 4;
+        message.closed_incarnation.bytes.fill(std::byte{1});
+        return message;
+    }
     // The connection ends, and the source comes again.
     void expect_dropped() {
         const Peer* before = target_.get();
@@ -76,6 +83,24 @@ protected:
         }
         EXPECT_NE(end.count, 0U);
         return end;
+    }
+    // Answers questions, takes what comes until the pass has ended, and says what that was.
+    template <class Answer>
+    std::vector<format::ExtentHead> receive_compared(Answer answer) {
+        std::vector<format::ExtentHead> sent;
+        bool ended = false;
+        for (int i = 0; i < 100 && !ended; ++i) {
+            wait(a_second / 100);
+            while (auto frame = target_->take(FrameType::compare))
+                target_->send(answer(*format::decode_compare(*frame)));
+            while (auto frame = target_->take(FrameType::extent)) {
+                sent.push_back(format::decode_extent(*frame)->head);
+                target_->send(format::Ack{5, sent.back().pass, sent.size()});
+            }
+            ended = target_->take(FrameType::pass_end).has_value();
+        }
+        EXPECT_TRUE(ended);
+        return sent;
     }
 
     sim::Executor executor_{3};
@@ -212,9 +237,7 @@ TEST_F(SourceTest, ATargetThatLostPointsGetsEverything) {
 }
 
 TEST_F(SourceTest, APointOfAnotherTrackerIsAGap) {
-    auto message = welcome();
-    message.closed_epoch = 4;
-    message.closed_incarnation.bytes.fill(std::byte{1});
+    auto message = welcome_with_gap();
     message.version = 1;
     target_->send(message);
     EXPECT_EQ(receive_epoch().epoch, 5U);
@@ -223,33 +246,19 @@ TEST_F(SourceTest, APointOfAnotherTrackerIsAGap) {
 
 // What is compared, and how much of it travels.
 TEST_F(SourceTest, WhatTheTargetHasDoesNotTravel) {
-    auto message = welcome();
-    message.closed_epoch = 4;
-    message.closed_incarnation.bytes.fill(std::byte{1});
+    auto message = welcome_with_gap();
     target_->send(message);
-    std::uint64_t count = 0, asked = 0;
-    std::vector<format::ExtentHead> sent;
-    std::optional<format::PassEnd> end;
-    for (int i = 0; i < 100 && !end; ++i) {
-        wait(a_second / 100);
-        while (auto frame = target_->take(FrameType::compare)) {
-            const auto question = *format::decode_compare(*frame);
-            EXPECT_EQ(question.id, asked++);
-            format::Compared answer{question.id, format::Verdict::differs, {}};
-            const sim::Cut now = machine_.now();
-            const auto& disk = now.content[0];
-            answer.blocks =
-                format::block_digests(std::span(disk).subspan(question.offset, question.length));
-            answer.blocks[0][0] ^= std::byte{1};  // the first block alone is another one
-            target_->send(answer);
-        }
-        while (auto frame = target_->take(FrameType::extent)) {
-            sent.push_back(format::decode_extent(*frame)->head);
-            target_->send(format::Ack{5, sent.back().pass, ++count});
-        }
-        if (auto frame = target_->take(FrameType::pass_end)) end = *format::decode_pass_end(*frame);
-    }
-    ASSERT_TRUE(end.has_value());
+    std::uint64_t asked = 0;
+    const auto sent = receive_compared([&](const format::Compare& question) {
+        EXPECT_EQ(question.id, asked++);
+        format::Compared answer{question.id, format::Verdict::differs, {}};
+        const sim::Cut now = machine_.now();
+        const auto& disk = now.content[0];
+        answer.blocks =
+            format::block_digests(std::span(disk).subspan(question.offset, question.length));
+        answer.blocks[0][0] ^= std::byte{1};  // the first block alone is another one
+        return answer;
+    });
     EXPECT_GT(asked, 0U);
     std::uint64_t same = 0;
     for (const auto& extent : sent) {
@@ -272,31 +281,18 @@ TEST_F(SourceTest, WhatCannotBeReadIsNotCompared) {
     message.closed_epoch = 4;
     message.closed_incarnation.bytes.fill(std::byte{1});
     target_->send(message);
-    std::uint64_t count = 0;
+    const auto sent = receive_compared([](const format::Compare& question) {
+        return format::Compared{question.id, format::Verdict::same, {}};
+    });
     std::vector<std::uint64_t> unreadable;
-    std::optional<format::PassEnd> end;
-    for (int i = 0; i < 100 && !end; ++i) {
-        wait(a_second / 100);
-        while (auto frame = target_->take(FrameType::compare)) {
-            const auto question = *format::decode_compare(*frame);
-            target_->send(format::Compared{question.id, format::Verdict::same, {}});
-        }
-        while (auto frame = target_->take(FrameType::extent)) {
-            const auto head = format::decode_extent(*frame)->head;
-            if (head.kind == format::ExtentKind::unreadable) unreadable.push_back(head.offset);
-            target_->send(format::Ack{5, head.pass, ++count});
-        }
-        if (auto frame = target_->take(FrameType::pass_end)) end = *format::decode_pass_end(*frame);
-    }
-    ASSERT_TRUE(end.has_value());
+    for (const auto& extent : sent)
+        if (extent.kind == format::ExtentKind::unreadable) unreadable.push_back(extent.offset);
     EXPECT_EQ(unreadable, std::vector<std::uint64_t>{3 * block_bytes});
 }
 
 TEST_F(SourceTest, ATargetOfTheFirstVersionGetsEverything) {
-    auto message = welcome();
+    auto message = welcome_with_gap();
     message.version = 1;
-    message.closed_epoch = 4;
-    message.closed_incarnation.bytes.fill(std::byte{1});
     target_->send(message);
     (void)receive_epoch();
     EXPECT_FALSE(target_->take(FrameType::compare).has_value());
@@ -305,9 +301,7 @@ TEST_F(SourceTest, ATargetOfTheFirstVersionGetsEverything) {
 
 TEST_F(SourceTest, AnswersThatNobodyAskedFor) {
     for (int i = 0; i < 2; ++i) {
-        auto message = welcome();
-        message.closed_epoch = 4;
-        message.closed_incarnation.bytes.fill(std::byte{1});
+        auto message = welcome_with_gap();
         target_->send(message);
         wait(a_second / 10);
         const auto frame = target_->take(FrameType::compare);
@@ -347,6 +341,14 @@ protected:
             answer_.emplace(std::move(result));
         });
     }
+    // Epochs that are under way are closed on the way.
+    void until_asked_to_rest() {
+        for (int i = 0; i < 100 && before_ == 0; ++i) {
+            wait(a_second / 100);
+            if (auto frame = target_->take(FrameType::pass_end))
+                target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
+        }
+    }
     // The named point's PASS_END; those of others are closed on the way.
     format::PassEnd closing() {
         for (int i = 0; i < 500; ++i) {
@@ -371,11 +373,7 @@ protected:
 
 TEST_F(QuiesceTest, TheCutIsTakenWhileApplicationsAreAtRest) {
     ask();
-    for (int i = 0; i < 100 && before_ == 0; ++i) {
-        wait(a_second / 100);
-        if (auto frame = target_->take(FrameType::pass_end))
-            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
-    }
+    until_asked_to_rest();
     ASSERT_EQ(before_, 1U);
     const auto begun = source_->status().cuts_begun;
     wait(3 * a_second);
@@ -403,11 +401,7 @@ TEST_F(QuiesceTest, TheCutIsTakenWhileApplicationsAreAtRest) {
 
 TEST_F(QuiesceTest, WhereItFailsThePointIsCrashConsistent) {
     ask();
-    for (int i = 0; i < 100 && before_ == 0; ++i) {
-        wait(a_second / 100);
-        if (auto frame = target_->take(FrameType::pass_end))
-            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
-    }
+    until_asked_to_rest();
     ready_(fail("E_APP_SCRIPT", ErrorCode::refused, "10-db failed"));
     EXPECT_EQ(closing().point, format::PointKind::crash);
     wait(a_second / 10);
@@ -420,11 +414,7 @@ TEST_F(QuiesceTest, WhereItFailsThePointIsCrashConsistent) {
 
 TEST_F(QuiesceTest, StoppedMeanwhileTheyGoOn) {
     ask();
-    for (int i = 0; i < 100 && before_ == 0; ++i) {
-        wait(a_second / 100);
-        if (auto frame = target_->take(FrameType::pass_end))
-            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
-    }
+    until_asked_to_rest();
     bool stopped = false;
     source_->stop([&](const Status&) { stopped = true; });
     wait(a_second / 10);
