@@ -129,7 +129,9 @@ def crash(m):
     rng = random.Random(m.seed)
     for turn in range(4):
         first = rng.randrange(0, 12000)
-        m.run(f'writing data0 {first}+1500; replicating --interval 200; wait_for 300 closed {turn + 1}')
+        # Cuts close whether or not the writer has begun.
+        m.run(f"writing data0 {first}+1500; replicating --interval 200; wait_for 300 closed {turn + 1}; "
+              "wait_for 300 hot || fail \"nothing is written\"")
         time.sleep(rng.random())
         m.power_cut()
         m.run("load; attach data0 d0 map0 0")
