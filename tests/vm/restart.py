@@ -147,9 +147,13 @@ class RestartPair(Pair):
     # -- judging -------------------------------------------------------------------------------
     def compare(self, tally, what):
         """At rest: a last cut, and both disks of both sides are the same on their media."""
-        self.source.run("sync; mount -o remount,ro / && sync && for d in /dev/sd?; do blockdev "
-                        "--flushbufs $d; done", 120)
+        # `sync` alone, and BLKFLSBUF, leave in a disk's cache what went to the device itself.
+        self.source.run("sync; mount -o remount,ro / && for d in /dev/sd?; do blockdev --flushbufs $d && "
+                        "sync -d $d; done", 120)
         self.checkpoint(what)
+        unflushed = [disk.stats()["unflushed"] for disk in self.source_disks]
+        tally.check(f"{what}: the source's disks are on their media", unflushed == [0, 0],
+                    f"{unflushed} sectors are not")
         holes = self.areas()
         for number in range(2):
             different = self.differences(self.source_images[number], self.disks[number].image,
