@@ -13,7 +13,7 @@ sys.path[:0] = [os.path.join(TOP, "scripts/lab"), HERE]
 import demo_checks as checks  # noqa: E402
 import demo_workload as workload  # noqa: E402
 from demo_control import Control  # noqa: E402
-from demo_machines import Machines  # noqa: E402
+from demo_machines import PROGRAMS, Machines  # noqa: E402
 from vm import Lab  # noqa: E402
 
 MACHINE, TARGET = "order-server", "master-target"
@@ -278,6 +278,9 @@ def tell(story, lab):
 
 
 def main():
+    if sys.argv[1:] == ["--programs"]:
+        print(*PROGRAMS)
+        return 0
     story = Story()
     lab = Lab("demo")
     try:

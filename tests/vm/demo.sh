@@ -6,5 +6,6 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 export EBB_CACHE=${EBB_CACHE:-$top/.cache}
-"$top/scripts/build.sh" ebbd ebbctl stamper stampcheck >/dev/null
+read -ra programs <<<"$("$here/demo.py" --programs)"
+"$top/scripts/build.sh" "${programs[@]}" >/dev/null
 exec "$here/demo.py"

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """demo_checks_test.py [BUILD_DIR]: the demonstration's judges find planted faults; no machine is
 started."""
+import glob
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -207,6 +209,17 @@ def a_flipped_bit_of_fios_data(folder):
     assert not fio("--rw=read", "--verify_fatal=1")
 
 
+def all_it_takes_from_the_build_is_built(_folder):
+    """By demo.sh, in a clone in which nothing is."""
+    asked = subprocess.run([os.path.join(HERE, "demo.py"), "--programs"], check=True, text=True,
+                           stdout=subprocess.PIPE).stdout.split()
+    used = set()
+    for name in glob.glob(os.path.join(HERE, "demo*.py")):
+        with open(name, encoding="utf-8") as file:
+            used.update(re.findall(r'build(?:, "|/|/tests/kmod/)(ebb\w*(?:-\w+)*|stamp\w+)', file.read()))
+    assert used >= {"ebbd", "ebbctl", "stamper"} and used <= set(asked), (used, asked)
+
+
 def one_thing_not_so_fails_the_story(_folder):
     story = Story(quiet=True)
     assert story.must(True, "this") and story.end() == 0
@@ -217,7 +230,8 @@ TESTS = (equal_disks_are_equal, a_flipped_bit_of_the_vmdk, a_dropped_block, a_bl
          disks_of_other_sizes, nothing_compared_is_not_equal,
          a_write_that_was_not_merged, a_copy_of_another_cut,
          a_cut_without_writes_on_a_disk, a_stall_at_a_cut, a_skipped_stamp, a_flipped_bit_of_a_stamp,
-         stamps_of_swapped_disks, a_flipped_bit_of_fios_data, one_thing_not_so_fails_the_story)
+         stamps_of_swapped_disks, a_flipped_bit_of_fios_data, all_it_takes_from_the_build_is_built,
+         one_thing_not_so_fails_the_story)
 
 
 def main():

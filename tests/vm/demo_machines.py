@@ -22,6 +22,10 @@ while [ ! -e $d/vendor ] || [ ! -e $d/class ]; do d=$(dirname $d); [ $d != / ] |
 echo $(cat $d/vendor):$(cat $d/device) $(basename $(realpath $d/driver))
 """
 
+# Of the build: what the source is given as by an installation, and all that the demonstration uses.
+INSTALLED = ("ebbd", "ebb-freeze")
+PROGRAMS = (*INSTALLED, "ebbctl", "stamper", "stampcheck")
+
 
 def share(tag, path, readonly):
     return ["-virtfs", f"local,path={path},mount_tag={tag},security_model=none,"
@@ -96,12 +100,12 @@ class Machines:
         built = os.path.join(self.build, "kmod", "6.1")
         subprocess.run([os.path.join(TOP, "scripts/lab/kmod.sh"), "6.1",
                         os.path.join(TOP, "kmod"), built], check=True)
-        for program in ("ebbd", "ebb-freeze"):
+        for program in INSTALLED:
             subprocess.run(["strip", "-o", os.path.join(self.out, program),
                             os.path.join(self.build, program)], check=True)
         inside = "/ebb/" + os.path.relpath(os.path.join(built, "ebb.ko"), TOP)
         self.source.run(
-            f"cp {inside} /lib/modules/$(uname -r)/ && depmod && cp /out/ebbd /out/ebb-freeze /usr/sbin/ && "
+            f"cp {inside} /lib/modules/$(uname -r)/ && depmod && cp {' '.join('/out/' + p for p in INSTALLED)} /usr/sbin/ && "
             "cp /ebb/build/tests/kmod/stamper /ebb/build/tests/kmod/stampcheck /usr/local/bin/ && "
             "cp /ebb/udev/*.rules /etc/udev/rules.d/ && udevadm control --reload && sync && "
             "modprobe ebb && echo 4000 >/sys/module/ebb/parameters/hold_deadline_ms")
