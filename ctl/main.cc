@@ -398,6 +398,9 @@ const std::vector<std::pair<std::string, Command>>& commands() {
               point_option(o);
           },
           change_point}},
+        {"rollback",
+         {"before the commit: back to replication; what the machine wrote since is dropped",
+          "machine", dry, machine_job("/v1/rollback")}},
         {"commit", {"keep what was failed over", "machine", dry, machine_job("/v1/commit")}},
         {"resync",
          {"go over everything", "machine",

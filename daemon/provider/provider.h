@@ -29,6 +29,9 @@ public:
     virtual Result<PowerState> power_state(const std::string& machine) = 0;
     // As the button does: the guest may take its time, or not obey.
     virtual Status ask_power_off(const std::string& machine) = 0;
+    // Starts the machine on its disks as they are; no error if it runs. E_MACHINE_NO_START: the
+    // hypervisor has not been told how.
+    virtual Status power_on(const std::string& machine) = 0;
     // Returns when the machine is proved off; no error if it was.
     virtual Status force_power_off(const std::string& machine) = 0;
 

@@ -162,6 +162,13 @@ Status commit_disk(Qmp& qmp, const std::string& node) {
     return {};
 }
 
+Status can_start(const QemuMachine& vm) {
+    if (std::ranges::find(vm.start, "-daemonize") != vm.start.end()) return {};
+    return fail("E_MACHINE_NO_START", ErrorCode::invalid,
+                vm.name + " has no command line with -daemonize to start it by",
+                "Give it one in the provider's configuration");
+}
+
 bool reaches_nobody(const std::string& network) {
     return network == "none" || ((network == "user" || network.starts_with("user,")) &&
                                  (network + ",").find(",restrict=on,") != std::string::npos);
@@ -240,6 +247,16 @@ Status QemuProvider::ask_power_off(const std::string& machine) {
     auto done = qmp->run("system_powerdown");
     if (!done && done.error().code != ErrorCode::closed) return std::unexpected(done.error());
     return {};
+}
+
+Status QemuProvider::power_on(const std::string& machine) {
+    const auto found = find(machine);
+    if (!found) return std::unexpected(found.error());
+    auto state = power_state(machine);
+    if (!state) return std::unexpected(state.error());
+    if (*state != PowerState::off) return {};
+    if (auto ok = can_start(**found); !ok) return ok;
+    return run_program((*found)->start, command_patience);
 }
 
 Status QemuProvider::force_power_off(const std::string& machine) {
@@ -334,11 +351,7 @@ Status QemuProvider::start_on_delta(const std::string& machine) {
 }
 
 Status QemuProvider::start_above(const QemuMachine& vm, const std::vector<Backing>& backings) {
-    if (std::ranges::find(vm.start, "-daemonize") == vm.start.end()) {
-        return fail("E_MACHINE_NO_START", ErrorCode::invalid,
-                    vm.name + " has no command line with -daemonize to start it by",
-                    "Give it one in the provider's configuration");
-    }
+    if (auto ok = can_start(vm); !ok) return ok;
     if (auto ok = drop_delta(vm.name); !ok) return ok;
     std::error_code error;
     std::filesystem::create_directories(vm.delta_folder, error);

@@ -44,6 +44,7 @@ public:
 
     Result<PowerState> power_state(const std::string& machine) override;
     Status ask_power_off(const std::string& machine) override;
+    Status power_on(const std::string& machine) override;
     Status force_power_off(const std::string& machine) override;
     Status may_attach(const std::string& machine, const std::string& stable_id) override;
     Status attach_disk(const std::string& machine, const std::string& stable_id) override;

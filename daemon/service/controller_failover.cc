@@ -24,11 +24,6 @@ constexpr milliseconds shutdown_patience{20'000};
 constexpr milliseconds off_patience{60'000};
 constexpr milliseconds look_again{200};
 
-Error no_provider() {
-    return refusal("E_NO_PROVIDER", "the controller has no hypervisor to ask",
-                   "Name the machines in its configuration (serve.qemu), and restart it");
-}
-
 // What the target's last word on its part says against a failover: nothing may be learned only when
 // the source is off already.
 void check_replica(const api::Json& protection, const AgentView& there,
@@ -73,6 +68,11 @@ bool was_starting(const api::Json& protection) {
 
 }  // namespace
 
+Error no_provider() {
+    return refusal("E_NO_PROVIDER", "the controller has no hypervisor to ask",
+                   "Name the machines in its configuration (serve.qemu), and restart it");
+}
+
 std::vector<Error> ControllerProtections::against_failover(const api::Json& protection,
                                                            bool unreachable) {
     std::vector<Error> reasons;
@@ -80,7 +80,7 @@ std::vector<Error> ControllerProtections::against_failover(const api::Json& prot
     const auto target = text(protection, "target");
     const auto state = text(protection, "state");
     const bool again = state == "failing-over";
-    if (state != "protected" && state != "initial-sync" && !again) {
+    if (state != "protected" && state != "initial-sync" && state != "rolling-back" && !again) {
         reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
                                   "A failover needs the state protected; see ebbctl"));
     }
@@ -201,8 +201,11 @@ Status ControllerProtections::failover_steps(Job& job, const api::Json& protecti
     if (!begun) {
         auto found = ask_replica(job, protection, point);
         if (!found) return std::unexpected(found.error());
-        // The newest may be a newer one when the source is off.
-        if (!point.empty() && point != api::latest_point) wanted = std::to_string(found->epoch);
+        // The newest may be a newer one when the source is off; after half a rollback the target
+        // takes it for the one where it is.
+        const bool newest = point.empty() || point == api::latest_point;
+        if (!newest || text(protection, "state") == "rolling-back")
+            wanted = std::to_string(found->epoch);
     }
     if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
     if (!begun) {
@@ -242,12 +245,18 @@ std::vector<Error> ControllerProtections::against_change(const api::Json& protec
         reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
                                   "Another point can be chosen between failover and commit"));
     }
+    check_movable(protection, reasons);
+    return reasons;
+}
+
+void ControllerProtections::check_movable(const api::Json& protection,
+                                          std::vector<Error>& reasons) {
     const auto target = text(protection, "target");
     check_joined(target, agents_.find(target), reasons);
-    if (auto ok = jobs_.idle(machine); !ok) reasons.push_back(ok.error());
+    if (auto ok = jobs_.idle(text(protection, "machine")); !ok) reasons.push_back(ok.error());
     if (provider_ == nullptr) {
         reasons.push_back(no_provider());
-        return reasons;
+        return;
     }
     for (const char* vm : {"home_vm", "target_vm"}) {
         if (auto power = provider_->power_state(text(protection, vm)); !power)
@@ -257,7 +266,6 @@ std::vector<Error> ControllerProtections::against_change(const api::Json& protec
         auto ok = provider_->may_attach(text(protection, "target_vm"), text(disk, "target_id"));
         if (!ok) reasons.push_back(ok.error());
     }
-    return reasons;
 }
 
 Outcome ControllerProtections::change_point(const api::MachineCall& call) {
@@ -288,10 +296,7 @@ Status ControllerProtections::change_steps(Job& job, const api::Json& protection
     auto ok =
         set(protection, {{"state", "failing-over"}, {"starting", false}, {"moving_to", epoch}});
     if (!ok) return ok;
-    job.step("powering the machine off", 5);
-    const auto home = text(protection, "home_vm");
-    if (ok = provider_->force_power_off(home); !ok) return ok;
-    if (ok = provider_->drop_delta(home); !ok) return ok;
+    if (ok = leave_home(job, protection); !ok) return ok;
     if (ok = take_disks_back(job, protection); !ok) return ok;
     job.step("taking the disks to the point", 40);
     const auto session = protection.value("session", std::uint64_t{1});

@@ -309,6 +309,11 @@ api::Json with_health(api::Json protection, const std::optional<AgentView>& sour
                             "Run it again, it goes on where it was: ebbctl failover " + machine,
                             "E_STATE"});
     }
+    if (state == "rolling-back") {
+        assessment.warning(
+            {ErrorCode::refused, "the way of " + machine + " back to replication has not ended",
+             "Run it again, it goes on where it was: ebbctl rollback " + machine, "E_STATE"});
+    }
     return assessment.take();
 }
 

@@ -637,6 +637,10 @@ Status ControllerProtections::take_up(std::vector<api::Json> jobs) {
             jobs_.resume(document, [this, kept](Job& job) { return resync_steps(job, kept); });
             continue;
         }
+        if (kept.is_object() && kind == "rollback") {
+            jobs_.resume(document, [this, kept](Job& job) { return rollback_steps(job, kept); });
+            continue;
+        }
         std::string remedy =
             "Run it again, it goes on where it was: ebbctl " + kind + " " + machine;
         if (kind == "checkpoint")

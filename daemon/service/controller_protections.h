@@ -36,6 +36,9 @@ struct Outcome {
     }
 };
 
+// E_NO_PROVIDER.
+[[nodiscard]] Error no_provider();
+
 class ControllerProtections {
 public:
     // `provider`: null if no hypervisor is configured.
@@ -48,6 +51,8 @@ public:
     Outcome failover(const api::MachineCall& call);
     // To another point, before the commit: what the machine wrote since the failover is dropped.
     Outcome change_point(const api::MachineCall& call);
+    // Back to replication, before the commit: likewise; the source is started again and compared.
+    Outcome rollback(const api::MachineCall& call);
     Outcome commit(const api::MachineCall& call);
     Outcome resync(const api::ResyncCall& call);
     Outcome disable(const api::MachineCall& call);
@@ -102,6 +107,8 @@ private:
                           const std::string& point);
     std::vector<Error> against_change(const api::Json& protection);
     Status change_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
+    // Whether home machine and target can be told to hand the disks over, either way.
+    void check_movable(const api::Json& protection, std::vector<Error>& reasons);
     Status take_disks_back(Job& job, const api::Json& protection);
     // Of the target, now.
     Result<api::Point> point_of(const api::Json& protection, const std::string& words);
@@ -113,6 +120,13 @@ private:
     Status give_disks_back(Job& job, const api::Json& protection);
     Status start_home(Job& job, const api::Json& protection);
     Status commit_steps(Job& job, const api::Json& protection);
+
+    // controller_rollback.cc
+    std::vector<Error> against_rollback(const api::Json& protection);
+    Status rollback_steps(Job& job, const api::Json& protection);
+    // The home machine is off, and what it has written gone.
+    Status leave_home(Job& job, const api::Json& protection);
+    Status start_source(Job& job, const api::Json& protection);
 
     // controller_serving.cc
     std::vector<Error> against_serving(const api::Json& protection);

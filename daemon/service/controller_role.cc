@@ -278,6 +278,7 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/change-point")
         return with([&](const M& c) { return p.change_point(c); }, machine);
     if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);
+    if (path == "/v1/rollback") return with([&](const M& c) { return p.rollback(c); }, machine);
     if (path == "/v1/commit") return with([&](const M& c) { return p.commit(c); }, machine);
     if (path == "/v1/certify") return with([&](const M& c) { return p.certify(c); }, machine);
     if (path == "/v1/check-certificate")

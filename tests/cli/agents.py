@@ -316,6 +316,8 @@ class Target(Agent):
             if args.get("point", "latest") != "latest":
                 points = [p for p in points if str(p["epoch"]) == args["point"]]
             return {"point": points[-1], "rolled_back_bytes": 4096}
+        elif kind == "target.resume":
+            self.protections[ident]["state"] = "receiving"
         elif kind == "target.verify":
             return {"points": len(self.points[ident]), "files": 1, "records": 4, "bytes": 4096}
         elif kind == "target.serve":

@@ -27,7 +27,7 @@ class Machines:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def _base(self, name, *more):
+    def command(self, name, *more):
         return ["qemu-system-x86_64", "-name", name, "-nodefaults", "-display", "none", "-machine",
                 "pc", "-accel", "tcg", "-m", "16", "-daemonize", "-pidfile", self.path(name + ".pid"),
                 "-qmp", f"unix:{self.path(name)}.qmp,server=on,wait=off",
@@ -44,7 +44,7 @@ class Machines:
         if name == "vault":
             for number, image in enumerate(self.replicas):
                 more += self._disk(f"replica{number}", "raw", image)
-        subprocess.run(self._base(name, *more), check=True, preexec_fn=die_with_parent)
+        subprocess.run(self.command(name, *more), check=True, preexec_fn=die_with_parent)
 
     def pid(self, name):
         with open(self.path(name + ".pid"), encoding="ascii") as file:
@@ -78,10 +78,10 @@ class Machines:
 
         plug = {"driver": "scsi-hd", "bus": "lsi0.0", "share-rw": True}
         delta = self.path("delta")
-        start = self._base("shop-home")
+        start = self.command("shop-home")
         for number in range(2):
             start += self._disk(f"home{number}", "qcow2", f"{delta}/home{number}.qcow2")
-        test = self._base("shop-test")
+        test = self.command("shop-test")
         for number in range(2):
             test += self._disk(f"test{number}", "qcow2", f"{self.path('overlay')}/test{number}.qcow2")
         return {"machines": [one("shop"), one("vault", disks=disks("replica", device=plug)),
@@ -99,11 +99,14 @@ class FailoverTest(PairTest):
     def setUp(self):
         self.machines = Machines()
         self.addCleanup(self.machines.end)
-        self.qemu = self.machines.provider()
+        self.qemu = self.provider()
         self.machines.start("shop")
         self.machines.start("vault")
         super().setUp()
         self.source.on_shutdown = lambda: self.machines.kill("shop")
+
+    def provider(self):
+        return self.machines.provider()
 
     def state(self):
         return self.site.protection("shop")["state"]

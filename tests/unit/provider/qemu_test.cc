@@ -107,6 +107,17 @@ TEST_F(Qemu, PowersOnAndOff) {
     EXPECT_EQ(state(), PowerState::off);
 }
 
+TEST_F(Qemu, PowersOnWhatIsOff) {
+    make();
+    ASSERT_TRUE(provider_->start_on_delta("home"));
+    ASSERT_TRUE(provider_->power_on("home"));  // it runs
+    ASSERT_TRUE(provider_->force_power_off("home"));
+    const auto started = provider_->power_on("home");
+    ASSERT_TRUE(started) << started.error().message;
+    EXPECT_EQ(state(), PowerState::paused);
+    EXPECT_TRUE(fs::exists(top_ / "delta/d0.qcow2"));  // its disks are as they were
+}
+
 TEST_F(Qemu, DetachesAndAttaches) {
     make();
     ASSERT_TRUE(provider_->start_on_delta("home"));
