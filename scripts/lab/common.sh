@@ -20,6 +20,10 @@ lab_lock() {
     flock "$LAB_LOCK_FD"
 }
 
+# in_own_mounts COMMAND...: what it mounts is seen by it alone, and gone with it. mmdebstrap mounts this machine's devices in
+# what it makes; where it is killed they would stay there, and a later `rm -rf` would come to them.
+in_own_mounts() { unshare --mount --propagation private "$@"; }
+
 # The address of a Debian mirror, from the apt configuration in force on this machine.
 debian_mirror() {
     local uri

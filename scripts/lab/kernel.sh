@@ -85,7 +85,7 @@ fetch_debian() {
 suite_chroot() {
     local suite=$1 d=$2 c=$2/chroot h
     command -v mmdebstrap >/dev/null || die "mmdebstrap is missing"
-    APT_CONFIG= mmdebstrap --quiet --variant=essential --mode=root \
+    APT_CONFIG= in_own_mounts mmdebstrap --quiet --variant=essential --mode=root \
         --aptopt='Acquire::Check-Valid-Until "false"' \
         --aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \

@@ -80,6 +80,10 @@ class Disk:
             d["werror"] = self.werror
         return d
 
+    def plug(self, bus_address):
+        """The guest's side for somebody who names device and node: the QEMU provider."""
+        return {k: v for k, v in self.device(bus_address).items() if k not in ("id", "drive")}
+
 
 def disk_arguments(disks):
     """-blockdev, -device and controllers for all disks; also the guest's drivers they need."""

@@ -13,7 +13,7 @@ dest=$EBB_CACHE/rootfs/$(hash_text "$packages" recipe-2)
 make_rootfs() {
     local t=$1 mirror
     mirror=$(debian_mirror)
-    mmdebstrap --quiet --variant=minbase --mode=root --format=directory \
+    in_own_mounts mmdebstrap --quiet --variant=minbase --mode=root --format=directory \
         --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' \
         --aptopt='APT::Sandbox::User "root"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""scripts/lab/kernel.sh add: a kernel that was built somewhere is known by its label afterwards."""
+"""The lab's cache: a kernel that was built somewhere is known by its label afterwards (kernel.sh add), and what is killed
+while it makes something leaves nothing mounted there."""
 import os
 import subprocess
 import sys
@@ -76,6 +77,22 @@ class KernelAdd(unittest.TestCase):
         self.assertNotEqual(self.kernel("add", "sid", self.tree)[0], 0)
         self.assertNotEqual(self.kernel("add", "Not/One", self.tree)[0], 0)
         self.assertNotEqual(self.kernel("fetch", "own")[0], 0)
+
+
+class OwnMounts(unittest.TestCase):
+    """A later `rm -rf` of what was half made would come to this machine's devices."""
+
+    def test_nothing_stays_mounted(self):
+        with tempfile.TemporaryDirectory() as folder:
+            place = os.path.join(folder, "null")
+            with open(place, "w", encoding="ascii"):
+                pass
+            words = 'mount --bind /dev/null "$0" && mountpoint "$0" && kill -9 $$'
+            done = subprocess.run(
+                ["bash", "-c", '. "$0/scripts/lab/common.sh"; in_own_mounts bash -c "$1" "$2"', TOP, words, place],
+                stdout=subprocess.PIPE, text=True, check=False, env=dict(os.environ, EBB_CACHE=folder))
+            self.assertIn("is a mountpoint", done.stdout)
+            self.assertEqual(subprocess.run(["mountpoint", "-q", place], check=False).returncode, 32)
 
 
 if __name__ == "__main__":
