@@ -140,11 +140,6 @@ class Machines:
     def vmdk_of(self, stable_id):
         return self.vmdks[[self.home_id(n) for n in range(3)].index(stable_id)]
 
-    def _replica_device(self, number):
-        """How a VMDK that was given to the home machine is attached to the target again."""
-        device = self.replicas[number].device({"bus": "lsi0.0", "scsi-id": number})
-        return {key: value for key, value in device.items() if key not in ("id", "drive")}
-
     def provider(self):
         """The controller's view of the hypervisor."""
         delta = os.path.join(self.lab.folder, "delta")
@@ -163,7 +158,7 @@ class Machines:
         self.home = home
         self.expect_home()
         replicas = [{"stable_id": self.home_id(n), "node": f"replica{n}", "file": v,
-                     "format": "vmdk", "device": self._replica_device(n)}
+                     "format": "vmdk", "device": self.replicas[n].plug({"bus": "lsi0.0", "scsi-id": n})}
                     for n, v in enumerate(self.vmdks)]
         return {"machines": [
             {"name": "order-server", "qmp": self.socket("source")},

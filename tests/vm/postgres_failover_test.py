@@ -3,7 +3,10 @@
 """postgres_failover_test.py [BUILD_DIR]: a failover in the middle of a large close, under
 PostgreSQL and pgbench. The target's disks are slow, so that a large write is under way when it is asked for;
 the replica is rolled back to the last complete point, the source is fenced, and the machine at home has
-just what clients had been told of at the cut that ebbctl named before: the loss was as displayed."""
+just what clients had been told of at the cut that ebbctl named before: the loss was as displayed. Then the
+failover is taken back: the source, which has gone on, is compared, and the replica is its disks again."""
+import filecmp
+import json
 import os
 import re
 import signal
@@ -48,11 +51,14 @@ class FailoverPair(PostgresPair):
         def disks(node):
             return [{"stable_id": self.target_id(n), "node": f"{node}{n}", "file": self.disks[n].image,
                      "format": "raw"} for n in range(2)]
+        replicas = disks("d")
+        for number, one in enumerate(replicas):
+            one["device"] = self.target.disks[number].plug({"bus": "lsi0.0", "scsi-id": number})
         start = self.home.command_line() + ["-daemonize", "-pidfile", self.pid_file]
         self.home.guest = Guest(os.path.join(self.lab.sockets, "source-home.agent"))
         return {"machines": [
             {"name": "source", "qmp": self.socket("source")},
-            {"name": "target", "qmp": self.socket("target"), "disks": disks("d")},
+            {"name": "target", "qmp": self.socket("target"), "disks": replicas},
             {"name": "source-home", "qmp": self.socket("home"), "pid_file": self.pid_file,
              "start": start, "delta_folder": self.delta, "disks": disks("home")}]}
 
@@ -141,10 +147,10 @@ def unreachable(pair, tally):
     large_close(pair, tally)
     pair.source.run("ip link set eth0 down; "
                     f"ss -K -t state established '( sport = :{PORT} or dport = :{PORT} )'")
+    pair.slow(0)
     steady(pair)
     dry, shown = pair.shown("--source-unreachable")
     tally.check("there is something to roll back", dry["rollback_bytes"] >= 4 << 20, dry)
-    pair.slow(0)
     job = pair.control.job("failover", "source", "--source-unreachable")
     tally.check("so much was rolled back as was shown",
                 job["value"]["rolled_back_bytes"] == dry["rollback_bytes"], f"{dry}, {job}")
@@ -154,8 +160,31 @@ def unreachable(pair, tally):
     status = pair.target_status()
     tally.check("the target takes nothing of it any more", status["state"] == "failed-over" and
                 status["newest_point"]["epoch"] == dry["point"]["epoch"], status)
+
+
+def taken_back(pair, tally):
+    """What the source wrote meanwhile counts, and goes on being written; what is at home is dropped."""
+    job = pair.control.job("rollback", "source")
+    state, status = pair.control.protection("source")["state"], pair.target_status()
+    tally.check("replication goes on", (state, status["state"]) == ("protected", "receiving"), f"{job}, {status}")
+    tally.check("what is the same was not sent", job["same_bytes"] > job["compared_bytes"] / 2 > 0, job)
     wrong = pair.rest()
-    tally.check("its load never failed", not wrong, wrong)
+    tally.check("the source's load never failed", not wrong, wrong)
+    pair.control.ctl("interval", "source", "0")
+    epoch = pair.control.job("checkpoint", "source", "--name", "again", "--export", "/out")["value"]["epoch"]
+    out = pair.folders["source-out"]
+    with open(os.path.join(out, pair.protection_id + ".json"), encoding="ascii") as account:
+        copies = [os.path.join(out, os.path.basename(disk["file"])) for disk in json.load(account)["disks"]]
+    pair.target.run("kill $(pidof ebbd)", check=False)
+    pair.target.poll("! pidof ebbd")
+    pair.target.power_off()
+    for disk in pair.disks:
+        disk.close()
+    for number, copy in enumerate(copies):
+        tally.check(f"disk {number}: the target's is the source's copy of epoch {epoch}",
+                    filecmp.cmp(copy, pair.disks[number].image, shallow=False))
+    tally.say(f"rolled back: {job['compared_bytes']} bytes compared, {job['same_bytes']} of them the same; "
+              f"both replicas are the source's epoch {epoch}")
 
 
 def tell(build, tally):
@@ -169,6 +198,7 @@ def tell(build, tally):
             tally.say("a database on two tracked disks; initial sync is done")
             pair.load()
             unreachable(pair, tally)
+            taken_back(pair, tally)
         finally:
             pair.close()
 
