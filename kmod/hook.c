@@ -26,7 +26,7 @@ static void notrace bio_submitted(unsigned long ip, unsigned long parent_ip, str
 	struct gendisk *gd;
 	struct ebb_disk *disk;
 
-	if (!op_is_write(bio_op(bio)))
+	if (!ebb_op_changes(bio_op(bio)))
 		return;
 	gd = ebb_bio_gendisk(bio);
 	if (likely(hlist_empty(ebb_disk_bucket(gd))))

@@ -180,7 +180,7 @@ static void request_issued(void *data, EBB_RQ_ISSUE_ARGUMENTS)
 		look_below(gd, rq);
 	if (hlist_empty(ebb_disk_bucket(gd)))
 		return;
-	if (!op_is_write(req_op(rq)) && !blk_rq_is_passthrough(rq))
+	if (!ebb_op_changes(req_op(rq)) && !blk_rq_is_passthrough(rq))
 		return;
 	rcu_read_lock();
 	disk = ebb_disk_of(gd);

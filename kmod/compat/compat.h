@@ -176,6 +176,22 @@ static inline void ebb_bio_init_own(struct bio *bio, struct block_device *bdev,
 }
 #endif
 
+/*
+ * Whether the operation may change the disk, as all commands to zones do. Before 19de03b312d6
+ * (6.18) some of them have even numbers, and op_is_write() says no to those.
+ */
+static __always_inline bool ebb_is_even_op(EBB_OPF op, EBB_OPF which)
+{
+	return !((__force unsigned int)which & 1) && op == which;
+}
+
+static __always_inline bool ebb_op_changes(EBB_OPF op)
+{
+	return op_is_write(op) || ebb_is_even_op(op, REQ_OP_ZONE_OPEN) ||
+	       ebb_is_even_op(op, REQ_OP_ZONE_FINISH) || ebb_is_even_op(op, REQ_OP_ZONE_RESET) ||
+	       ebb_is_even_op(op, REQ_OP_ZONE_RESET_ALL);
+}
+
 #ifdef EBB_HAVE_FLUSH_GFP
 #define ebb_issue_flush(bdev)		blkdev_issue_flush(bdev, GFP_KERNEL)
 #else
