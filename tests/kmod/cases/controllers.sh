@@ -50,8 +50,10 @@ while [ ${#zoo[@]} -gt 0 ]; do
     # brd keeps some of what a discard covers, and the replica has zeroes there.
     zeroes=--discard-zeroes
     case ${targets[*]} in */dev/ram0*) zeroes= ;; esac
+    # md takes NOWAIT since f51d46d0e7cb (5.17).
     # shellcheck disable=SC2086
-    mix w "${targets[@]}" --operations 400 $zeroes --need subblock,direct,sequential,uring,nowait,zeroout
+    mix w "${targets[@]}" --operations 400 $zeroes --need subblock,direct,sequential,uring,nowait,zeroout \
+        --spare /dev/md8:nowait
     stamped w
     say "$(echo "${zoo[@]:0:4}"): $(cat "$W/w.mixer.out")"
     replica_good r 2

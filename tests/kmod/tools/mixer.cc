@@ -7,6 +7,7 @@
 //   --kinds A,B,...     of the list below (default: all)
 //   --need A,B,...      each of these must have been done at least once on each disk: it goes on
 //   until then
+//   --spare PATH:KIND ...   but not there this one, which some kernels refuse there
 //   --discard-zeroes    what was discarded must read as zeroes (otherwise: anything)
 //   --operations N, --seconds S, or until SIGTERM; --rate N operations a second, each thread
 //   --seed N
@@ -382,9 +383,11 @@ bool Mixer::prepare() {
         if (wanted.empty() ||
             std::find(wanted.begin(), wanted.end(), kinds[i].name) != wanted.end())
             bag_.insert(bag_.end(), kinds[i].weight, i);
+    const auto spared = options_.all("spare");
     for (const auto& name : words(options_.get("need")))
         for (std::size_t i = 0; i < kinds.size(); ++i)
-            if (name == kinds[i].name) needed_.push_back(i);
+            if (name == kinds[i].name && !std::ranges::count(spared, target_.path + ":" + name))
+                needed_.push_back(i);
     if (bag_.empty()) {
         fprintf(stderr, "mixer: no such kinds\n");
         return false;
