@@ -3,7 +3,7 @@
 # check: 6.1
 # not on debug: built without zoned disks
 # A dm disk that is tracked gets a zoned disk below it: the commands of zones are flagged, each anew.
-n=$(nullb zb0 64) z=$(nullb zb1 64 zoned=1 zone_size=16 zone_nr_conv=1) || skip "no zoned null_blk"
+n=$(nullb zb0 64) z=$(nullb zb1 64 zoned=1 zone_size=16) || skip "no zoned null_blk"
 modprobe dm-mod
 dmsetup create ebbzb --table "0 131072 linear $n 0" && dmsetup mknodes || fail "linear"
 d=$(readlink -f /dev/mapper/ebbzb)
