@@ -210,6 +210,28 @@ int unserve_point(const Context& context) {
     return context.report.job(*job);
 }
 
+// The job's end is waited for: what it does is done at once.
+int name_point(const Context& context, const std::string& path, Json args) {
+    args.update({{"machine", context.text("machine")},
+                 {"point", context.text("point")},
+                 {"dry_run", context.flag("dry-run")}});
+    if (context.flag("dry-run")) return begin(context, path, args);
+    auto job = ctl::run_job(context.socket, path, args);
+    if (!job) return context.report.refused(job.error());
+    return context.report.job(*job);
+}
+
+int pin_point(const Context& context) {
+    if (!context.flag("point") || !context.flag("name"))
+        throw Misuse{"point pin needs a machine, a point and a name for it"};
+    return name_point(context, "/v1/pin-point", {{"name", context.text("name")}});
+}
+
+int unpin_point(const Context& context) {
+    if (!context.flag("point")) throw Misuse{"point unpin needs a machine and a point"};
+    return name_point(context, "/v1/unpin-point", Json::object());
+}
+
 int bisect(const Context& context) {
     if (context.command.empty()) throw Misuse{"point bisect needs a command behind --"};
     return ctl::bisect(context.socket, context.text("machine"), context.command, context.report);
@@ -315,6 +337,21 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"retention volumes, and why some are refused", "", no_options,
           listing(ctl::show_retention)}},
         {"point list", {"recovery points of a machine", "machine", no_options, points}},
+        {"point pin",
+         {"give a point a name, by which it is kept", "machine",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+              o.add_options()("name", po::value<std::string>(), "of the point, from now on");
+          },
+          pin_point}},
+        {"point unpin",
+         {"take a point's name off: it is given up as others are", "machine",
+          [](auto& o) {
+              dry(o);
+              point_option(o);
+          },
+          unpin_point}},
         {"point serve",
          {"let a point be read as NBD exports, while replication goes on", "machine",
           [](auto& o) {
@@ -496,6 +533,8 @@ void add_argument(const std::pair<std::string, Command>& entry, po::options_desc
     if (!argument.empty()) positions.add(argument.c_str(), 1);
     if (entry.first == "interval") positions.add("seconds", 1);
     if (entry.first == "point certify") positions.add("machine", 1);
+    if (entry.first == "point pin") positions.add("point", 1).add("name", 1);
+    if (entry.first == "point unpin") positions.add("point", 1);
 }
 
 int help(const std::pair<std::string, Command>& entry, const po::options_description& options) {

@@ -138,6 +138,12 @@ Status check(const CertifyArgs& args) {
     return check_protection(args.protection);
 }
 
+Status check(const NameArgs& args) {
+    if (!args.name.empty() && !valid_point_name(args.name))
+        return fail(ErrorCode::invalid, "name: not a name of a recovery point");
+    return check_protection(args.protection);
+}
+
 Status check(const DiskIdsArgs& args) {
     if (args.disks.size() > max_disks) return fail(ErrorCode::invalid, "disks: more than 60");
     for (const auto& id : args.disks) {

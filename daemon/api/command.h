@@ -31,6 +31,7 @@ inline constexpr const char* target_commit = "target.commit";
 inline constexpr const char* target_disable = "target.disable";
 inline constexpr const char* target_rescan = "target.rescan";
 inline constexpr const char* target_forget = "target.forget";
+inline constexpr const char* target_name = "target.name";
 inline constexpr const char* target_serve = "target.serve";
 inline constexpr const char* target_unserve = "target.unserve";
 }  // namespace command
@@ -160,6 +161,16 @@ struct PointsValue {
     std::vector<Point> points;
 };
 
+struct NameArgs {
+    std::string protection;
+    std::uint64_t epoch = 0;
+    std::string name;  // empty: none any more
+};
+
+struct NameValue {
+    Point point;
+};
+
 struct CheckValue {
     std::vector<ErrorInfo> reasons;  // empty: target.prepare would be granted now
 };
@@ -203,6 +214,7 @@ struct UnserveArgs {
 [[nodiscard]] Status check(const TargetPrepareArgs& args);
 [[nodiscard]] Status check(const TargetFailoverArgs& args);
 [[nodiscard]] Status check(const CertifyArgs& args);
+[[nodiscard]] Status check(const NameArgs& args);
 [[nodiscard]] Status check(const DiskIdsArgs& args);
 [[nodiscard]] Status check(const ServeArgs& args);
 [[nodiscard]] Status check(const UnserveArgs& args);
@@ -352,6 +364,18 @@ void describe(V& visit, CertifyValue& v) {
 template <class V>
 void describe(V& visit, PointsValue& v) {
     visit("points", v.points);
+}
+
+template <class V>
+void describe(V& visit, NameArgs& a) {
+    visit("protection", a.protection);
+    visit("epoch", a.epoch);
+    visit.optional("name", a.name);
+}
+
+template <class V>
+void describe(V& visit, NameValue& v) {
+    visit("point", v.point);
 }
 
 template <class V>

@@ -39,17 +39,27 @@ Status check_rpo(std::uint64_t seconds) {
                 "Give 1 to 604800 seconds");
 }
 
+std::unexpected<Error> no_point_name() {
+    return fail(ErrorCode::invalid, "name: not a name of a recovery point",
+                "It has up to 127 letters, digits, '.', '_' and '-', and begins with a letter "
+                "or digit");
+}
+
 Status check_disk(const std::string& id) {
     if (valid_stable_id(id)) return {};
     return fail(ErrorCode::invalid, "disks: \"" + id.substr(0, 64) + "\" is no id of a disk",
                 "ebbctl disks lists the ids");
 }
 
-Status check_point(const std::string& point) {
-    if (point.empty() || valid_point_words(point)) return {};
+Status check_one_point(const std::string& point) {
+    if (valid_point_words(point)) return {};
     return fail(ErrorCode::invalid, "point: no name, number or time of a recovery point",
                 "Give latest, latest-app, a name, the number of an epoch, or a time with its "
                 "zone, such as \"2026-11-21 09:30:00Z\"");
+}
+
+Status check_point(const std::string& point) {
+    return point.empty() ? Status{} : check_one_point(point);
 }
 
 }  // namespace
@@ -80,11 +90,7 @@ Status check(const ProtectCall& call) {
 }
 
 Status check(const CheckpointCall& call) {
-    if (!call.name.empty() && !valid_point_name(call.name)) {
-        return fail(ErrorCode::invalid, "name: not a name of a recovery point",
-                    "It has up to 127 letters, digits, '.', '_' and '-', and begins with a letter "
-                    "or digit");
-    }
+    if (!call.name.empty() && !valid_point_name(call.name)) return no_point_name();
     if (!call.export_.empty() && !valid_path(call.export_))
         return fail(ErrorCode::invalid, "export: should be an absolute path on the source");
     return check_name("machine", call.machine);
@@ -92,6 +98,21 @@ Status check(const CheckpointCall& call) {
 
 Status check(const MachineCall& call) {
     if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
+Status check(const PinCall& call) {
+    if (auto ok = check_one_point(call.point); !ok) return ok;
+    if (!valid_point_name(call.name)) return no_point_name();
+    if (call.name == latest_point || call.name == latest_app_point) {
+        return fail(ErrorCode::invalid, "name: " + call.name + " means another point each time",
+                    "Give it another name");
+    }
+    return check_name("machine", call.machine);
+}
+
+Status check(const UnpinCall& call) {
+    if (auto ok = check_one_point(call.point); !ok) return ok;
     return check_name("machine", call.machine);
 }
 

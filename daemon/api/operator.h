@@ -62,6 +62,20 @@ struct MachineCall {
     bool dry_run = false;
 };
 
+// A point gets a name, so that it is kept, or loses it.
+struct PinCall {
+    std::string machine;
+    std::string point;  // as of a failover
+    std::string name;
+    bool dry_run = false;
+};
+
+struct UnpinCall {
+    std::string machine;
+    std::string point;
+    bool dry_run = false;
+};
+
 // A point that is read while replication goes on.
 struct ServeCall {
     std::string machine;
@@ -132,6 +146,8 @@ struct JobCall {
 [[nodiscard]] Status check(const ProtectCall& call);
 [[nodiscard]] Status check(const CheckpointCall& call);
 [[nodiscard]] Status check(const MachineCall& call);
+[[nodiscard]] Status check(const PinCall& call);
+[[nodiscard]] Status check(const UnpinCall& call);
 [[nodiscard]] Status check(const ServeCall& call);
 [[nodiscard]] Status check(const UnserveCall& call);
 [[nodiscard]] Status check(const TestFailoverCall& call);
@@ -188,6 +204,21 @@ void describe(V& visit, MachineCall& c) {
     visit("machine", c.machine);
     visit.optional("point", c.point);
     visit.optional("unreachable", c.unreachable);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, PinCall& c) {
+    visit("machine", c.machine);
+    visit("point", c.point);
+    visit("name", c.name);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, UnpinCall& c) {
+    visit("machine", c.machine);
+    visit("point", c.point);
     visit.optional("dry_run", c.dry_run);
 }
 

@@ -90,7 +90,8 @@ std::uint64_t Journal::bytes() const {
     return sum;
 }
 
-Task<Status> Journal::replace_file(std::string name, format::Payload content) {
+Task<Status> Journal::replace_file(std::string name, format::Payload content,
+                                   std::string_view content_site, std::string_view name_site) {
     const std::string fresh = name + ".new";
     auto data = std::make_shared<format::Payload>(std::move(content));
     Op<void> removed;
@@ -106,7 +107,7 @@ Task<Status> Journal::replace_file(std::string name, format::Payload content) {
     status = co_await appended;
     if (!status) co_return status;
     Op<void> synced;
-    volume_.sync(fresh, "replace-content", synced.callback());
+    volume_.sync(fresh, content_site, synced.callback());
     status = co_await synced;
     if (!status) co_return status;
     Op<void> renamed;
@@ -114,8 +115,44 @@ Task<Status> Journal::replace_file(std::string name, format::Payload content) {
     status = co_await renamed;
     if (!status) co_return status;
     Op<void> named;
-    volume_.sync_directory("replace-name", named.callback());
+    volume_.sync_directory(name_site, named.callback());
     status = co_await named;
+    // Whether it is the old one or the new one is not known any more.
+    if (!status && status.error().code == ErrorCode::no_space)
+        status = fail(ErrorCode::io, status.error().message);
+    co_return status;
+}
+
+Task<Status> Journal::open_names(const std::vector<env::VolumeFile>& files) {
+    names_ = {};
+    const env::VolumeFile* found = find(files, names_name);
+    if (found == nullptr) co_return Status{};
+    auto content = co_await read_bytes(volume_, names_name, 0, found->size);
+    if (!content) co_return std::unexpected(content.error());
+    auto there = format::decode_names_file(*content);
+    if (!there) co_return std::unexpected(there.error());
+    names_ = std::move(*there);
+    for (const format::NamesFile::Entry& entry : names_.entries) {
+        const auto point = std::ranges::lower_bound(closed_, entry.epoch, {}, &ClosedEpoch::epoch);
+        if (point != closed_.end() && point->epoch == entry.epoch) point->record.name = entry.name;
+    }
+    co_return Status{};
+}
+
+Task<Status> Journal::rename_point(std::uint64_t epoch, std::string name) {
+    format::NamesFile names;
+    for (const format::NamesFile::Entry& entry : names_.entries) {
+        if (entry.epoch != epoch && has_point(entry.epoch)) names.entries.push_back(entry);
+    }
+    const auto place =
+        std::ranges::lower_bound(names.entries, epoch, {}, &format::NamesFile::Entry::epoch);
+    names.entries.insert(place, {epoch, name});
+    auto status =
+        co_await replace_file(names_name, format::encode(names), "names-content", "names-name");
+    if (!status) co_return status;
+    names_ = std::move(names);
+    std::ranges::lower_bound(closed_, epoch, {}, &ClosedEpoch::epoch)->record.name =
+        std::move(name);
     co_return status;
 }
 
@@ -139,7 +176,8 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, 
     if (!status) co_return status;
     status = co_await open_session(session, *files);
     if (!status) co_return status;
-    status = co_await recover_files(std::move(*files));
+    status = co_await recover_files(*files);
+    if (status) status = co_await open_names(*files);
     co_return status;
 }
 

@@ -103,6 +103,9 @@ public:
     // The last merge() had an error after the files were not the same any more: open() again.
     [[nodiscard]] bool half_merged() const { return half_merged_; }
     [[nodiscard]] Task<Status> write_session(format::SessionFile session);
+    // The point, which is there, bears this name from now on, or none. Durable when it returns;
+    // E_NO_SPACE: all is as it was. Not while points are merged.
+    [[nodiscard]] Task<Status> rename_point(std::uint64_t epoch, std::string name);
     // Reads everything that is closed. E_CORRUPT says what is missing, changed or out of order.
     // Nothing may be given up meanwhile.
     [[nodiscard]] Task<Result<VerifiedJournal>> verify(const bool* stop);
@@ -128,6 +131,7 @@ public:
     }
 
     static constexpr const char* meta_name = "meta";
+    static constexpr const char* names_name = "names";
     // E_RETENTION_LOST: there has been a journal, and it is not there.
     [[nodiscard]] static Error lost();
     [[nodiscard]] static std::string file_name(const EpochSpan& span);
@@ -142,7 +146,12 @@ private:
     [[nodiscard]] Task<Status> open_session(std::uint64_t session,
                                             const std::vector<env::VolumeFile>& files);
     [[nodiscard]] Task<void> append_seal(std::string name, format::RecordBytes seal);
-    [[nodiscard]] Task<Status> replace_file(std::string name, format::Payload content);
+    // Synced at the sites `content_site` and `name_site`. E_NO_SPACE: it is as it was.
+    [[nodiscard]] Task<Status> replace_file(std::string name, format::Payload content,
+                                            std::string_view content_site = "replace-content",
+                                            std::string_view name_site = "replace-name");
+    // To be called when it is known which points there are.
+    [[nodiscard]] Task<Status> open_names(const std::vector<env::VolumeFile>& files);
     // journal_recovery.cc
     [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
     [[nodiscard]] Task<Status> remove_leftovers(std::vector<env::VolumeFile>& files);
@@ -163,6 +172,7 @@ private:
     std::deque<ClosedEpoch> closed_;
     std::optional<JournalEpoch> open_;
     format::SessionFile session_;
+    format::NamesFile names_;
     format::Sha256 chain_closed_{};  // after the newest closed epoch
     bool half_merged_ = false;
 };

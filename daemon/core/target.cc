@@ -58,7 +58,7 @@ Task<Status> erase_task(env::Volume& volume) {
     for (const env::VolumeFile& file : *files) {
         const bool ours = Journal::span_of(file.name) || file.name.ends_with(".new") ||
                           file.name == Rewind::file_name || file.name.starts_with("meta") ||
-                          file.name.starts_with("session");
+                          file.name.starts_with("session") || file.name == Journal::names_name;
         if (!ours) continue;
         Op<void> removed;
         volume.remove(file.name, removed.callback());
@@ -153,6 +153,13 @@ void Target::read_served(std::uint64_t epoch, DiskIndex disk, std::uint64_t offs
                          std::shared_ptr<Buffer> into, env::StatusCallback done) {
     impl_->read_served(epoch, disk, offset, std::move(into),
                        std::make_shared<env::StatusCallback>(std::move(done)));
+}
+
+void Target::name_point(std::uint64_t epoch, std::string name, env::Callback<Point> done) {
+    auto shared = std::make_shared<env::Callback<Point>>(std::move(done));
+    impl_->enqueue([epoch, name = std::move(name), shared](Impl& impl) {
+        return impl.name_point(epoch, name, shared);
+    });
 }
 
 void Target::close(env::StatusCallback done) {

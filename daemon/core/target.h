@@ -147,6 +147,9 @@ public:
     void resume(env::StatusCallback done);
     // Oldest first.
     [[nodiscard]] std::vector<Point> points() const;
+    // The point bears this name from now on, durably; empty: none, and it is given up as others
+    // are. Also while failed over. E_NOT_FOUND; E_NO_SPACE: all is as it was.
+    void name_point(std::uint64_t epoch, std::string name, env::Callback<Point> done);
     // Gives up points by age and space now (it is also done at each close), but for what is merged:
     // that goes on beside everything else.
     void trim(env::StatusCallback done);

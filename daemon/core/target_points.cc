@@ -81,6 +81,32 @@ Task<void> Target::Impl::trim_now(std::shared_ptr<env::StatusCallback> done) {
     post([done, status]() mutable { (*done)(std::move(status)); });
 }
 
+Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
+                                    std::shared_ptr<env::Callback<Point>> done) {
+    Status status;
+    if (!ready_ || broken_) status = std::unexpected(error_);
+    // It may be about to give up the very point, and writes the names of those that stay.
+    if (status && upkeep_ == Upkeep::merge) co_await stop_upkeep();
+    if (status && !journal_.has_point(epoch)) {
+        status = fail("E_NO_POINT", ErrorCode::not_found, "there is no such recovery point",
+                      "See which there are: ebbctl point list");
+    }
+    if (status) {
+        status = co_await journal_.rename_point(epoch, name);
+        if (!status && status.error().code != ErrorCode::no_space) fail_with(status.error());
+    }
+    Result<Point> result;
+    if (status)
+        result = point_of(epoch);
+    else
+        result = std::unexpected(status.error());
+    post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
+    // It may be old enough to go; and a merge that stood in the way goes on.
+    if (!status) co_return;
+    status = co_await trim();
+    if (!status) fail_with(status.error());
+}
+
 void Target::Impl::start_upkeep(Upkeep what, std::function<Task<void>()> work) {
     upkeep_ = what;
     upkeep_stop_ = false;

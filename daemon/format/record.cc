@@ -14,6 +14,7 @@ constexpr std::uint32_t record_magic = 0x4a424245;   // "EBBJ"
 constexpr std::uint32_t trailer_magic = 0x54424245;  // "EBBT"
 constexpr std::uint32_t meta_magic = 0x4d424245;     // "EBBM"
 constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
+constexpr std::uint32_t names_magic = 0x4e424245;    // "EBBN"
 constexpr std::uint16_t format_version = 2;
 
 constexpr std::size_t manifest_entry_bytes = 37;
@@ -395,6 +396,34 @@ Result<SessionFile> decode_session_file(std::span<const std::byte> in) {
     m.session = r.u64();
     const bool valid = get(r, m.failed_over);
     if (!valid || !r.done()) return damaged("session file");
+    return m;
+}
+
+Payload encode(const NamesFile& m) {
+    Payload body;
+    Writer w(body);
+    w.u64(m.entries.size());
+    for (const NamesFile::Entry& entry : m.entries) {
+        w.u64(entry.epoch);
+        w.text(entry.name);
+    }
+    return envelope(names_magic, body);
+}
+
+Result<NamesFile> decode_names_file(std::span<const std::byte> in) {
+    auto body = open_envelope(names_magic, in, "names file");
+    if (!body) return std::unexpected(body.error());
+    Reader r(*body);
+    NamesFile m;
+    const std::uint64_t count = r.u64();
+    for (std::uint64_t i = 0; i < count && !r.failed(); ++i) {
+        NamesFile::Entry entry;
+        entry.epoch = r.u64();
+        entry.name = r.text();
+        if (i > 0 && entry.epoch <= m.entries.back().epoch) return damaged("names file");
+        m.entries.push_back(std::move(entry));
+    }
+    if (!r.done()) return damaged("names file");
     return m;
 }
 

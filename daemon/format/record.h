@@ -162,9 +162,20 @@ struct SessionFile {
     bool failed_over = false;
 };
 
+// Of points that are called otherwise than when they were made.
+struct NamesFile {
+    struct Entry {
+        std::uint64_t epoch = 0;
+        std::string name;  // empty: none
+    };
+    std::vector<Entry> entries;  // ascending
+};
+
 [[nodiscard]] Payload encode(const MetaFile& m);
 [[nodiscard]] Payload encode(const SessionFile& m);
+[[nodiscard]] Payload encode(const NamesFile& m);
 [[nodiscard]] Result<MetaFile> decode_meta_file(std::span<const std::byte> in);
 [[nodiscard]] Result<SessionFile> decode_session_file(std::span<const std::byte> in);
+[[nodiscard]] Result<NamesFile> decode_names_file(std::span<const std::byte> in);
 
 }  // namespace ebb::format

@@ -167,14 +167,20 @@ Status ControllerProtections::source_off(Job& job, const api::Json& protection, 
     return {};
 }
 
-Result<api::Point> ControllerProtections::point_of(const api::Json& protection,
-                                                   const std::string& words) {
+Result<std::vector<api::Point>> ControllerProtections::points_of(const api::Json& protection) {
     auto answer = agents_.call(text(protection, "target"), api::command::target_points,
                                {{"protection", protection["id"]}}, command_patience);
     if (!answer) return std::unexpected(answer.error());
     auto value = api::decode<api::PointsValue>(*answer);
     if (!value) return std::unexpected(value.error());
-    return api::choose_point(value->points, words);
+    return std::move(value->points);
+}
+
+Result<api::Point> ControllerProtections::point_of(const api::Json& protection,
+                                                   const std::string& words) {
+    auto points = points_of(protection);
+    if (!points) return std::unexpected(points.error());
+    return api::choose_point(*points, words);
 }
 
 // The target is there, has the journal open, and the point to go to: its own word, now.

@@ -69,6 +69,9 @@ public:
     Outcome serve_point(const api::ServeCall& call);
     Outcome unserve_point(const api::UnserveCall& call);
     Outcome test_failover(const api::TestFailoverCall& call);
+    // A point is kept by a name, until that is taken off. Beside everything else.
+    Outcome pin_point(const api::PinCall& call);
+    Outcome unpin_point(const api::UnpinCall& call);
     // Goes on with what the last run of the controller had begun, or says that it was interrupted.
     Status take_up(std::vector<api::Json> jobs);
 
@@ -111,6 +114,7 @@ private:
     void check_movable(const api::Json& protection, std::vector<Error>& reasons);
     Status take_disks_back(Job& job, const api::Json& protection);
     // Of the target, now.
+    Result<std::vector<api::Point>> points_of(const api::Json& protection);
     Result<api::Point> point_of(const api::Json& protection, const std::string& words);
     Result<api::Point> ask_replica(Job& job, const api::Json& protection, const std::string& point);
     // Has the target put the disks there, and notes it.
@@ -127,6 +131,10 @@ private:
     // The home machine is off, and what it has written gone.
     Status leave_home(Job& job, const api::Json& protection);
     Status start_source(Job& job, const api::Json& protection);
+    // controller_naming.cc
+    // `name` empty: it is taken off.
+    Outcome name_point(const std::string& kind, const api::Json& protection,
+                       const std::string& words, const std::string& name, bool dry_run);
 
     // controller_serving.cc
     std::vector<Error> against_serving(const api::Json& protection);

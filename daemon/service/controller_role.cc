@@ -266,6 +266,11 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/points") return with([&](const M& c) { return p.points(c); }, machine);
     if (path == "/v1/verify-retention")
         return with([&](const M& c) { return p.verify_retention(c); }, machine);
+    if (path == "/v1/pin-point")
+        return with([&](auto& c) { return p.pin_point(c); }, std::type_identity<api::PinCall>());
+    if (path == "/v1/unpin-point")
+        return with([&](auto& c) { return p.unpin_point(c); },
+                    std::type_identity<api::UnpinCall>());
     if (path == "/v1/serve-point")
         return with([&](auto& c) { return p.serve_point(c); },
                     std::type_identity<api::ServeCall>());

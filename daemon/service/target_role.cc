@@ -133,6 +133,9 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
                                   [this](auto& a, auto d) { give_up(a.protection, std::move(d)); });
     } else if (kind == command::target_rescan) {
         rescan(std::move(done));
+    } else if (kind == command::target_name) {
+        with_args<NameArgs>(command, done,
+                            [this](auto& a, auto d) { name_point(a, std::move(d)); });
     } else if (kind == command::target_serve) {
         with_args<ServeArgs>(command, done, [this](auto& a, auto d) { serve(a, std::move(d)); });
     } else if (kind == command::target_unserve) {
@@ -464,6 +467,24 @@ void TargetRole::certify(const api::CertifyArgs& args, env::Callback<api::Json> 
                      done(api::encode(to_api(*result)));
                  });
          });
+}
+
+void TargetRole::name_point(const api::NameArgs& args, env::Callback<api::Json> done) {
+    auto found = find(args.protection);
+    if (!found) return done(std::unexpected(found.error()));
+    const Shared protection = *found;
+    if (protection->failed_over && !protection->opened()) {
+        return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
+                         "Commit it, or go back to replication"));
+    }
+    open(protection, [protection, args, done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(std::unexpected(status.error()));
+        protection->target->name_point(args.epoch, args.name,
+                                       [done = std::move(done)](Result<core::Point> point) mutable {
+                                           if (!point) return done(std::unexpected(point.error()));
+                                           done(api::encode(api::NameValue{point_value(*point)}));
+                                       });
+    });
 }
 
 void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {

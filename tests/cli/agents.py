@@ -320,6 +320,12 @@ class Target(Agent):
             self.protections[ident]["state"] = "receiving"
         elif kind == "target.verify":
             return {"points": len(self.points[ident]), "files": 1, "records": 4, "bytes": 4096}
+        elif kind == "target.name":
+            point = next((p for p in self.points[ident] if p["epoch"] == args["epoch"]), None)
+            if point is None:
+                raise Refusal("E_NO_POINT")
+            point["name"] = args["name"]
+            return {"point": point}
         elif kind == "target.serve":
             return self._serve(ident, args)
         elif kind == "target.unserve":

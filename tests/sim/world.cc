@@ -209,6 +209,7 @@ void World::start_target() {
 void World::stop_target(bool power) {
     observe();
     if (!target_run_) return;
+    if (std::exchange(naming_, false)) hit("crash-in-naming");
     target_run_.reset();
     if (power) {
         for (DiskState& disk : disks_) disk.power_cut(executor_.rng, faults_);
@@ -227,7 +228,15 @@ void World::observe() {
         if (!points.empty() && points.size() < points.back().epoch - oldest + 1)
             ++faults_.hits["thinned"];
         oldest_ = oldest;
-        for (const core::Point& point : points) seen_.insert_or_assign(point.epoch, point);
+        for (const core::Point& point : points) {
+            seen_.insert_or_assign(point.epoch, point);
+            // What a journal that was opened says stays so.
+            const auto named = named_.find(point.epoch);
+            const bool settled =
+                !naming_ && target_run_->target->status().state != core::TargetState::error;
+            if (settled && named != named_.end() && named->second.contains(point.name))
+                named->second = {point.name};
+        }
     }
     if (!source_run_ || disabling_) return;
     const auto status = source_run_->source->status();

@@ -108,6 +108,9 @@ private:
     void checkpointed(const Export& exported, const std::string& name,
                       Result<core::CheckpointResult> result);
     void trim();
+    void name_point();
+    void named(std::uint64_t epoch, std::string before, const std::string& name,
+               const Result<core::Point>& result);
     void disable();
     void erase();
 
@@ -182,9 +185,12 @@ private:
     std::uint64_t oldest_ = 0;     // point
     std::uint64_t live_epoch_ = 0;
     std::uint64_t session_ = 1;
-    std::uint64_t first_session_ = 1;             // of the protection, as it was begun
-    std::uint64_t acknowledged_ = 0;              // newest epoch that the source knows to be closed
-    std::map<std::uint64_t, std::string> named_;  // checkpoints that were answered
+    std::uint64_t first_session_ = 1;  // of the protection, as it was begun
+    std::uint64_t acknowledged_ = 0;   // newest epoch that the source knows to be closed
+    // What points may be called: checkpoints that were answered, and what was named since; two
+    // names while it is not known which of them counts. Empty: none.
+    std::map<std::uint64_t, std::set<std::string>> named_;
+    bool naming_ = false;
     std::map<std::uint64_t, format::PointKind> kinds_;  // of those
     std::map<std::uint64_t, core::Point> seen_;         // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;

@@ -26,6 +26,8 @@ void World::fault() {
         source_->take_snapshot();
     }
     if (rng.chance(50)) serve();
+    if (rng.chance(20)) name_point();
+    if (rng.chance(8)) certify();
     switch (rng.below(28)) {
         case 0:
         case 1:

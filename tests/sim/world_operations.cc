@@ -173,7 +173,8 @@ void World::checkpointed(const Export& exported, const std::string& name,
     hit("checkpoint");
     if (!name.empty()) {
         hit("named-point");
-        named_[result->epoch] = name;
+        // It may have been named otherwise before the source heard of it.
+        named_.try_emplace(result->epoch, std::set{name});
         kinds_[result->epoch] = result->kind;
     }
     if (!exported.whole) return;
@@ -288,6 +289,57 @@ void World::trim() {
     });
 }
 
+// A point's name is taken off, or it is given one, by an operator.
+void World::name_point() {
+    if (!target_run_ || !target_run_->open || operation_ || naming_) return;
+    Rng& rng = executor_.rng;
+    auto points = target_run_->target->points();
+    const bool off = rng.chance(50);
+    if (off) std::erase_if(points, [](const core::Point& point) { return point.name.empty(); });
+    if (points.empty()) return;
+    const core::Point point = points[rng.below(points.size())];
+    const std::string name = off ? "" : "pinned-" + std::to_string(++checkpoints_);
+    naming_ = true;
+    auto& allowed = named_.try_emplace(point.epoch, std::set{point.name}).first->second;
+    allowed.insert(name);
+    kinds_[point.epoch] = point.kind;
+    target_run_->target->name_point(
+        point.epoch, name,
+        [this, epoch = point.epoch, before = point.name, name](Result<core::Point> result) {
+            named(epoch, before, name, result);
+        });
+    if (!rng.chance(40)) return;
+    const bool power = rng.chance(70);
+    later(static_cast<std::int64_t>(rng.below(3 * ms)), [this, power] {
+        if (!naming_ || !target_run_ || operation_) return;
+        stop_target(power);
+        later(second / 10, [this] { start_target(); });
+    });
+}
+
+void World::named(std::uint64_t epoch, std::string before, const std::string& name,
+                  const Result<core::Point>& result) {
+    naming_ = false;
+    if (disabling_) return;
+    if (result) {
+        hit(name.empty() ? "unpinned" : "pinned");
+        if (result->name != name || result->epoch != epoch)
+            problem("a point that was named is called '" + result->name + "'");
+        named_[epoch] = {name};
+        // Whatever happens from here on.
+        if (executor_.rng.chance(60)) later(0, [this] { check_replica(); });
+        return;
+    }
+    const ErrorCode code = result.error().code;
+    // It had no name: else it is not given up.
+    if (code == ErrorCode::not_found && !before.empty()) problem("a point with a name is gone");
+    if (code == ErrorCode::no_space) {
+        hit("no-room-for-a-name");
+        named_[epoch] = {std::move(before)};
+    }
+    if (code == ErrorCode::corrupt) problem("naming a point: " + result.error().message);
+}
+
 // The protection is given up, and begun anew on the same disks.
 void World::disable() {
     if (!target_run_ || !target_run_->open || operation_) return;
@@ -304,6 +356,7 @@ void World::disable() {
         target_run_->target->close([this](Status) {
             later(0, [this] {
                 target_run_.reset();
+                naming_ = false;
                 erase();
             });
         });
@@ -339,7 +392,8 @@ void World::erase() {
         bool epochs = false, ours = false, owned = done;
         for (const auto& [name, file] : volume_.names) {
             epochs = epochs || name.starts_with("epoch-");
-            ours = ours || name.starts_with("meta") || name.starts_with("session");
+            ours = ours || name.starts_with("meta") || name.starts_with("session") ||
+                   name.starts_with("names");
         }
         if (done && (epochs || ours)) problem("erased, and something is left");
         // The rest of it happens to nobody.

@@ -94,10 +94,10 @@ std::string World::check_points(const std::vector<core::Point>& points) {
         const core::Point& point = points[i];
         there.insert(point.epoch);
         const auto named = named_.find(point.epoch);
-        if (named != named_.end() && named->second != point.name)
-            return "point " + named->second + " is called '" + point.name + "'";
+        if (named != named_.end() && !named->second.contains(point.name))
+            return "point " + *named->second.begin() + " is called '" + point.name + "'";
         if (named != named_.end() && kinds_.at(point.epoch) != point.kind)
-            return "point " + named->second + " is of another kind";
+            return "point " + point.name + " is of another kind";
         if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
         // For want of space all may go.
@@ -110,8 +110,9 @@ std::string World::check_points(const std::vector<core::Point>& points) {
                 return "points with a gap: " + std::to_string(gone) + " is gone too early";
         }
     }
-    for (const auto& [epoch, name] : named_) {
-        if (!there.contains(epoch)) return "point " + name + " was given up";
+    for (const auto& [epoch, names] : named_) {
+        if (!there.contains(epoch) && !names.contains(""))
+            return "point " + *names.begin() + " was given up";
     }
     return {};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From one point to another, points that are given up, and the proof of those that are kept.
 #include <algorithm>
+#include <set>
 
 #include "target_fixture.h"
 
@@ -20,6 +21,15 @@ protected:
         std::vector<std::uint64_t> all;
         for (const Point& point : life_->target.points()) all.push_back(point.epoch);
         return all;
+    }
+    Result<Point> name_point(std::uint64_t epoch, const char* name) {
+        return wait_for<Point>(
+            [&](auto done) { life_->target.name_point(epoch, name, std::move(done)); });
+    }
+    std::string name_of(std::uint64_t epoch) const {
+        for (const Point& point : life_->target.points())
+            if (point.epoch == epoch) return point.name;
+        return "there is no such point";
     }
     void power_cut() {
         life_.reset();
@@ -219,6 +229,139 @@ TEST_F(TargetPointsTest, PointsWithANameStay) {
     EXPECT_LT(kept.size(), 8U);
     EXPECT_EQ(kept[0], 1U);
     EXPECT_EQ(kept[1], 2U);
+}
+
+TEST_F(TargetPointsTest, ANameIsTakenOffAndGivenDurably) {
+    close_epochs(3, "made");
+    const auto unnamed = name_point(2, "");
+    ASSERT_TRUE(unnamed.has_value()) << unnamed.error().message;
+    EXPECT_EQ(unnamed->epoch, 2U);
+    EXPECT_EQ(unnamed->name, "");
+    EXPECT_EQ(name_point(3, "given")->name, "given");
+    EXPECT_EQ(name_point(9, "nobody").error().code, ErrorCode::not_found);
+    power_cut();
+    EXPECT_EQ(name_of(1), "made");
+    EXPECT_EQ(name_of(2), "");
+    EXPECT_EQ(name_of(3), "given");
+    EXPECT_TRUE(verify().has_value());
+    // Also while failed over, and once more is no error.
+    ASSERT_TRUE(fail_over().has_value());
+    EXPECT_EQ(name_point(1, "")->name, "");
+    EXPECT_EQ(name_point(1, "")->name, "");
+    power_cut();
+    EXPECT_EQ(name_of(1), "");
+    EXPECT_EQ(content(), 6);
+}
+
+TEST_F(TargetPointsTest, WithoutItsNameAPointGoesAsOthersDo) {
+    config_.retention.age = std::chrono::seconds(2);
+    life_.reset();
+    start();
+    close_epochs(3, "kept");
+    Peer& peer = welcomed();
+    for (std::uint64_t epoch = 4; epoch <= 8; ++epoch) close_epoch(peer, epoch, 9, "");
+    ASSERT_EQ(name_of(1), "kept");
+    ASSERT_TRUE(name_point(7, "kept too").has_value());
+    ASSERT_TRUE(name_point(2, "").has_value());
+    ASSERT_TRUE(name_point(1, "").has_value());
+    wait();
+    for (std::uint64_t epoch = 9; epoch <= 14; ++epoch) close_epoch(peer, epoch, 9, "");
+    wait();
+    EXPECT_EQ(epochs().front(), 3U);
+    EXPECT_EQ(name_of(7), "kept too");
+    power_cut();
+    EXPECT_EQ(name_of(3), "kept");
+    EXPECT_EQ(name_of(7), "kept too");
+    // Points that are gone are forgotten.
+    const std::size_t before = volume_.find(Journal::names_name)->current.size();
+    ASSERT_TRUE(name_point(7, "kept too").has_value());
+    EXPECT_LT(volume_.find(Journal::names_name)->current.size(), before);
+    EXPECT_TRUE(verify().has_value());
+}
+
+// A merged file bears the name of its time; what is said of it later counts.
+TEST_F(TargetPointsTest, AMergedPointBearsItsName) {
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    close_epochs(9);
+    for (const std::uint64_t epoch : {4, 5, 6}) ASSERT_TRUE(name_point(epoch, "named").has_value());
+    life_.reset();
+    start();
+    life_->target.trim([](const Status&) {});
+    wait();
+    const auto kept = epochs();
+    ASSERT_LT(kept.size(), 9U);
+    for (int i = 0; i < 2; ++i, power_cut()) {
+        for (const std::uint64_t epoch : {4, 5, 6}) EXPECT_EQ(name_of(epoch), "named");
+    }
+    // Not all of them are the last of their period.
+    for (const std::uint64_t epoch : {4, 5, 6}) ASSERT_TRUE(name_point(epoch, "").has_value());
+    const auto left = epochs();
+    EXPECT_LT(left.size(), kept.size());
+    power_cut();
+    EXPECT_EQ(epochs(), left);
+    EXPECT_TRUE(verify().has_value());
+}
+
+// What an administrator does when replication is paused.
+TEST_F(TargetPointsTest, ANameTakenOffMakesRoomOnAFullVolume) {
+    config_.reserve_bytes = 2'000;
+    life_.reset();
+    start();
+    close_epochs(3, "kept");
+    Peer& peer = welcomed();
+    volume_.capacity = volume_.used() + config_.reserve_bytes + 600;
+    close_epoch(peer, 4, 9, "");
+    ASSERT_EQ(life_->target.status().state, TargetState::no_space);
+    const auto unnamed = name_point(1, "");
+    ASSERT_TRUE(unnamed.has_value()) << unnamed.error().message;
+    test::run_for(executor_, config_.space_retry.count() + a_second);
+    EXPECT_EQ(life_->target.status().newest.epoch, 4U);
+    EXPECT_EQ(epochs().front(), 2U);
+}
+
+TEST_F(TargetPointsTest, NoRoomForANameLeavesItAsItWas) {
+    close_epochs(2, "made");
+    ASSERT_TRUE(name_point(1, "first").has_value());
+    volume_.capacity = volume_.used();
+    EXPECT_EQ(name_point(1, "second").error().code, ErrorCode::no_space);
+    EXPECT_EQ(name_of(1), "first");
+    EXPECT_EQ(life_->target.status().state, TargetState::receiving);
+    EXPECT_FALSE(life_->target.status().has_error);
+    power_cut();
+    EXPECT_EQ(name_of(1), "first");
+}
+
+TEST_F(TargetPointsTest, NamesThatAreDamagedAreFound) {
+    close_epochs(2, "made");
+    ASSERT_TRUE(name_point(1, "").has_value());
+    life_.reset();
+    volume_.find(Journal::names_name)->current[20] ^= std::byte{1};
+    start();
+    EXPECT_EQ(life_->opened->error().code, ErrorCode::corrupt);
+}
+
+// Whenever the power fails, it is the one name or the other.
+TEST_F(TargetPointsTest, PowerFailsWhileAPointIsNamed) {
+    close_epochs(2, "made");
+    life_.reset();
+    const auto state = volume_;
+    std::set<std::string> seen;
+    for (std::uint64_t steps = 0; steps < 60; ++steps) {
+        volume_ = state.copy();
+        start();
+        std::optional<Result<Point>> named;
+        life_->target.name_point(1, "given", [&](auto done) { named = std::move(done); });
+        for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) {
+        }
+        power_cut();
+        ASSERT_TRUE(life_->opened->has_value()) << life_->opened->error().message;
+        if (named) {
+            EXPECT_EQ(name_of(1), "given") << steps;
+        }
+        seen.insert(name_of(1));
+    }
+    EXPECT_EQ(seen, (std::set<std::string>{"given", "made"}));
 }
 
 TEST_F(TargetPointsTest, OldUndoThatIsDamagedStopsMergingAndNothingElse) {

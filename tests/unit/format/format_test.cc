@@ -234,5 +234,21 @@ TEST(Record, PayloadsComeBack) {
     EXPECT_EQ(decode_session_file(encode(SessionFile{5, true}))->session, 5U);
 }
 
+TEST(Names, ThereAndBack) {
+    const NamesFile names{{{3, "before-the-upgrade"}, {9, ""}}};
+    const auto back = decode_names_file(encode(names));
+    ASSERT_TRUE(back.has_value());
+    ASSERT_EQ(back->entries.size(), 2U);
+    EXPECT_EQ(back->entries[0].name, "before-the-upgrade");
+    EXPECT_EQ(back->entries[1].epoch, 9U);
+    EXPECT_TRUE(back->entries[1].name.empty());
+    // Twice the same epoch, or out of order.
+    EXPECT_FALSE(decode_names_file(encode(NamesFile{{{3, "a"}, {3, "b"}}})).has_value());
+    EXPECT_FALSE(decode_names_file(encode(NamesFile{{{4, "a"}, {3, "b"}}})).has_value());
+    const auto bytes = encode(names);
+    for (std::size_t size = 0; size < bytes.size(); ++size)
+        EXPECT_FALSE(decode_names_file(std::span(bytes).first(size)).has_value());
+}
+
 }  // namespace
 }  // namespace ebb::format
