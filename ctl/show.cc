@@ -171,6 +171,8 @@ std::string show_state(const Json& state) {
                                                 "POINTS"}};
     std::string problems, serving;
     for (const auto& p : items(state, "protections")) {
+        if (const auto why = text(p, "interval_why"); !why.empty())
+            serving += text(p, "machine") + ": " + why + "\n";
         serving += serving_words(p);
         const auto point = p.value("newest_point", Json::object());
         rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),

@@ -130,6 +130,8 @@ struct SourceProtection {
     std::uint64_t interval_ms = 0;            // between cuts, as asked for; 0: on demand only
     std::uint64_t effective_interval_ms = 0;  // as it is; 0: not known yet
     Pace pace = Pace::kept;
+    std::uint64_t epoch_ms = 0;     // that the newest closed epoch took, from its begin
+    std::uint64_t epoch_bytes = 0;  // and its size
     AppStatus app;
     std::optional<ErrorInfo> error;
 };
@@ -422,6 +424,8 @@ void describe(V& visit, SourceProtection& p) {
     visit.optional("interval_ms", p.interval_ms);
     visit.optional("effective_interval_ms", p.effective_interval_ms);
     visit.optional("pace", p.pace);
+    visit.optional("epoch_ms", p.epoch_ms);
+    visit.optional("epoch_bytes", p.epoch_bytes);
     visit.optional("app", p.app);
     visit.optional("error", p.error);
 }

@@ -179,7 +179,14 @@ Pace Source::Impl::pace(Duration effective) const {
     return Pace::link;
 }
 
+void Source::Impl::note_begun() {
+    epoch_begun_ = clock_.now();
+    bytes_before_epoch_ = status_.bytes_acknowledged;
+}
+
 void Source::Impl::note_closed(const Pass& pass) {
+    status_.epoch_time = clock_.now() - epoch_begun_;
+    status_.epoch_bytes = status_.bytes_acknowledged - bytes_before_epoch_;
     if (closed_cut_) between_cuts_ = pass.begun_at - *closed_cut_;
     closed_cut_ = pass.begun_at;
     voids_between_ = voids_in_row_ > 0;
@@ -551,6 +558,7 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
         // An earlier run of ours did not come to its end with it.
         for (DiskIndex i = 0; has_point_ && i < tracked_.size(); ++i) compare_all(i);
     }
+    note_begun();
     fresh_ = false;
     full_ = false;
     co_return Status{};

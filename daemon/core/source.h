@@ -143,6 +143,9 @@ struct SourceStatus {
     VerifyProgress verify;
     std::optional<Error> notice;  // what the target said it waits for, such as a full volume
     Duration interval{0};         // that is asked for
+    // Of the newest closed epoch: from its begin to the word that it is closed; and acknowledged.
+    Duration epoch_time{0};
+    std::uint64_t epoch_bytes = 0;
     // Between the cuts of the two newest closed epochs, or since the newest, if that is longer
     // than the interval; zero: not known yet.
     Duration effective_interval{0};

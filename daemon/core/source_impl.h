@@ -241,6 +241,7 @@ private:
     void look_at_pass();
     void take_requests(Pass& pass, bool whole_chosen);
     [[nodiscard]] Pace pace(Duration effective) const;
+    void note_begun();
     void note_closed(const Pass& pass);
     void put_back_requests();
     void answer_all(const Error& error);
@@ -285,9 +286,11 @@ private:
     std::uint64_t compare_id_ = 0;                                      // the next one
     std::vector<Ranges> discarded_;  // by disk: at the target as zeroes, here as anything
     std::shared_ptr<Verification> verification_;
-    std::optional<MonoTime> closed_cut_;  // when the cut of the newest closed epoch was taken
-    Duration between_cuts_{0};            // of the two newest
-    bool voids_between_ = false;          // there were some
+    std::optional<MonoTime> closed_cut_;    // when the cut of the newest closed epoch was taken
+    Duration between_cuts_{0};              // of the two newest
+    MonoTime epoch_begun_;                  // the open one, by us
+    std::uint64_t bytes_before_epoch_ = 0;  // acknowledged
+    bool voids_between_ = false;            // there were some
     bool quiescing_ = false;
     std::deque<Request> requests_;
     SourceStatus status_;

@@ -103,6 +103,7 @@ Task<Status> Source::Impl::begin_pass() {
     if (epoch_ == 0) {
         epoch_ = confirmed_ + 1;
         last_pass_ = 0;
+        note_begun();
         send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     }
     auto pass = std::make_shared<Pass>();

@@ -106,6 +106,7 @@ public:
         rate_ = part->rate_bytes_per_s;
         document_["pace"] = std::string(api::enum_name(part->pace));
         document_["interval_effective_ms"] = part->effective_interval_ms;
+        tell_interval(*part);
         document_["app_running"] = part->app.running;
         if (part->app.error) warning(api::from_info(*part->app.error));
         document_["source"] = std::string(api::enum_name(part->state));
@@ -149,7 +150,7 @@ public:
             warning({ErrorCode::refused,
                      "the newest recovery point is " + std::to_string(static_cast<long>(age)) +
                          " s old, " + std::to_string(static_cast<long>(limit)) + " are allowed" +
-                         why_old(),
+                         (why().empty() ? "" : ": " + why()),
                      "See what else is wrong here, and whether the link can carry the changes",
                      "E_POINT_OLD"});
         }
@@ -206,21 +207,39 @@ private:
     [[nodiscard]] double age_of(std::int64_t cut_ns) const {
         return std::max(0.0, static_cast<double>(now_ns_ - cut_ns) / ns_per_second);
     }
-    [[nodiscard]] std::string why_old() const {
+    // Why points are further apart than was asked for, and the newest is old.
+    [[nodiscard]] std::string why() const {
         switch (pace_) {
             case api::Pace::kept:
             case api::Pace::on_demand: return "";
-            case api::Pace::disconnected: return ": the source has no connection to the target";
-            case api::Pace::target_waits: return ": the target takes nothing now";
+            case api::Pace::disconnected: return "the source has no connection to the target";
+            case api::Pace::target_waits: return "the target takes nothing now";
             case api::Pace::quiescing:
-                return ": scripts of an application-consistent point are at work";
-            case api::Pace::voids:
-                return ": cuts had to be given up, so that no writer had to wait";
+                return "scripts of an application-consistent point are at work";
+            case api::Pace::voids: return "cuts had to be given up, so that no writer had to wait";
             case api::Pace::link:
-                return ": what changes takes longer to send, at " + std::to_string(rate_ >> 10) +
+                return "what changes takes longer to send, at " + std::to_string(rate_ >> 10) +
                        " KiB/s";
         }
         return "";
+    }
+
+    void tell_interval(const api::SourceProtection& part) {
+        if (!active() || why().empty()) return;
+        std::string words = "points are " + seconds_of(part.effective_interval_ms) +
+                            " apart, not the " + seconds_of(part.interval_ms) +
+                            " that are asked for: " + why();
+        if (part.epoch_ms != 0 && part.pace == api::Pace::link) {
+            words += "; the newest took " + seconds_of(part.epoch_ms) + " for " +
+                     std::to_string(part.epoch_bytes >> 10) + " KiB";
+        }
+        document_["interval_why"] = words;
+    }
+
+    static std::string seconds_of(std::uint64_t ms) {
+        constexpr std::uint64_t exact_ms = 10'000;
+        if (ms % 1000 == 0 || ms >= exact_ms) return std::to_string(ms / 1000) + " s";
+        return std::to_string(ms) + " ms";
     }
 
     void add(const Error& error, const char* severity) {

@@ -12,8 +12,9 @@ namespace ebb::service {
 // The protection's document with what only the agents know: "newest_point", "rpo_seconds" (its age,
 // by the source's clock where "rpo_clock" says so, which is the clock that took its cut),
 // "rpo_limit_s", "newest_app_point", "app_seconds", "interval_effective_ms", "pace" (why it is not
-// the interval), "points", "retention_bytes", "rollback_bytes", "source" and "target" (their
-// states), "health" (ok, warning, critical) and "problems" (ERROR each, the gravest first).
+// the interval), "interval_why" (both in a sentence, where it is not), "points", "retention_bytes",
+// "rollback_bytes", "source" and "target" (their states), "health" (ok, warning, critical) and
+// "problems" (ERROR each, the gravest first).
 [[nodiscard]] api::Json with_health(api::Json protection, const std::optional<AgentView>& source,
                                     const std::optional<AgentView>& target, std::int64_t now_ns);
 

@@ -91,7 +91,9 @@ Status ControllerWatch::look() {
         const auto id = protection.value("id", "");
         there.insert(id);
         if (auto ok = compare(id, protection); !ok) return ok;
+        if (auto ok = compare_interval(id, protection); !ok) return ok;
     }
+    std::erase_if(intervals_, [&](const auto& one) { return !there.contains(one.first); });
     auto watched = store_.all(watched_kind);
     if (!watched) return std::unexpected(watched.error());
     for (const auto& [id, document] : *watched) {
@@ -128,7 +130,35 @@ Status ControllerWatch::compare(const std::string& id, const api::Json& protecti
         if (codes.contains(code)) continue;
         if (auto ok = note(machine, "info", code, "is over"); !ok) return ok;
     }
-    return store_.put(watched_kind, id, {{"codes", codes}});
+    if (!*before) return store_.put(watched_kind, id, {{"codes", codes}});
+    auto kept = store_.amend(watched_kind, id, {{"codes", codes}});
+    if (!kept) return std::unexpected(kept.error());
+    return {};
+}
+
+// One line when points have got further apart than was asked for, and when they have not any more.
+Status ControllerWatch::compare_interval(const std::string& id, const api::Json& protection) {
+    // Nobody has said anything of it.
+    if (!protection.contains("pace")) return {};
+    auto found = intervals_.find(id);
+    if (found == intervals_.end()) {
+        auto before = store_.find(watched_kind, id);
+        if (!before) return std::unexpected(before.error());
+        if (!*before) return {};
+        found =
+            intervals_.emplace(id, (*before)->value("interval_told_ms", std::uint64_t{0})).first;
+    }
+    const bool longer = protection.contains("interval_why");
+    const auto seen =
+        longer ? protection.value("interval_effective_ms", std::uint64_t{0}) : std::uint64_t{0};
+    if (!found->second.see(seen, wall_ns())) return {};
+    const std::string words = longer ? protection.value("interval_why", "")
+                                     : "points come at the interval that is asked for again";
+    if (auto ok = note(protection.value("machine", ""), "info", "E_INTERVAL", words); !ok)
+        return ok;
+    auto kept = store_.amend(watched_kind, id, {{"interval_told_ms", seen}});
+    if (!kept) return std::unexpected(kept.error());
+    return {};
 }
 
 Status ControllerWatch::note(const std::string& machine, const std::string& severity,

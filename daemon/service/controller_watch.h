@@ -4,6 +4,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <set>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "service/controller_agents.h"
 #include "service/controller_store.h"
+#include "service/interval_watch.h"
 
 namespace ebb::service {
 
@@ -34,6 +36,7 @@ private:
     void work();
     Status look();
     Status compare(const std::string& id, const api::Json& protection);
+    Status compare_interval(const std::string& id, const api::Json& protection);
     Status note(const std::string& machine, const std::string& severity, const std::string& code,
                 const std::string& text);
 
@@ -41,9 +44,10 @@ private:
     ControllerAgents& agents_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    bool stopping_ = false;   // under mutex_
-    std::uint64_t next_ = 1;  // number of the next event; the thread's own
-    std::string told_;        // what could not be written; the thread's own
+    bool stopping_ = false;                           // under mutex_
+    std::uint64_t next_ = 1;                          // number of the next event; the thread's own
+    std::string told_;                                // what could not be written; the thread's own
+    std::map<std::string, IntervalWatch> intervals_;  // by protection; the thread's own
     std::thread thread_;
 };
 

@@ -692,6 +692,8 @@ api::SourceProtection SourceRole::describe_one(Protection& protection) {
     p.interval_ms = milliseconds_of(core.interval);
     p.effective_interval_ms = milliseconds_of(core.effective_interval);
     p.pace = to_api(core.pace);
+    p.epoch_ms = milliseconds_of(core.epoch_time);
+    p.epoch_bytes = core.epoch_bytes;
     p.app = protection.app;
     p.app.interval_ms = protection.args.app_interval_ms;
     if (core.notice) p.error = api::to_info(*core.notice);

@@ -148,6 +148,20 @@ class Age(ConsistencyTest):
                          ["warning", "info"])
         self.assertIn("E_POINT_OLD", self.run_ctl("events").stdout)
 
+    def test_an_interval_that_adapts_is_told(self):
+        self.status(interval_ms=5000, pace="link", effective_interval_ms=12_000, epoch_ms=11_000,
+                    epoch_bytes=22 << 20, rate_bytes_per_s=2 << 20)
+        words = "points are 12 s apart, not the 5 s that are asked for: what changes takes longer " \
+                "to send, at 2048 KiB/s; the newest took 11 s for 22528 KiB"
+        self.assertIn(f"shop: {words}\n", self.run_ctl().stdout)
+        protection = self.site.protection("shop")
+        self.assertEqual((protection["health"], protection["interval_why"]), ("ok", words))
+        events = self.until_event("E_INTERVAL", words)
+        self.assertEqual([e["severity"] for e in events if e["code"] == "E_INTERVAL"], ["info"])
+        self.status(pace="kept", effective_interval_ms=5000)
+        self.assertNotIn("interval_why", self.site.protection("shop"))
+        self.assertNotIn("apart", self.run_ctl().stdout)
+
     def test_the_policy_is_the_protections_own(self):
         self.ctl("interval", "shop", "5", "--rpo", "100")
         self.ahead(150)

@@ -294,6 +294,9 @@ void World::finish() {
     while (report_.passed && executor_.now() < merged && executor_.step()) {
     }
     if (report_.passed) check_ages();
+    // However far apart points were in between.
+    if (report_.passed && source_run_->source->status().pace != core::Pace::kept)
+        problem("points are further apart than they need to be");
 }
 
 void World::check_end() {

@@ -430,6 +430,47 @@ TEST_F(QuiesceTest, StoppedMeanwhileTheyGoOn) {
     EXPECT_EQ(answer_->error().code, ErrorCode::cancelled);
 }
 
+// A link that is slow: each cut is closed so long after it was taken. Cuts come when the one before
+// is closed, and at the interval as soon as that is quick again.
+TEST_F(SourceTest, TheIntervalAdaptsToTheLinkAndReturns) {
+    target_->send(welcome());
+    (void)receive_epoch();
+    target_->send(format::EpochClosed{1});
+    const auto close_after = [&](std::int64_t ns) {
+        for (int i = 0; i < 1'000; ++i) {
+            wait(a_second / 100);
+            while (auto frame = target_->take(FrameType::extent)) {
+                const auto head = format::decode_extent(*frame)->head;
+                target_->send(format::Ack{source_->status().open_epoch, head.pass, head.index + 1});
+            }
+            const auto frame = target_->take(FrameType::pass_end);
+            if (!frame) continue;
+            const auto begun = source_->status().cuts_begun;
+            wait(ns);
+            EXPECT_EQ(source_->status().cuts_begun, begun);  // never two at once
+            target_->send(format::EpochClosed{format::decode_pass_end(*frame)->epoch});
+            return;
+        }
+        ADD_FAILURE() << "no cut";
+    };
+    for (int i = 0; i < 3; ++i) close_after(0);
+    EXPECT_EQ(source_->status().pace, Pace::kept);
+    for (const int seconds : {2, 5, 11, 11}) close_after(seconds * a_second);
+    wait(a_second / 10);
+    auto status = source_->status();
+    EXPECT_EQ(status.pace, Pace::link);
+    EXPECT_GE(status.effective_interval, std::chrono::seconds(11));
+    EXPECT_LT(status.effective_interval, std::chrono::seconds(13));
+    EXPECT_GE(status.epoch_time, std::chrono::seconds(11));
+    // Nobody hurries, and nobody waits longer than before, when it has recovered.
+    for (int i = 0; i < 3; ++i) close_after(0);
+    wait(a_second / 10);
+    status = source_->status();
+    EXPECT_EQ(status.pace, Pace::kept);
+    EXPECT_LT(status.effective_interval, std::chrono::seconds(1));
+    EXPECT_LT(status.epoch_time, std::chrono::seconds(1));
+}
+
 TEST_F(SourceTest, StopAnswersWhatWasAsked) {
     std::optional<ErrorCode> answer;
     bool stopped = false;

@@ -192,5 +192,32 @@ TEST(ControllerHealth, AMachineThatCameHomeNeedsNobody) {
     EXPECT_EQ(judged["health"], "ok");
 }
 
+TEST(ControllerHealth, AnIntervalThatIsNotKeptIsASentence) {
+    auto source = source_view();
+    auto& part = source.last.source->protections[0];
+    part.interval_ms = 5'000;
+    part.effective_interval_ms = 12'345;
+    const auto words = [&] {
+        return with_health(protection("protected"), source, target_view(4), now)
+            .value("interval_why", "");
+    };
+    EXPECT_EQ(words(), "");
+    part.pace = api::Pace::link;
+    part.rate_bytes_per_s = 2 << 20;
+    part.epoch_ms = 11'000;
+    part.epoch_bytes = 22 << 20;
+    EXPECT_EQ(words(),
+              "points are 12 s apart, not the 5 s that are asked for: what changes takes longer to "
+              "send, at 2048 KiB/s; the newest took 11 s for 22528 KiB");
+    part.pace = api::Pace::voids;
+    EXPECT_EQ(words(),
+              "points are 12 s apart, not the 5 s that are asked for: cuts had to be given up, so "
+              "that no writer had to wait");
+    // Well within the policy it is no problem.
+    EXPECT_EQ(with_health(protection("protected"), source, target_view(20), now)["health"], "ok");
+    part.pace = api::Pace::on_demand;
+    EXPECT_EQ(words(), "");
+}
+
 }  // namespace
 }  // namespace ebb::service
