@@ -256,9 +256,12 @@ int resync(const Context& context) {
 }
 
 int verify(const Context& context) {
+    if (context.flag("at") && (context.flag("repair") || context.flag("rate")))
+        throw Misuse{"verify --at takes neither --repair nor --rate"};
     return begin(
         context, "/v1/verify",
         {{"machine", context.text("machine")},
+         {"point", context.text("at")},
          {"repair", context.flag("repair")},
          {"mib_per_s", context.flag("rate") ? context.values["rate"].as<std::uint64_t>() : 0},
          {"dry_run", context.flag("dry-run")}});
@@ -288,6 +291,7 @@ int certify(const Context& context) {
         throw Misuse{"point certify needs a machine and --out FILE, or --check FILE"};
     const Json args{{"machine", context.text("machine")},
                     {"point", context.text("point")},
+                    {"whole", context.flag("whole")},
                     {"dry_run", context.flag("dry-run")}};
     auto job = ctl::call(context.socket, "/v1/certify", args);
     if (!job) return context.report.refused(job.error());
@@ -387,6 +391,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
               point_option(o);
               o.add_options()("machine", po::value<std::string>(), "its name")(
                   "out", po::value<std::string>(), "file to write")(
+                  "whole", "also what the points before it have sent")(
                   "check", po::value<std::string>(), "only check such a file");
           },
           certify}},
@@ -451,8 +456,10 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"compare source and replica while both go on", "machine",
           [](auto& o) {
               dry(o);
-              o.add_options()("repair", "send what differs again")(
-                  "rate", po::value<std::uint64_t>(), "MiB/s to read at most");
+              o.add_options()("at", po::value<std::string>(),
+                              "compare this point with the digests of what was sent")(
+                  "repair", "send what differs again")("rate", po::value<std::uint64_t>(),
+                                                       "MiB/s to read at most");
           },
           verify}},
         {"disable",

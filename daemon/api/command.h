@@ -139,6 +139,7 @@ struct VerifyValue {
 struct CertifyArgs {
     std::string protection;
     std::uint64_t epoch = 0;
+    bool whole = false;  // also what the points before it have sent, as far as it is there
 };
 
 // Of core::CertifiedPoint.
@@ -147,11 +148,13 @@ struct CertifyValue {
     std::string chain;  // hexadecimal
     VerifyValue journal;
     bool merged = false;
+    bool whole = false;
     std::uint64_t extents = 0;
     std::uint64_t bytes = 0;
     std::uint64_t equal_bytes = 0;
+    std::uint64_t journal_bytes = 0;
     std::uint64_t superseded_bytes = 0;
-    std::uint64_t overwritten_bytes = 0;
+    std::uint64_t disk_bytes = 0;
     std::uint64_t discarded_bytes = 0;
     std::uint64_t unreadable_bytes = 0;
     std::uint64_t different_bytes = 0;
@@ -343,6 +346,7 @@ template <class V>
 void describe(V& visit, CertifyArgs& a) {
     visit("protection", a.protection);
     visit("epoch", a.epoch);
+    visit.optional("whole", a.whole);
 }
 
 template <class V>
@@ -351,11 +355,13 @@ void describe(V& visit, CertifyValue& v) {
     visit("chain", v.chain);
     visit("journal", v.journal);
     visit("merged", v.merged);
+    visit("whole", v.whole);
     visit("extents", v.extents);
     visit("bytes", v.bytes);
     visit("equal_bytes", v.equal_bytes);
+    visit("journal_bytes", v.journal_bytes);
     visit("superseded_bytes", v.superseded_bytes);
-    visit("overwritten_bytes", v.overwritten_bytes);
+    visit("disk_bytes", v.disk_bytes);
     visit("discarded_bytes", v.discarded_bytes);
     visit("unreadable_bytes", v.unreadable_bytes);
     visit("different_bytes", v.different_bytes);

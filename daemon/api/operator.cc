@@ -132,7 +132,17 @@ Status check(const TestFailoverCall& call) {
     return check_name("machine", call.machine);
 }
 
+Status check(const CertifyCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
 Status check(const VerifyCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
+    if (!call.point.empty() && (call.repair || call.mib_per_s != 0)) {
+        return fail(ErrorCode::invalid, "point: what is past is neither repaired nor slowed down",
+                    "Give neither repair nor mib_per_s with it");
+    }
     if (call.mib_per_s > max_mib_per_s) {
         return fail(ErrorCode::invalid, "mib_per_s: is too much",
                     "Give up to 1048576 MiB/s, or 0 for what the source is configured to");

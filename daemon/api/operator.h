@@ -101,8 +101,10 @@ struct TestFailoverCall {
 };
 
 // `repair`: what differs is sent with the next epoch. `mib_per_s`: 0: as the source is configured.
+// `point`: not the source, but this point is compared with what was sent of it and those before.
 struct VerifyCall {
     std::string machine;
+    std::string point;
     bool repair = false;
     std::uint64_t mib_per_s = 0;
     bool dry_run = false;
@@ -113,6 +115,14 @@ struct CheckCertificateCall {
     std::string statement;
     std::string signature;
     std::string authority;
+};
+
+// `whole`: also what was sent of the points before it.
+struct CertifyCall {
+    std::string machine;
+    std::string point;
+    bool whole = false;
+    bool dry_run = false;
 };
 
 // Everything is gone over: `compare` sends what differs, else all of it is sent.
@@ -152,6 +162,7 @@ struct JobCall {
 [[nodiscard]] Status check(const UnserveCall& call);
 [[nodiscard]] Status check(const TestFailoverCall& call);
 [[nodiscard]] Status check(const VerifyCall& call);
+[[nodiscard]] Status check(const CertifyCall& call);
 [[nodiscard]] Status check(const CheckCertificateCall& call);
 [[nodiscard]] Status check(const ResyncCall& call);
 [[nodiscard]] Status check(const IntervalCall& call);
@@ -234,8 +245,17 @@ void describe(V& visit, ServeCall& c) {
 template <class V>
 void describe(V& visit, VerifyCall& c) {
     visit("machine", c.machine);
+    visit.optional("point", c.point);
     visit.optional("repair", c.repair);
     visit.optional("mib_per_s", c.mib_per_s);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, CertifyCall& c) {
+    visit("machine", c.machine);
+    visit.optional("point", c.point);
+    visit.optional("whole", c.whole);
     visit.optional("dry_run", c.dry_run);
 }
 

@@ -68,6 +68,7 @@ bool PointReader::older(const Piece& piece, std::uint32_t file) const {
 
 void PointReader::put(std::uint32_t file, const UndoRecord& record,
                       const format::UndoEntry& entry) {
+    if (!only_.empty() && only_[entry.disk].common(entry.offset, entry.end()).empty()) return;
     Pieces& pieces = index_[entry.disk];
     std::vector<Part> parts;
     const auto wanted = [&](std::uint64_t from, std::uint64_t to) {
@@ -290,6 +291,8 @@ Task<Status> PointReader::read(DiskIndex disk, std::uint64_t offset, std::shared
                 left.push_back(part);
             } else if (!status) {
                 co_return status;
+            } else {
+                status_.undo_bytes += part.to - part.from;
             }
         }
         Together reads(limits_.depth);

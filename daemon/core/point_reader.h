@@ -36,7 +36,8 @@ struct PointReaderStatus {
     std::uint64_t reads = 0;
     std::uint64_t repeated = 0;  // parts of them that were overwritten meanwhile
     std::uint64_t merges_followed = 0;
-    std::optional<Error> error;  // it was given up, and why
+    std::uint64_t undo_bytes = 0;  // read from the journal, not from the disks
+    std::optional<Error> error;    // it was given up, and why
 };
 
 class PointReader {
@@ -46,14 +47,17 @@ public:
         std::size_t depth = 32;
     };
 
-    // The point is one of journal.closed(), and stays so.
+    // The point is one of journal.closed(), and stays so. `only`, by disk: nothing else will be
+    // read, nor is it indexed; empty: everything.
     PointReader(std::uint64_t epoch, std::vector<env::Disk*> disks, env::Volume& volume,
-                const Journal& journal, Limits limits, PointReaderRules rules)
+                const Journal& journal, Limits limits, PointReaderRules rules,
+                std::vector<Ranges> only = {})
         : disks_(std::move(disks)),
           volume_(volume),
           journal_(journal),
           limits_(limits),
           rules_(rules),
+          only_(std::move(only)),
           index_(disks_.size()) {
         status_.epoch = epoch;
     }
@@ -130,6 +134,7 @@ private:
     const Journal& journal_;
     const Limits limits_;
     const PointReaderRules rules_;
+    const std::vector<Ranges> only_;
     PointReaderStatus status_;
     std::vector<Pieces> index_;  // by disk
     std::vector<File> files_;

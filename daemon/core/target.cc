@@ -124,9 +124,10 @@ void Target::verify(env::Callback<VerifiedJournal> done) {
     impl_->enqueue([shared](Impl& impl) { return impl.verify(shared); });
 }
 
-void Target::certify(std::uint64_t epoch, env::Callback<CertifiedPoint> done) {
+void Target::certify(std::uint64_t epoch, bool whole, env::Callback<CertifiedPoint> done) {
     auto shared = std::make_shared<env::Callback<CertifiedPoint>>(std::move(done));
-    impl_->enqueue([epoch, shared](Impl& impl) { return impl.certify(epoch, shared); });
+    impl_->enqueue(
+        [epoch, whole, shared](Impl& impl) { return impl.certify(epoch, whole, shared); });
 }
 
 void Target::resume(env::StatusCallback done) {

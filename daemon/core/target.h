@@ -94,17 +94,19 @@ struct FailoverResult {
     std::uint64_t rewound_bytes = 0;      // from one point to another
 };
 
-// What was read back of the extents of which a point was made, on the disks as they are now.
+// What was read back of the extents of which a point was made, as the disks were at that point.
 struct CertifiedPoint {
     Point point;
     format::Sha256 chain{};  // of the journal, after the point
     VerifiedJournal journal;
     bool merged = false;  // what was sent of it is not known any more
+    bool whole = false;   // of all retained epochs up to the point, not of its own alone
     std::uint64_t extents = 0;
-    std::uint64_t bytes = 0;              // of them
-    std::uint64_t equal_bytes = 0;        // read back: the digest is that of the source's memory
-    std::uint64_t superseded_bytes = 0;   // sent again in the same epoch
-    std::uint64_t overwritten_bytes = 0;  // by later epochs: not read back
+    std::uint64_t bytes = 0;             // of them
+    std::uint64_t equal_bytes = 0;       // read back: the digest is that of the source's memory
+    std::uint64_t journal_bytes = 0;     // of these, from the journal: overwritten since the point
+    std::uint64_t superseded_bytes = 0;  // sent again, or in part, before the point was closed
+    std::uint64_t disk_bytes = 0;        // of the machine
     std::uint64_t discarded_bytes = 0;
     std::uint64_t unreadable_bytes = 0;  // the source could not read them
     std::uint64_t different_bytes = 0;   // read back, and the digest is another one
@@ -166,9 +168,11 @@ public:
                      std::shared_ptr<Buffer> into, env::StatusCallback done);
     // Reads that are under way are not answered. One that is not served is no error.
     void unserve(std::uint64_t epoch, env::StatusCallback done);
-    // Reads the whole journal, and back from the disks what was sent of the point, while
-    // everything goes on. 0: the newest. E_NOT_FOUND; E_BUSY; E_REFUSED: failed over; E_IO.
-    void certify(std::uint64_t epoch, env::Callback<CertifiedPoint> done);
+    // Reads the whole journal, and what was sent of the point as it was then: from the disks, or
+    // from the journal where it was overwritten since; all while everything goes on. `whole`: also
+    // what was sent of the points before it that are retained, and was not written again. 0: the
+    // newest. E_NOT_FOUND; E_BUSY; E_REFUSED: failed over; E_IO; E_POINT_TOO_LARGE.
+    void certify(std::uint64_t epoch, bool whole, env::Callback<CertifiedPoint> done);
     // Ends the connection and lets what is under way finish; nothing may be called afterwards.
     void close(env::StatusCallback done);
     [[nodiscard]] TargetStatus status() const;

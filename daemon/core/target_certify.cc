@@ -6,16 +6,12 @@
 
 namespace ebb::core {
 
-// What has been overwritten since the point is known from the undo of later epochs, which is noted
-// before a block is written to: what is read and is not in it afterwards was as it is at the point.
 struct Target::Impl::Certifying {
     CertifiedPoint result;
-    std::vector<Ranges> later;       // by disk: has undo in epochs after the point
-    std::uint64_t learned = 0;       // up to this epoch
     std::vector<Ranges> superseded;  // by disk: of extents that were looked at; newest come first
 };
 
-Task<void> Target::Impl::certify(std::uint64_t epoch,
+Task<void> Target::Impl::certify(std::uint64_t epoch, bool whole,
                                  std::shared_ptr<env::Callback<CertifiedPoint>> done) {
     Error error = error_;
     if (ready_ && !broken_) {
@@ -33,51 +29,120 @@ Task<void> Target::Impl::certify(std::uint64_t epoch,
         } else {
             if (newest) epoch = journal_.closed().back().epoch;
             start_upkeep(Upkeep::verify,
-                         [this, epoch, done] { return certify_beside(epoch, done); });
+                         [this, epoch, whole, done] { return certify_beside(epoch, whole, done); });
             co_return;
         }
     }
     post([done, error]() mutable { (*done)(std::unexpected(std::move(error))); });
 }
 
-Task<void> Target::Impl::certify_beside(std::uint64_t epoch,
+Task<void> Target::Impl::certify_beside(std::uint64_t epoch, bool whole,
                                         std::shared_ptr<env::Callback<CertifiedPoint>> done) {
     auto it = std::make_shared<Certifying>();
     it->result.point = point_of(epoch);
-    it->later.resize(disks_.size());
+    it->result.whole = whole;
     it->superseded.resize(disks_.size());
-    it->learned = epoch;
+    for (const TargetDisk& disk : config_.disks) it->result.disk_bytes += disk.size;
     auto status = co_await certify_point(*it);
-    // What the disks have is not this point's any more.
-    if (status && journal_.session().failed_over)
+    const auto reader = std::exchange(certifying_, nullptr);
+    if (journal_.session().failed_over) {
+        // What the disks have is not this point's any more.
         status = fail(ErrorCode::cancelled, "the machine was failed over meanwhile");
+    } else if (reader && reader->given_up()) {
+        status = std::unexpected(*reader->status().error);
+    }
     Result<CertifiedPoint> result = it->result;
     if (!status) result = std::unexpected(status.error());
     post([done, result]() mutable { (*done)(std::move(result)); });
     upkeep_done();
 }
 
+// Nothing is given up while this goes on.
+Result<ClosedEpoch> Target::Impl::closed_epoch(std::uint64_t epoch) const {
+    const auto& all = journal_.closed();
+    const auto found = std::ranges::lower_bound(all, epoch, {}, &ClosedEpoch::epoch);
+    if (found != all.end() && found->epoch == epoch) return *found;
+    return fail(ErrorCode::cancelled, "the journal was read again meanwhile");
+}
+
 Task<Status> Target::Impl::certify_point(Certifying& it) {
     auto journal = co_await journal_.verify(&upkeep_stop_);
     if (!journal) co_return std::unexpected(journal.error());
     it.result.journal = *journal;
-    const std::uint64_t wanted = it.result.point.epoch;
-    std::vector<UndoRecord> manifests;
-    EpochSpan span;
-    for (const ClosedEpoch& closed : journal_.closed()) {
-        if (closed.epoch != wanted) continue;
-        it.result.chain = closed.after;
-        it.result.merged = closed.span.first != closed.span.last;
-        manifests = closed.manifests;
-        span = closed.span;
-    }
+    auto wanted = closed_epoch(it.result.point.epoch);
+    if (!wanted) co_return std::unexpected(wanted.error());
+    it.result.chain = wanted->after;
+    it.result.merged = wanted->span.first != wanted->span.last;
     // The last word on a block first.
-    for (auto at = manifests.rbegin(); at != manifests.rend(); ++at) {
-        auto record = co_await journal_.read_manifest(span, *at);
+    std::vector<std::uint64_t> epochs;
+    for (const ClosedEpoch& closed : journal_.closed()) {
+        const bool before = it.result.whole && closed.epoch < wanted->epoch;
+        if (before || closed.epoch == wanted->epoch) epochs.push_back(closed.epoch);
+    }
+    auto status = co_await index_certified(it);
+    for (auto at = epochs.rbegin(); at != epochs.rend() && status; ++at) {
+        status = co_await certify_epoch(it, *at);
+        if (status && it.result.whole) status = co_await add_undo(it, *at);
+    }
+    co_return status;
+}
+
+// From here on the point can be read, whatever is overwritten.
+Task<Status> Target::Impl::index_certified(Certifying& it) {
+    const std::uint64_t epoch = it.result.point.epoch;
+    auto closed = closed_epoch(epoch);
+    if (!closed) co_return std::unexpected(closed.error());
+    std::vector<Ranges> only;
+    if (!it.result.whole) only.resize(disks_.size());
+    for (const UndoRecord& at : closed->manifests) {
+        if (it.result.whole) break;
+        auto record = co_await journal_.read_manifest(closed->span, at);
+        if (!record) co_return std::unexpected(record.error());
+        for (const format::ManifestEntry& extent : record->extents) {
+            if (extent.disk < only.size())
+                only[extent.disk].add(extent.offset, extent.offset + extent.length);
+        }
+    }
+    // Failed over in between: the disks may be anywhere.
+    if (journal_.session().failed_over)
+        co_return fail(ErrorCode::cancelled, "the machine was failed over meanwhile");
+    certifying_ = std::make_shared<PointReader>(
+        epoch, disks_, journal_.volume(), journal_,
+        PointReader::Limits{config_.serve_index_bytes, config_.io_depth}, config_.reader_rules,
+        std::move(only));
+    const auto reader = certifying_;
+    auto building = reader->build();
+    co_await building;
+    if (reader->given_up()) co_return std::unexpected(*reader->status().error);
+    co_return Status{};
+}
+
+Task<Status> Target::Impl::certify_epoch(Certifying& it, std::uint64_t epoch) {
+    auto closed = closed_epoch(epoch);
+    if (!closed) co_return std::unexpected(closed.error());
+    for (auto at = closed->manifests.rbegin(); at != closed->manifests.rend(); ++at) {
+        auto record = co_await journal_.read_manifest(closed->span, *at);
         if (!record) co_return std::unexpected(record.error());
         std::ranges::reverse(record->extents);
         auto status = co_await certify_extents(it, record->extents);
         if (!status) co_return status;
+    }
+    co_return Status{};
+}
+
+// Also of points that were merged, of whose extents nothing else is known.
+Task<Status> Target::Impl::add_undo(Certifying& it, std::uint64_t epoch) {
+    auto closed = closed_epoch(epoch);
+    if (!closed) co_return std::unexpected(closed.error());
+    for (const UndoRecord& record : closed->undo) {
+        UndoReader reader = journal_.reader(*closed, record);
+        auto table = co_await reader.table();
+        if (!table) co_return std::unexpected(table.error());
+        for (const format::UndoEntry& entry : *table) {
+            if (entry.disk >= it.superseded.size())
+                co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
+            it.superseded[entry.disk].add(entry.offset, entry.end());
+        }
     }
     co_return Status{};
 }
@@ -110,48 +175,17 @@ Task<Status> Target::Impl::certify_extents(Certifying& it,
 }
 
 Task<Status> Target::Impl::certify_extent(Certifying& it, const format::ManifestEntry& extent) {
+    const auto reader = certifying_;
     auto content = std::make_shared<Buffer>(extent.length);
-    Op<void> read;
-    disks_[extent.disk]->read(extent.offset, content->span(), read.callback(content));
-    auto status = co_await read;
+    const std::uint64_t before = reader->status().undo_bytes;
+    auto reading = reader->read(extent.disk, extent.offset, content);
+    auto status = co_await reading;
     if (!status) co_return status;
-    const std::uint64_t end = extent.offset + extent.length;
-    bool overwritten = false;
-    if (const auto& open = journal_.open_epoch())
-        overwritten = !open->undone[extent.disk].common(extent.offset, end).empty();
-    auto learned = co_await learn_later(it);
-    if (!learned) co_return learned;
-    overwritten = overwritten || !it.later[extent.disk].common(extent.offset, end).empty();
-    if (overwritten) {
-        it.result.overwritten_bytes += extent.length;
-        co_return Status{};
-    }
     const bool zero = extent.kind == format::ExtentKind::zero;
     const bool equal = zero ? format::all_zero(content->span())
                             : format::xxh3_128(content->span()) == extent.digest;
     (equal ? it.result.equal_bytes : it.result.different_bytes) += extent.length;
-    co_return Status{};
-}
-
-// Of epochs that are closed by now: nothing is given up while this goes on.
-Task<Status> Target::Impl::learn_later(Certifying& it) {
-    while (!journal_.closed().empty() && journal_.closed().back().epoch > it.learned) {
-        const auto next = std::ranges::find_if(journal_.closed(), [&](const ClosedEpoch& closed) {
-            return closed.epoch > it.learned;
-        });
-        const ClosedEpoch& epoch = *next;
-        for (const UndoRecord& record : epoch.undo) {
-            UndoReader reader = journal_.reader(epoch, record);
-            auto table = co_await reader.table();
-            if (!table) co_return std::unexpected(table.error());
-            for (const format::UndoEntry& entry : *table) {
-                if (entry.disk >= it.later.size())
-                    co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-                it.later[entry.disk].add(entry.offset, entry.end());
-            }
-        }
-        it.learned = epoch.epoch;
-    }
+    if (equal) it.result.journal_bytes += reader->status().undo_bytes - before;
     co_return Status{};
 }
 

@@ -47,7 +47,7 @@ public:
     [[nodiscard]] Task<void> point_cost(std::uint64_t epoch,
                                         std::shared_ptr<env::Callback<std::uint64_t>> done);
     [[nodiscard]] Task<void> verify(std::shared_ptr<env::Callback<VerifiedJournal>> done);
-    [[nodiscard]] Task<void> certify(std::uint64_t epoch,
+    [[nodiscard]] Task<void> certify(std::uint64_t epoch, bool whole,
                                      std::shared_ptr<env::Callback<CertifiedPoint>> done);
     [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
     [[nodiscard]] Task<void> name_point(std::uint64_t epoch, std::string name,
@@ -98,13 +98,17 @@ private:
     [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     // target_certify.cc
     struct Certifying;
-    [[nodiscard]] Task<void> certify_beside(std::uint64_t epoch,
+    [[nodiscard]] Task<void> certify_beside(std::uint64_t epoch, bool whole,
                                             std::shared_ptr<env::Callback<CertifiedPoint>> done);
     [[nodiscard]] Task<Status> certify_point(Certifying& it);
     [[nodiscard]] Task<Status> certify_extents(Certifying& it,
                                                const std::vector<format::ManifestEntry>& extents);
     [[nodiscard]] Task<Status> certify_extent(Certifying& it, const format::ManifestEntry& extent);
-    [[nodiscard]] Task<Status> learn_later(Certifying& it);
+    [[nodiscard]] Task<Status> certify_epoch(Certifying& it, std::uint64_t epoch);
+    [[nodiscard]] Task<Status> index_certified(Certifying& it);
+    // What the epoch has changed, which those before it have not at the point.
+    [[nodiscard]] Task<Status> add_undo(Certifying& it, std::uint64_t epoch);
+    [[nodiscard]] Result<ClosedEpoch> closed_epoch(std::uint64_t epoch) const;
     void upkeep_done();
     // A point that is served. Its tasks go before what they use.
     struct Served {
@@ -113,6 +117,7 @@ private:
         std::vector<std::shared_ptr<env::StatusCallback>> waiting;  // for it to be ready
     };
     void follow_journal();
+    [[nodiscard]] std::vector<std::shared_ptr<PointReader>> readers() const;
     [[nodiscard]] Status may_serve(std::uint64_t epoch) const;
     [[nodiscard]] Task<void> build_served(std::uint64_t epoch, std::shared_ptr<PointReader> reader);
     [[nodiscard]] Task<void> read_one(std::shared_ptr<PointReader> reader, DiskIndex disk,
@@ -157,7 +162,8 @@ private:
     Journal journal_;
     Applier applier_;
     Rewind rewind_;
-    std::map<std::uint64_t, Served> served_;  // by epoch
+    std::map<std::uint64_t, Served> served_;   // by epoch
+    std::shared_ptr<PointReader> certifying_;  // what is certified is read by it
 
     Signal wake_;
     Task<void> loop_;

@@ -10,19 +10,24 @@ namespace ebb::core {
 void Target::Impl::follow_journal() {
     journal_.set_readers({[this](const EpochSpan& span, const UndoRecord& record,
                                  const std::vector<format::UndoEntry>& entries) {
-                              for (auto& [epoch, served] : served_)
-                                  served.reader->note_undo(span, record, entries);
+                              for (const auto& reader : readers())
+                                  reader->note_undo(span, record, entries);
                           },
                           [this](ClosedEpoch merged) -> Task<void> {
                               // They may be unserved meanwhile.
-                              std::vector<std::shared_ptr<PointReader>> readers;
-                              for (auto& [epoch, served] : served_)
-                                  readers.push_back(served.reader);
-                              for (const auto& reader : readers) {
+                              const auto all = readers();
+                              for (const auto& reader : all) {
                                   auto followed = reader->follow(merged);
                                   co_await followed;
                               }
                           }});
+}
+
+std::vector<std::shared_ptr<PointReader>> Target::Impl::readers() const {
+    std::vector<std::shared_ptr<PointReader>> all;
+    for (const auto& [epoch, served] : served_) all.push_back(served.reader);
+    if (certifying_) all.push_back(certifying_);
+    return all;
 }
 
 std::set<std::uint64_t> Target::Impl::pinned_by_readers() const {
@@ -41,6 +46,7 @@ bool Target::Impl::give_up_served(const Error& why, bool all) {
         served.reader->give_up(why);
         any = true;
     }
+    if (all && certifying_) certifying_->give_up(why);
     return any;
 }
 

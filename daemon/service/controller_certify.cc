@@ -24,21 +24,29 @@ api::Json claims(const api::CertifyValue& found, const api::Json& verified) {
         "The journal of the target was read as a whole; nothing of it is missing, "
         "changed or out of order, and its chain ends, at this point, in the digest "
         "given as chain.");
-    if (found.merged) {
+    if (found.merged && !found.whole) {
         list.push_back(
             "This point has been merged with others: what was sent of it was not "
             "compared.");
     } else {
         list.push_back(
-            "Of the " + number(found.bytes) +
-            " bytes that the source sent for this point the target has read " +
-            number(found.equal_bytes) +
-            " back from its disks, and their digests (XXH3-128, or all zero) are those that the "
-            "source made in its memory. Sent again later in the same epoch: " +
+            "Of the " + number(found.bytes) + " bytes that the source sent for " +
+            (found.whole ? "this point and the retained points before it that were not merged"
+                         : "this point") +
+            " the target has read " + number(found.equal_bytes) +
+            " back as they are at this point: " + number(found.journal_bytes) +
+            " from its journal, as they have been overwritten since, the others from its disks; "
+            "and their digests (XXH3-128, or all zero) are those that the source made in its "
+            "memory. Sent again, at least in part, until this point was closed, and not compared "
+            "as they were before: " +
             number(found.superseded_bytes) +
-            ". Overwritten by later points, and not read back: " + number(found.overwritten_bytes) +
             ". Discarded, content undefined: " + number(found.discarded_bytes) +
             ". Not readable at the source: " + number(found.unreadable_bytes) + ".");
+    }
+    if (found.whole) {
+        list.push_back("The disks have " + number(found.disk_bytes) +
+                       " bytes: what of them was sent before the oldest retained point, or was "
+                       "merged, is not compared.");
     }
     if (verified.is_object()) {
         list.push_back(
@@ -53,7 +61,7 @@ api::Json claims(const api::CertifyValue& found, const api::Json& verified) {
 
 }  // namespace
 
-Outcome ControllerProtections::certify(const api::MachineCall& call) {
+Outcome ControllerProtections::certify(const api::CertifyCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
     Outcome outcome;
@@ -67,30 +75,35 @@ Outcome ControllerProtections::certify(const api::MachineCall& call) {
     ControllerJobs::Order order{"certify", call.machine, true, api::Json::object()};
     order.aside = true;
     return begin(order, *protection, [this, document = *protection, call](Job& job) {
-        return certify_steps(job, document, call.point);
+        return certify_steps(job, document, call);
     });
 }
 
-Status ControllerProtections::certify_steps(Job& job, const api::Json& protection,
-                                            const std::string& words) {
-    auto point = ask_replica(job, protection, words);
-    if (!point) return std::unexpected(point.error());
+Result<api::CertifyValue> ControllerProtections::read_back(Job& job, const api::Json& protection,
+                                                           std::uint64_t epoch, bool whole) {
     const auto target = text(protection, "target");
     job.step("reading the journal, and back what was sent", 5);
-    auto answer =
-        call(job, target, api::command::target_certify,
-             {{"protection", protection["id"]}, {"epoch", point->epoch}}, certify_patience);
+    auto answer = call(job, target, api::command::target_certify,
+                       {{"protection", protection["id"]}, {"epoch", epoch}, {"whole", whole}},
+                       certify_patience);
     if (!answer) return std::unexpected(answer.error());
     auto found = api::decode<api::CertifyValue>(*answer);
+    if (!found) return found;
+    job.progress({{"value", *answer}});
+    if (found->different_bytes == 0) return found;
+    return fail("E_REPLICA_DIFFERS", ErrorCode::corrupt,
+                std::to_string(found->different_bytes) + " bytes of point " +
+                    std::to_string(epoch) + " are not on " + target + " as they were sent",
+                "ebbctl verify " + text(protection, "machine") +
+                    " --repair mends the replica as it is now; its older points stay as they are");
+}
+
+Status ControllerProtections::certify_steps(Job& job, const api::Json& protection,
+                                            const api::CertifyCall& wanted) {
+    auto point = ask_replica(job, protection, wanted.point);
+    if (!point) return std::unexpected(point.error());
+    auto found = read_back(job, protection, point->epoch, wanted.whole);
     if (!found) return std::unexpected(found.error());
-    if (found->different_bytes != 0) {
-        job.progress({{"value", *answer}});
-        return fail("E_REPLICA_DIFFERS", ErrorCode::corrupt,
-                    std::to_string(found->different_bytes) + " bytes of point " +
-                        std::to_string(point->epoch) + " are not on " + target +
-                        " as they were sent: nothing is certified",
-                    "ebbctl verify " + text(protection, "machine") + " --repair");
-    }
     auto now = store_.find("protection", text(protection, "id"));
     if (!now) return std::unexpected(now.error());
     const std::string said = api::dump(statement(*now ? **now : protection, *found));
@@ -128,6 +141,36 @@ api::Json ControllerProtections::statement(const api::Json& protection,
             {"source_acknowledged", acknowledged},
             {"verified", verified},
             {"claims", claims(found, verified)}};
+}
+
+// A point as it is served is compared with the digests of what was sent: the source is not asked.
+Outcome ControllerProtections::verify_point(const api::VerifyCall& call,
+                                            const api::Json& protection) {
+    Outcome outcome;
+    outcome.reasons = against_checking(protection, "verify a point", false);
+    std::uint64_t epoch = 0;
+    if (outcome.reasons.empty()) {
+        auto point = point_of(protection, call.point);
+        if (point) {
+            outcome.value["point"] = api::encode(*point);
+            epoch = point->epoch;
+        } else {
+            outcome.reasons.push_back(point.error());
+        }
+    }
+    if (call.dry_run || !outcome.reasons.empty()) return outcome;
+    const std::string again = "Run it again: ebbctl verify " + call.machine + " --at " + call.point;
+    ControllerJobs::Order order{"verify-point", call.machine, true, {{"again", again}}};
+    order.aside = true;
+    return begin(order, protection, [this, protection, epoch](Job& job) -> Status {
+        auto found = read_back(job, protection, epoch, true);
+        if (!found) return std::unexpected(found.error());
+        job.step(std::to_string(found->equal_bytes) + " of " + std::to_string(found->disk_bytes) +
+                     " bytes at this point were read, and are as they were sent; " +
+                     std::to_string(found->journal_bytes) + " of them from the journal",
+                 100);
+        return {};
+    });
 }
 
 // Anybody with openssl can do it as well; docs/operations.md says how.

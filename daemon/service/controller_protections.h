@@ -61,7 +61,7 @@ public:
     // Beside everything else: source and replica are compared.
     Outcome verify(const api::VerifyCall& call);
     // A signed statement of what was checked of a point, in the job's document.
-    Outcome certify(const api::MachineCall& call);
+    Outcome certify(const api::CertifyCall& call);
     Outcome check_certificate(const api::CheckCertificateCall& call) const;
     // A job of the target's name: it keeps nobody from failing over meanwhile.
     Outcome verify_retention(const api::MachineCall& call);
@@ -101,7 +101,11 @@ private:
     Status verified(Job& job, const api::Json& protection, const api::ReplicaValue& value);
 
     // controller_certify.cc
-    Status certify_steps(Job& job, const api::Json& protection, const std::string& words);
+    Status certify_steps(Job& job, const api::Json& protection, const api::CertifyCall& wanted);
+    // E_REPLICA_DIFFERS, with what was found in the job's document.
+    Result<api::CertifyValue> read_back(Job& job, const api::Json& protection, std::uint64_t epoch,
+                                        bool whole);
+    Outcome verify_point(const api::VerifyCall& call, const api::Json& protection);
     api::Json statement(const api::Json& protection, const api::CertifyValue& found);
 
     // controller_failover.cc
@@ -131,6 +135,7 @@ private:
     // The home machine is off, and what it has written gone.
     Status leave_home(Job& job, const api::Json& protection);
     Status start_source(Job& job, const api::Json& protection);
+
     // controller_naming.cc
     // `name` empty: it is taken off.
     Outcome name_point(const std::string& kind, const api::Json& protection,
@@ -139,7 +144,8 @@ private:
     // controller_serving.cc
     std::vector<Error> against_serving(const api::Json& protection);
     // `what`: to be done, as a verb.
-    std::vector<Error> against_checking(const api::Json& protection, const std::string& what);
+    std::vector<Error> against_checking(const api::Json& protection, const std::string& what,
+                                        bool source = true);
     std::vector<Error> against_test(const api::Json& protection);
     Result<api::Json> serve(Job& job, const api::Json& protection, const std::string& name,
                             std::uint64_t epoch);

@@ -285,7 +285,8 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/failover") return with([&](const M& c) { return p.failover(c); }, machine);
     if (path == "/v1/rollback") return with([&](const M& c) { return p.rollback(c); }, machine);
     if (path == "/v1/commit") return with([&](const M& c) { return p.commit(c); }, machine);
-    if (path == "/v1/certify") return with([&](const M& c) { return p.certify(c); }, machine);
+    if (path == "/v1/certify")
+        return with([&](auto& c) { return p.certify(c); }, std::type_identity<api::CertifyCall>());
     if (path == "/v1/check-certificate")
         return with([&](auto& c) { return p.check_certificate(c); },
                     std::type_identity<api::CheckCertificateCall>());

@@ -31,7 +31,7 @@ std::string sentence(const api::ReplicaValue& value) {
 }  // namespace
 
 std::vector<Error> ControllerProtections::against_checking(const api::Json& protection,
-                                                           const std::string& what) {
+                                                           const std::string& what, bool source) {
     std::vector<Error> reasons;
     const auto machine = text(protection, "machine");
     const auto state = text(protection, "state");
@@ -39,14 +39,16 @@ std::vector<Error> ControllerProtections::against_checking(const api::Json& prot
         reasons.push_back(refusal("E_STATE", machine + " is in the state " + state,
                                   "To " + what + " needs the state protected; see ebbctl"));
     }
-    for (const auto& one : {machine, text(protection, "target")})
-        check_joined(one, agents_.find(one), reasons);
+    if (source) check_joined(machine, agents_.find(machine), reasons);
+    const auto target = text(protection, "target");
+    check_joined(target, agents_.find(target), reasons);
     return reasons;
 }
 
 Outcome ControllerProtections::verify(const api::VerifyCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
+    if (!call.point.empty()) return verify_point(call, *protection);
     Outcome outcome;
     outcome.reasons = against_checking(*protection, "verify");
     if (call.dry_run || !outcome.reasons.empty()) return outcome;

@@ -34,11 +34,13 @@ api::CertifyValue to_api(const core::CertifiedPoint& certified) {
     const auto& journal = certified.journal;
     value.journal = {journal.points, journal.files, journal.records, journal.bytes};
     value.merged = certified.merged;
+    value.whole = certified.whole;
     value.extents = certified.extents;
     value.bytes = certified.bytes;
     value.equal_bytes = certified.equal_bytes;
+    value.journal_bytes = certified.journal_bytes;
     value.superseded_bytes = certified.superseded_bytes;
-    value.overwritten_bytes = certified.overwritten_bytes;
+    value.disk_bytes = certified.disk_bytes;
     value.discarded_bytes = certified.discarded_bytes;
     value.unreadable_bytes = certified.unreadable_bytes;
     value.different_bytes = certified.different_bytes;
@@ -458,15 +460,15 @@ void TargetRole::certify(const api::CertifyArgs& args, env::Callback<api::Json> 
         return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
                          "Commit it, or go back to replication"));
     }
-    open(protection,
-         [protection, epoch = args.epoch, done = std::move(done)](const Status& status) mutable {
-             if (!status) return done(std::unexpected(status.error()));
-             protection->target->certify(
-                 epoch, [done = std::move(done)](Result<core::CertifiedPoint> result) mutable {
-                     if (!result) return done(std::unexpected(result.error()));
-                     done(api::encode(to_api(*result)));
-                 });
-         });
+    open(protection, [protection, args, done = std::move(done)](const Status& status) mutable {
+        if (!status) return done(std::unexpected(status.error()));
+        protection->target->certify(
+            args.epoch, args.whole,
+            [done = std::move(done)](Result<core::CertifiedPoint> result) mutable {
+                if (!result) return done(std::unexpected(result.error()));
+                done(api::encode(to_api(*result)));
+            });
+    });
 }
 
 void TargetRole::name_point(const api::NameArgs& args, env::Callback<api::Json> done) {

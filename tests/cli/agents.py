@@ -334,8 +334,9 @@ class Target(Agent):
             point = next(p for p in self.points[ident] if p["epoch"] == args["epoch"])
             return {"point": point, "chain": "ab" * 32, "merged": False, "extents": 3,
                     "journal": {"points": 1, "files": 1, "records": 4, "bytes": 4096},
-                    "bytes": 8192, "equal_bytes": 8192, "superseded_bytes": 0,
-                    "overwritten_bytes": 0, "discarded_bytes": 0, "unreadable_bytes": 0,
+                    "bytes": 8192, "equal_bytes": 8192, "journal_bytes": 4096,
+                    "superseded_bytes": 0, "whole": args["whole"], "disk_bytes": 2 * GIB,
+                    "discarded_bytes": 0, "unreadable_bytes": 0,
                     "different_bytes": self.different}
         elif kind in ("target.commit", "target.disable"):
             self.protections.pop(ident, None)

@@ -119,6 +119,44 @@ class Verify(PairTest):
         self.assertEqual(job["state"], "done")
 
 
+class VerifyPoint(PairTest):
+    def setUp(self):
+        super().setUp()
+        self.protect()
+        self.ctl("checkpoint", "shop", "--name", "before-upgrade", "--wait")
+        self.ctl("checkpoint", "shop", "--wait")
+
+    def test_a_point_without_the_source(self):
+        self.source.stop()
+        job = self.ctl("verify", "shop", "--at", "before-upgrade", "--wait")
+        args = self.target.asked("target.certify")
+        self.assertEqual((args["epoch"], args["whole"]), (2, True))
+        self.assertEqual((job["kind"], job["value"]["journal_bytes"]), ("verify-point", 4096))
+        self.assertIn("8192 of 2147483648 bytes at this point were read", job["step"])
+
+    def test_what_differs(self):
+        self.target.different = 4096
+        job = self.ctl("verify", "shop", "--at", "1", "--wait", status=4)
+        self.assertEqual((job["error"]["code"], job["value"]["different_bytes"]),
+                         ("E_REPLICA_DIFFERS", 4096))
+        # It is not said of the newest.
+        self.assertEqual(self.site.protection("shop")["health"], "ok")
+
+    def test_what_stands_against_it(self):
+        self.assertEqual(self.codes("verify", "shop", "--at", "never"), ["E_NO_POINT"])
+        self.assertEqual(self.codes("verify", "shop", "--at", "a b"), ["E_INVALID"])
+        self.assertEqual(self.codes("verify", "nobody", "--at", "1"), ["E_MACHINE_NOT_FOUND"])
+        for more in (("--repair",), ("--rate", "7")):
+            self.assertEqual(self.codes("verify", "shop", "--at", "1", *more, status=2), ["E_USAGE"])
+        self.assertEqual(self.ctl("verify", "shop", "--at", "1", "--dry-run")["reasons"], [])
+        self.target.held.add("target.certify")
+        self.ctl("verify", "shop", "--at", "1")
+        self.target.asked("target.certify")
+        self.assertEqual(self.codes("verify", "shop", "--at", "2"), ["E_JOB_RUNNING"])
+        self.assertEqual(self.ctl("checkpoint", "shop", "--wait")["state"], "done")
+        self.target.release()
+
+
 class Certify(PairTest):
     def path(self, name):
         return os.path.join(self.site.folder, name)
@@ -134,6 +172,8 @@ class Certify(PairTest):
         self.assertEqual((said["machine"], said["point"]["epoch"], said["found"]["equal_bytes"]),
                          ("shop", 2, 8192))
         self.assertIsNone(said["verified"])
+        self.assertFalse(self.target.asked("target.certify")["whole"])
+        self.assertIn("4096 from its journal", said["claims"][1])
         self.assertIn("have not been compared", said["claims"][-1])
         self.assertEqual(self.ctl("point", "certify", "--check", out), said)
         self.assertIn("The signature is good.", self.run_ctl("point", "certify", "--check", out).stdout)
@@ -161,6 +201,14 @@ class Certify(PairTest):
         self.assertEqual([name for name in os.listdir(self.site.folder) if name.startswith("shop.cert")],
                          ["shop.cert"])
         self.assertEqual(self.codes("point", "certify", "shop", "--out", "/dev/full"), ["E_IO"])
+
+    def test_the_points_before_it_too(self):
+        self.protect()
+        made = self.ctl("point", "certify", "shop", "--whole", "--out", self.path("shop.cert"))
+        self.assertTrue(self.target.asked("target.certify")["whole"])
+        said = json.loads(made["statement"])
+        self.assertIn("the retained points before it", said["claims"][1])
+        self.assertIn("The disks have 2147483648 bytes", said["claims"][2])
 
     def test_what_was_changed_is_found_out(self):
         self.protect()

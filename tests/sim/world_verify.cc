@@ -41,13 +41,14 @@ void World::verify() {
     });
 }
 
-// What was sent of a point is on the disks, or was overwritten since.
+// What was sent of a point can be read back, whatever was overwritten since and is meanwhile.
 void World::certify() {
     if (!target_run_ || !target_run_->open || operation_ || disabling_) return;
     const auto points = target_run_->target->points();
     if (points.empty()) return;
     const std::uint64_t epoch = points[executor_.rng.below(points.size())].epoch;
-    target_run_->target->certify(epoch, [this, epoch](Result<core::CertifiedPoint> result) {
+    const bool whole = executor_.rng.chance(50);
+    target_run_->target->certify(epoch, whole, [=, this](Result<core::CertifiedPoint> result) {
         if (!result) {
             if (result.error().code == ErrorCode::corrupt)
                 problem("certify: " + result.error().message);
@@ -57,10 +58,14 @@ void World::certify() {
         const core::CertifiedPoint& it = *result;
         if (it.point.epoch != epoch) return problem("another point is certified");
         if (it.different_bytes != 0) return problem("what was sent is not on the disks");
-        if (it.bytes != it.equal_bytes + it.superseded_bytes + it.overwritten_bytes +
-                            it.discarded_bytes + it.unreadable_bytes)
+        if (it.bytes !=
+            it.equal_bytes + it.superseded_bytes + it.discarded_bytes + it.unreadable_bytes)
             problem("certified more, or less, than was sent");
         if (it.equal_bytes != 0) ++faults_.hits["certified-equal"];
+        if (it.journal_bytes > it.equal_bytes) problem("certified more of the journal than of all");
+        if (it.journal_bytes != 0) hit("certified-overwritten");
+        if (it.whole != whole || it.equal_bytes > it.disk_bytes) problem("certified too much");
+        if (whole) hit("certified-whole");
     });
 }
 

@@ -8,9 +8,21 @@ namespace {
 
 class CertifyTest : public TargetTest {
 protected:
-    Result<CertifiedPoint> certify(std::uint64_t epoch) {
+    Result<CertifiedPoint> certify(std::uint64_t epoch, bool whole = false) {
         return wait_for<CertifiedPoint>(
-            [&](auto done) { life_->target.certify(epoch, std::move(done)); });
+            [&](auto done) { life_->target.certify(epoch, whole, std::move(done)); });
+    }
+    // One extent of `blocks` from block `at` on.
+    void send(Peer& peer, std::uint64_t epoch, std::uint64_t at, std::size_t blocks, int value) {
+        begin(peer, epoch, 1);
+        const Bytes content(blocks * block_bytes, static_cast<std::byte>(value));
+        const auto extent = head(1, 0, at, content);
+        peer.send_extent(extent, content);
+        format::ManifestChain chain;
+        chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
+        const WallTime cut{executor_.now() + sim::wall_start};
+        peer.send(format::PassEnd{epoch, 1, format::PassKind::frozen, 1, chain.value, cut, ""});
+        wait();
     }
     void restart() {
         peers_.clear();
@@ -45,21 +57,25 @@ TEST_F(CertifyTest, WhatHasRottenIsSeen) {
     EXPECT_EQ(it->equal_bytes, 0U);
 }
 
-TEST_F(CertifyTest, WhatWasOverwrittenIsNotClaimed) {
+TEST_F(CertifyTest, WhatWasOverwrittenIsReadFromTheJournal) {
     Peer& peer = welcomed();
     close_epoch(peer, 1, 9);
     close_epoch(peer, 2, 8);
-    auto it = certify(1);
-    ASSERT_TRUE(it.has_value());
-    EXPECT_EQ(it->point.epoch, 1U);
-    EXPECT_EQ(it->overwritten_bytes, block_bytes);
-    EXPECT_EQ(it->equal_bytes + it->different_bytes, 0U);
-    it = certify(2);
-    ASSERT_TRUE(it.has_value());
-    EXPECT_EQ(it->equal_bytes, block_bytes);
+    for (int i = 0; i < 2; ++i) {
+        auto it = certify(1);
+        ASSERT_TRUE(it.has_value()) << it.error().message;
+        EXPECT_EQ(it->point.epoch, 1U);
+        EXPECT_EQ(it->equal_bytes, block_bytes);
+        EXPECT_EQ(it->journal_bytes, block_bytes);
+        it = certify(2);
+        ASSERT_TRUE(it.has_value());
+        EXPECT_EQ(it->equal_bytes, block_bytes);
+        EXPECT_EQ(it->journal_bytes, 0U);
+        restart();
+    }
 }
 
-TEST_F(CertifyTest, WhatAnOpenEpochOverwritesIsNotClaimed) {
+TEST_F(CertifyTest, WhatAnOpenEpochOverwritesIsReadFromTheJournal) {
     Peer& peer = welcomed();
     close_epoch(peer, 1, 9);
     begin(peer, 2, 1, format::PassKind::live);
@@ -67,7 +83,102 @@ TEST_F(CertifyTest, WhatAnOpenEpochOverwritesIsNotClaimed) {
     wait();
     const auto it = certify(1);
     ASSERT_TRUE(it.has_value());
-    EXPECT_EQ(it->overwritten_bytes, block_bytes);
+    EXPECT_EQ(it->equal_bytes, block_bytes);
+    EXPECT_EQ(it->journal_bytes, block_bytes);
+}
+
+// It is the rotten block that was kept when it was overwritten.
+TEST_F(CertifyTest, WhatHadRottenBeforeItWasOverwrittenIsSeen) {
+    Peer& peer = welcomed();
+    close_epoch(peer, 1, 9);
+    disk_.current[3 * block_bytes + 5] ^= std::byte{1};
+    close_epoch(peer, 2, 8);
+    const auto it = certify(1);
+    ASSERT_TRUE(it.has_value());
+    EXPECT_EQ(it->different_bytes, block_bytes);
+    EXPECT_EQ(it->equal_bytes + it->journal_bytes, 0U);
+    EXPECT_EQ(certify(2)->equal_bytes, block_bytes);
+}
+
+TEST_F(CertifyTest, AHistoryThatIsLongTakesNoMoreMemoryThanThePoint) {
+    config_.serve_index_bytes = 4 * 128;
+    restart();
+    Peer& peer = welcomed();
+    send(peer, 1, 3, 1, 9);
+    for (std::uint64_t epoch = 2; epoch < 20; ++epoch) send(peer, epoch, 3 + 2 * epoch, 1, 7);
+    send(peer, 20, 3, 1, 8);
+    EXPECT_EQ(certify(1)->journal_bytes, block_bytes);
+    // Of the whole it would be too much.
+    EXPECT_EQ(certify(1, true).error().name(), "E_POINT_TOO_LARGE");
+    EXPECT_EQ(life_->target.status().state, TargetState::receiving);
+}
+
+TEST_F(CertifyTest, ThePointsBeforeItToo) {
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 8, 1);
+    send(peer, 2, 10, 2, 2);
+    send(peer, 3, 11, 1, 3);  // a part of the one before
+    send(peer, 4, 20, 1, 4);
+    send(peer, 5, 0, 8, 5);
+    auto it = certify(4, true);
+    ASSERT_TRUE(it.has_value()) << it.error().message;
+    EXPECT_TRUE(it->whole);
+    EXPECT_EQ(it->extents, 4U);
+    EXPECT_EQ(it->bytes, 12 * block_bytes);
+    EXPECT_EQ(it->equal_bytes, 10 * block_bytes);
+    EXPECT_EQ(it->journal_bytes, 8 * block_bytes);
+    EXPECT_EQ(it->superseded_bytes, 2 * block_bytes);
+    EXPECT_EQ(it->disk_bytes, disk_bytes);
+    it = certify(2, true);
+    ASSERT_TRUE(it.has_value());
+    EXPECT_EQ(it->equal_bytes, 10 * block_bytes);
+    EXPECT_EQ(it->journal_bytes, 9 * block_bytes);
+    // A fault of a point is one of those after it.
+    disk_.current[20 * block_bytes] ^= std::byte{1};
+    EXPECT_EQ(certify(3, true)->different_bytes, 0U);
+    EXPECT_EQ(certify(4, true)->different_bytes, block_bytes);
+    EXPECT_EQ(certify(5, true)->different_bytes, block_bytes);
+    EXPECT_EQ(certify(5)->different_bytes, 0U);
+}
+
+// What they have written is known from their undo alone.
+TEST_F(CertifyTest, MergedPointsAmongThoseBefore) {
+    config_.retention.all_for = std::chrono::seconds(2);
+    config_.retention.thinned_to = std::chrono::seconds(4);
+    restart();
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 8, 1);
+    for (std::uint64_t epoch = 2; epoch < 12; ++epoch)
+        send(peer, epoch, epoch % 4, 1, static_cast<int>(epoch));
+    wait();
+    const auto points = life_->target.points();
+    ASSERT_LT(points.size(), 11U);
+    for (const Point& point : points) {
+        const auto it = certify(point.epoch, true);
+        ASSERT_TRUE(it.has_value()) << it.error().message;
+        EXPECT_EQ(it->different_bytes, 0U) << point.epoch;
+    }
+}
+
+TEST_F(CertifyTest, AFailoverMeanwhileEndsIt) {
+    Peer& peer = welcomed();
+    for (std::uint64_t epoch = 1; epoch < 6; ++epoch)
+        close_epoch(peer, epoch, static_cast<int>(epoch));
+    for (std::uint64_t steps = 0; steps < 40; ++steps) {
+        std::optional<Result<CertifiedPoint>> result;
+        life_->target.certify(1, true, [&](auto done) { result = std::move(done); });
+        for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) {
+        }
+        ASSERT_TRUE(fail_over().has_value());
+        ASSERT_TRUE(change_point(2).has_value());
+        life_->target.resume([](const Status&) {});
+        wait();
+        ASSERT_TRUE(result.has_value());
+        if (*result) {
+            EXPECT_EQ((*result)->different_bytes, 0U) << steps;
+        }
+        (void)peer;
+    }
 }
 
 TEST_F(CertifyTest, WhatWasSentAgainCountsOnce) {
