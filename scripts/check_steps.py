@@ -132,6 +132,8 @@ STEPS = [
          limit=3600),
     Step("serve", "full", "points read over NBD while replication goes on, test failover, bisect",
          "tests/vm/serve_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
+    Step("boots", "full", "the system of a source boots from a served point: test failover",
+         "tests/vm/boots_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("postgres", "vm", "PostgreSQL at three recovery points, after a power cut of the target",
          "tests/vm/postgres_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("postgres-failover", "full", "PostgreSQL after a failover in the middle of a large close",

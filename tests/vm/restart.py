@@ -33,7 +33,7 @@ def map_bytes(disk_bytes):
 class RestartPair(Pair):
     """The source's disk 0 is its system, with the map partition; disk 1 is for data."""
 
-    def __init__(self, lab, build):
+    def __init__(self, lab, build, **more):
         maker = os.environ.get("EBB_RESTART_INITRAMFS", "initramfs-tools")
         made = subprocess.run([os.path.join(HERE, "restart_disk.sh"), "6.1", maker], check=True, text=True,
                               stdout=subprocess.PIPE, env={**os.environ, "BUILD": build})
@@ -41,7 +41,7 @@ class RestartPair(Pair):
         system = os.path.join(self.made, "system.raw")
         self.sizes = (os.path.getsize(system), SIZE)
         self.wwn = WWN_SOURCE  # of the source's disks, less the number
-        super().__init__(lab, build, target_sizes=self.sizes)
+        super().__init__(lab, build, target_sizes=self.sizes, **more)
 
     def make_source(self, net):
         with open(os.path.join(self.made, "uuid"), encoding="ascii") as file:
