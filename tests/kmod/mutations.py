@@ -140,7 +140,7 @@ MUTATIONS = {
     "log-after-write": ("log.c",
                         "\tif (!ebb_log_write_due(log)) {\n\t\tspin_lock_irq(&log->lock);\n",
                         "\tif (log) {\n\t\tspin_lock_irq(&log->lock);\n",
-                        "restarts:crash"),
+                        "restarts:crash_armed"),
     "cool-without-flush": ("log_cool.c",
                            "\tint err = ebb_issue_flush(ebb_disk_bdev(log->disk));\n",
                            "\tint err = 0;\n", "restarts:cooled"),
@@ -202,7 +202,7 @@ MUTATIONS = {
                        "\t\t/* Pairs with a write: it marks, then looks whether the region is hot. */\n"
                        "\t\tsmp_mb();\n\t\twrite_seal(log);\n",
                        "\t\twrite_seal(log);\n\t\tbitmap_zero(log->hot, log->nr_regions);\n",
-                       "restarts:writes_after_seal"),
+                       "restarts:writes_in_seal"),
     "seal-without-flush": ("log_seal.c", "\tflushed = ebb_log_flush_disk(log);\n",
                            "\tflushed = true;\n", "restarts:clean_unflushed"),
     # Under the debug kernel: what kmemleak, lockdep and RCU's checks see. Under kcsan: data races.
