@@ -11,8 +11,11 @@
   sharing        four CPUs at once: cache lines that they share (6.1)
   contention     four CPUs at once: writes per second (6.1)
   points         F8, F9, F10: what points take, and the way to one (the host itself)
+  deltas         F5, F6: a changed part of a disk, and equal disks (the host itself)
+  ages           F7: age of the newest point while a disk is written to (the host itself)
+  daemons        F12: memory of a source and a target (the host itself)
 
-All but the last two are counts, which other load does not change: they run side by side, as many as
+All but the last five are counts, which other load does not change: they run side by side, as many as
 the machine has CPUs, and these afterwards, alone. --quick: 6.1 alone, Ebb alone in what takes
 long, fewer rounds.
 Nothing fails on a figure that is not reached: the tables say so.
@@ -24,7 +27,10 @@ import subprocess
 import sys
 import time
 
+import ages
 import contention
+import daemons
+import deltas
 import instructions
 import latency
 import memory
@@ -35,8 +41,9 @@ from candidates import CANDIDATES, DEVICES, GuestError, Lab, LabError
 PARTS = {"instructions": (instructions.bench, ["6.1", "6.12", "5.10"]),
          "latency": (latency.bench, ["6.1"]), "memory": (memory.bench, ["6.1"]),
          "sharing": (sharing.bench, ["6.1"]), "contention": (contention.bench, ["6.1"]),
-         "points": (points.bench, ["host"])}
-ALONE = ("contention", "points")
+         "points": (points.bench, ["host"]), "deltas": (deltas.bench, ["host"]),
+         "ages": (ages.bench, ["host"]), "daemons": (daemons.bench, ["host"])}
+ALONE = ("contention", "points", "deltas", "ages", "daemons")
 
 
 def parse():
@@ -59,7 +66,7 @@ def measure(part, label, options):
     with Lab(f"bench-{part}-{label}") as lab:
         try:
             PARTS[part][0](lab, label, options)
-        except (GuestError, subprocess.CalledProcessError) as error:
+        except (GuestError, subprocess.SubprocessError) as error:
             print(f"\n{part} on {label}: not measured: {str(error)[-300:]}", flush=True)
 
 

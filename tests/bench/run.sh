@@ -3,5 +3,5 @@
 # run.sh: the tables of `make bench`. Options go to run.py.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-"$here/../../scripts/build.sh" ebbtest writes latency cuts journal >/dev/null
+"$here/../../scripts/build.sh" ebbtest writes latency cuts journal replicate >/dev/null
 exec "$here/run.py" "$@"
