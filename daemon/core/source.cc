@@ -16,8 +16,8 @@ constexpr Duration pace_tolerance = std::chrono::seconds(1);
 }  // namespace
 
 Source::Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
-               env::Clock& clock, env::Random& random)
-    : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random)) {}
+               env::Clock& clock, env::Random& random, env::Hasher& hasher)
+    : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random, hasher)) {}
 Source::~Source() = default;
 void Source::start() {
     impl_->start();
@@ -39,11 +39,12 @@ SourceStatus Source::status() const {
 }
 
 Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
-                   env::Clock& clock, env::Random& random)
+                   env::Clock& clock, env::Random& random, env::Hasher& hasher)
     : config_(std::move(config)),
       tracker_(tracker),
       connector_(connector),
       clock_(clock),
+      hasher_(hasher),
       run_(random.uuid()),
       full_(config_.full),
       compare_(config_.disks.size()),

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "env/hasher.h"
 #include "env/net.h"
 #include "env/tracker.h"
 #include "format/message.h"
@@ -187,7 +188,7 @@ class Source {
 public:
     // The environment must outlive the Source.
     Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector, env::Clock& clock,
-           env::Random& random);
+           env::Random& random, env::Hasher& hasher);
     Source(const Source&) = delete;
     Source& operator=(const Source&) = delete;
     ~Source();

@@ -29,14 +29,27 @@ std::shared_ptr<Source::Impl::Comparison> Source::Impl::ask(std::uint32_t pass, 
     return comparison;
 }
 
+void Source::Impl::start_hash(const std::shared_ptr<Chunk>& chunk) {
+    chunk->hashing = true;
+    hasher_.sha256(
+        chunk->content->span(),
+        [weak = weak_from_this(), chunk, content = chunk->content](Result<format::Sha256> digest) {
+            chunk->digest = *digest;
+            if (auto self = weak.lock()) self->wake_.notify();
+        });
+}
+
 // As soon as they are read: the answers come while others are still being read. How much is under
 // way is bounded by start_reads().
 void Source::Impl::ask_for_chunks(const std::shared_ptr<Cursor>& cursor) {
     for (const auto& chunk : cursor->chunks) {
-        if (!connection_) return;
+        if (!connection_ || !chunk->started) return;
         if (!chunk->compare || chunk->comparison || !chunk->done || !chunk->status) continue;
-        chunk->comparison =
-            ask(pass_->number, chunk->disk, chunk->range, format::sha256(chunk->content->span()));
+        if (!chunk->digest) {
+            if (!chunk->hashing) start_hash(chunk);
+            continue;
+        }
+        chunk->comparison = ask(pass_->number, chunk->disk, chunk->range, *chunk->digest);
         pass_->compared = true;
     }
 }

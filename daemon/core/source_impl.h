@@ -21,7 +21,7 @@ namespace ebb::core {
 class Source::Impl : public std::enable_shared_from_this<Source::Impl> {
 public:
     Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector, env::Clock& clock,
-         env::Random& random);
+         env::Random& random, env::Hasher& hasher);
     ~Impl();
 
     void start();
@@ -55,6 +55,8 @@ private:
         unsigned tries = 0;
         Status status;
         bool compare = false;  // before it is sent
+        bool hashing = false;
+        std::optional<format::Sha256> digest;  // of what is compared
         std::shared_ptr<Comparison> comparison;
     };
     struct Sent {
@@ -105,7 +107,7 @@ private:
         std::shared_ptr<Buffer> content;  // none: of `expected`, as these
         format::Sha256 digest{};
         std::vector<format::Sha256> blocks;
-        bool read = false;
+        bool ready = false;  // read, and the digest is known
         Status status;
         std::shared_ptr<Comparison> comparison;
     };
@@ -170,6 +172,7 @@ private:
     void compare_all(DiskIndex disk);
     std::shared_ptr<Comparison> ask(std::uint32_t pass, DiskIndex disk, const Extent& range,
                                     const format::Sha256& digest);
+    void start_hash(const std::shared_ptr<Chunk>& chunk);
     void ask_for_chunks(const std::shared_ptr<Cursor>& cursor);
     [[nodiscard]] bool take_compared(format::Compared message);
     void send_compared(const Chunk& chunk);
@@ -180,6 +183,7 @@ private:
     void start_looks(const std::shared_ptr<Looks>& looks);
     [[nodiscard]] std::shared_ptr<Look> next_look();
     void start_look(const std::shared_ptr<Look>& look);
+    void hash_look(const std::shared_ptr<Look>& look);
     [[nodiscard]] bool take_looks(Looks& looks);
     void note(const Look& look);
     void note_expected(const Look& look);
@@ -251,6 +255,7 @@ private:
     env::Tracker& tracker_;
     env::Connector& connector_;
     env::Clock& clock_;
+    env::Hasher& hasher_;
     Uuid run_;
     Signal wake_;
     Task<void> loop_;

@@ -153,7 +153,7 @@ std::shared_ptr<Source::Impl::Look> Source::Impl::next_look() {
         look->disk = expected.disk;
         look->range = expected.range;
         look->blocks = std::move(expected.blocks);
-        look->read = true;
+        look->ready = true;
         look->digest = expected.digest;
         return look;
     }
@@ -174,21 +174,33 @@ std::shared_ptr<Source::Impl::Look> Source::Impl::next_look() {
 void Source::Impl::start_look(const std::shared_ptr<Look>& look) {
     tracker_.read_disk(look->disk, look->range.offset, look->content->span(),
                        [weak = weak_from_this(), look](Status status) {
-                           look->read = true;
+                           const auto self = weak.lock();
+                           if (!self) return;
+                           if (status) return self->hash_look(look);
+                           look->ready = true;
                            look->status = std::move(status);
-                           if (auto self = weak.lock()) self->wake_.notify();
+                           self->wake_.notify();
                        });
+}
+
+void Source::Impl::hash_look(const std::shared_ptr<Look>& look) {
+    hasher_.sha256(look->content->span(),
+                   [weak = weak_from_this(), look](Result<format::Sha256> digest) {
+                       look->digest = *digest;
+                       look->ready = true;
+                       if (auto self = weak.lock()) self->wake_.notify();
+                   });
 }
 
 // True: something has come of it.
 bool Source::Impl::take_looks(Looks& looks) {
     bool any = false;
     for (const auto& look : looks) {
-        if (!look->read || look->comparison || !look->status) continue;
-        look->comparison = ask(0, look->disk, look->range, format::sha256(look->content->span()));
+        if (!look->ready || look->comparison || !look->status) continue;
+        look->comparison = ask(0, look->disk, look->range, look->digest);
         any = true;
     }
-    while (!looks.empty() && looks.front()->read &&
+    while (!looks.empty() && looks.front()->ready &&
            (!looks.front()->status || looks.front()->comparison->answered)) {
         const auto look = looks.front();
         looks.pop_front();

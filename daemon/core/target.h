@@ -17,6 +17,7 @@
 #include "core/point_reader.h"
 #include "core/retention.h"
 #include "env/disk.h"
+#include "env/hasher.h"
 #include "env/net.h"
 #include "env/volume.h"
 #include "format/message.h"
@@ -123,7 +124,7 @@ class Target {
 public:
     // The environment must outlive the Target; `disks` in DiskIndex order.
     Target(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
-           env::Clock& clock);
+           env::Clock& clock, env::Hasher& hasher);
     Target(const Target&) = delete;
     Target& operator=(const Target&) = delete;
     ~Target();

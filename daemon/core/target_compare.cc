@@ -52,19 +52,27 @@ void Target::Impl::start_compare(const format::Compare& asked) {
     disks_[asked.disk]->read(
         asked.offset, content->span(),
         [weak = weak_from_this(), link = link_, asked, content](const Status& read) {
-            if (auto self = weak.lock()) self->compared(link, asked, *content, read);
+            auto self = weak.lock();
+            if (!self) return;
+            if (!read) return self->compared(link, asked, *content, std::nullopt);
+            self->hasher_.sha256(content->span(),
+                                 [weak, link, asked, content](Result<format::Sha256> digest) {
+                                     if (auto again = weak.lock())
+                                         again->compared(link, asked, *content, *digest);
+                                 });
         });
 }
 
+// `digest`: none, it could not be read.
 void Target::Impl::compared(std::uint64_t link, const format::Compare& asked, const Buffer& content,
-                            const Status& read) {
+                            const std::optional<format::Sha256>& digest) {
     comparing_bytes_ -= asked.length;
     if (link == link_ && connection_) {
         format::Compared answer;
         answer.id = asked.id;
-        if (!read) {
+        if (!digest) {
             answer.verdict = format::Verdict::unreadable;
-        } else if (format::sha256(content.span()) == asked.digest) {
+        } else if (*digest == asked.digest) {
             answer.verdict = format::Verdict::same;
         } else {
             answer.blocks = format::block_digests(content.span());
@@ -72,7 +80,7 @@ void Target::Impl::compared(std::uint64_t link, const format::Compare& asked, co
         if (asked.pass == 0 ? !journal_.open_epoch() : pass_ && pass_->number == asked.pass) {
             const std::uint64_t end = asked.offset + asked.length;
             comparing_[asked.disk].remove(asked.offset, end);
-            if (read && asked.pass != 0) compared_[asked.disk].add(asked.offset, end);
+            if (digest && asked.pass != 0) compared_[asked.disk].add(asked.offset, end);
         }
         connection_->send(format::encode(answer, sent_++));
     }

@@ -32,8 +32,8 @@ struct ReceivedPass {
 
 class Target::Impl : public std::enable_shared_from_this<Target::Impl> {
 public:
-    Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
-         env::Clock& clock);
+    Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume, env::Clock& clock,
+         env::Hasher& hasher);
     ~Impl();
 
     void open(env::StatusCallback done);
@@ -76,7 +76,7 @@ private:
     [[nodiscard]] Status check_compare(const format::Compare& asked) const;
     void start_compare(const format::Compare& asked);
     void compared(std::uint64_t link, const format::Compare& asked, const Buffer& content,
-                  const Status& read);
+                  const std::optional<format::Sha256>& digest);
     [[nodiscard]] Status check_compared(const format::ExtentHead& head);
     void forget_compared();
     // Applies what waits, makes the position durable and acknowledges it.
@@ -159,6 +159,7 @@ private:
     TargetConfig config_;
     std::vector<env::Disk*> disks_;
     env::Clock& clock_;
+    env::Hasher& hasher_;
     Journal journal_;
     Applier applier_;
     Rewind rewind_;

@@ -142,6 +142,7 @@ SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform
       config_(config),
       tls_(std::move(tls)),
       clock_(loop),
+      hasher_(loop),
       surroundings_(std::move(surroundings)),
       exporter_(std::make_unique<platform::Worker>(loop, 1, "ebb-export")),
       attacher_(std::make_unique<platform::Worker>(loop, 1, "ebb-attach")),
@@ -285,8 +286,8 @@ void SourceRole::run_source(const Shared& protection,
     protection->tracker = std::move(tracker);
     protection->connector = std::make_unique<platform::TlsConnector>(
         loop_, tls_, args.target.host, args.target.port, args.target.name);
-    protection->source = std::make_unique<core::Source>(source, *protection->tracker,
-                                                        *protection->connector, clock_, random_);
+    protection->source = std::make_unique<core::Source>(
+        source, *protection->tracker, *protection->connector, clock_, random_, hasher_);
     protection->source->start();
     protection->asked_before = clock_.now();
     begun(protection, {});

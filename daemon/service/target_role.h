@@ -14,6 +14,7 @@
 #include "core/target.h"
 #include "format/message.h"
 #include "platform/event_loop.h"
+#include "platform/hash_threads.h"
 #include "platform/nbd_server.h"
 #include "platform/target_checks.h"
 #include "platform/tls.h"
@@ -127,6 +128,7 @@ private:
     const Config config_;
     const TargetSurroundings surroundings_;
     platform::LoopClock clock_;
+    platform::HashThreads hasher_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
     const std::shared_ptr<core::ClosingBudget> closing_budget_;  // of all protections
     std::map<std::string, Shared> protections_;

@@ -18,6 +18,7 @@
 #include "format/message.h"
 #include "platform/aio_disk.h"
 #include "platform/directory_volume.h"
+#include "platform/hash_threads.h"
 
 namespace {
 
@@ -89,7 +90,7 @@ struct Options {
 
 class Bench {
 public:
-    explicit Bench(Options options) : options_(std::move(options)), clock_(loop_) {
+    explicit Bench(Options options) : options_(std::move(options)), clock_(loop_), hasher_(loop_) {
         const std::string disk = options_.folder + "/disk.raw";
         const int fd = ::open(disk.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
         if (fd < 0 || ftruncate(fd, static_cast<off_t>(options_.disk_bytes)) != 0) {
@@ -110,7 +111,7 @@ public:
         config.undo_compression = options_.compression;
         config.reserve_bytes = 0;
         target_ = std::make_unique<core::Target>(config, std::vector<env::Disk*>{disk_.get()},
-                                                 *volume_, clock_);
+                                                 *volume_, clock_, hasher_);
         auto ok = answer<void>([&](auto done) { target_->open(std::move(done)); });
         if (!ok) stop(ok.error());
         connect(config.protection);
@@ -220,6 +221,7 @@ private:
     Options options_;
     platform::EventLoop loop_;
     platform::LoopClock clock_;
+    platform::HashThreads hasher_;
     std::unique_ptr<platform::AioDisk> disk_;
     std::unique_ptr<platform::DirectoryVolume> volume_;
     std::unique_ptr<core::Target> target_;

@@ -88,7 +88,8 @@ Used used_of(const rusage& usage) {
         config.disks.push_back({sources[i], path, disks.back()->size()});
     }
     const auto volume = must(platform::DirectoryVolume::open(loop, folder + "/retention"));
-    core::Target target(config, plain, *volume, clock);
+    platform::HashThreads hasher(loop);
+    core::Target target(config, plain, *volume, clock, hasher);
     std::optional<Status> opened;
     target.open([&](Status status) { opened = std::move(status); });
     if (!loop.run_until([&] { return opened.has_value(); }, patience) || !*opened)
@@ -158,6 +159,7 @@ void Site::start_target() {
 void Site::start_source() {
     loop_ = std::make_unique<platform::EventLoop>();
     clock_ = std::make_unique<platform::LoopClock>(*loop_);
+    hasher_ = std::make_unique<platform::HashThreads>(*loop_);
     options_.files.paths = disk_files(options_.folder, "source");
     tracker_ = std::make_unique<FileTracker>(*loop_, options_.files);
     connector_ = std::make_unique<platform::TlsConnector>(
@@ -168,7 +170,8 @@ void Site::start_source() {
     config.session = 1;
     for (const auto& path : options_.files.paths)
         config.disks.push_back({path, fs::file_size(path)});
-    source_ = std::make_unique<core::Source>(config, *tracker_, *connector_, *clock_, random_);
+    source_ =
+        std::make_unique<core::Source>(config, *tracker_, *connector_, *clock_, random_, *hasher_);
 }
 
 Site::~Site() {

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include "env/env.h"
+#include "env/hasher.h"
+#include "format/digest.h"
 
 namespace ebb::sim {
 
@@ -108,6 +110,17 @@ private:
     const std::int64_t& stepped_;
     TimerId last_ = 0;
     std::map<TimerId, std::shared_ptr<std::move_only_function<void()>>> timers_;
+};
+
+class SimHasher : public env::Hasher {
+public:
+    explicit SimHasher(Life& life) : life_(life) {}
+    void sha256(std::span<const std::byte> data, env::Callback<Digest> done) override {
+        life_.io([data, done = std::move(done)]() mutable { done(format::sha256(data)); });
+    }
+
+private:
+    Life& life_;
 };
 
 class SimRandom : public env::Random {

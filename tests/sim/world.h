@@ -203,13 +203,16 @@ private:
 struct World::TargetRun {
     TargetRun(Executor& executor, std::vector<DiskState>& states, VolumeState& volume_state,
               Faults& faults, core::TargetConfig config, const std::int64_t& clock_stepped)
-        : life(executor), clock(life, clock_stepped), volume(life, volume_state, faults) {
+        : life(executor),
+          clock(life, clock_stepped),
+          hasher(life),
+          volume(life, volume_state, faults) {
         std::vector<env::Disk*> pointers;
         for (DiskState& state : states) {
             disks.push_back(std::make_unique<SimDisk>(life, state, faults));
             pointers.push_back(disks.back().get());
         }
-        target = std::make_unique<core::Target>(std::move(config), pointers, volume, clock);
+        target = std::make_unique<core::Target>(std::move(config), pointers, volume, clock, hasher);
     }
     ~TargetRun() {
         life.end();
@@ -222,6 +225,7 @@ struct World::TargetRun {
     }
     Life life;
     SimClock clock;
+    SimHasher hasher;
     SimVolume volume;
     std::vector<std::unique_ptr<SimDisk>> disks;
     std::unique_ptr<core::Target> target;
@@ -236,10 +240,11 @@ struct World::SourceRun {
         : life(executor),
           clock(life, machine.clock_stepped),
           random(executor.rng),
+          hasher(life),
           tracker(life, machine),
           connector(life, network),
           source(std::make_unique<core::Source>(std::move(config), tracker, connector, clock,
-                                                random)) {}
+                                                random, hasher)) {}
     ~SourceRun() {
         life.end();
         source.reset();
@@ -247,6 +252,7 @@ struct World::SourceRun {
     Life life;
     SimClock clock;
     SimRandom random;
+    SimHasher hasher;
     SimTracker tracker;
     SimConnector connector;
     std::unique_ptr<core::Source> source;

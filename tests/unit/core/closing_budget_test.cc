@@ -20,6 +20,7 @@ struct Machine {
     Machine(Executor& executor, std::shared_ptr<core::ClosingBudget> budget)
         : life(executor),
           clock(life),
+          hasher(life),
           disk_state(disk_bytes),
           disk(life, disk_state, faults),
           volume(life, volume_state, faults),
@@ -28,8 +29,8 @@ struct Machine {
         config.protection.bytes[0] = std::byte{1};
         config.disks = {{"s", "t", disk_bytes}};
         config.closing_budget = std::move(budget);
-        target =
-            std::make_unique<core::Target>(config, std::vector<env::Disk*>{&disk}, volume, clock);
+        target = std::make_unique<core::Target>(config, std::vector<env::Disk*>{&disk}, volume,
+                                                clock, hasher);
         target->open([this](Status status) { open = status.has_value(); });
         network.listener = [this](std::shared_ptr<env::Connection> connection) {
             target->accept(std::move(connection));
@@ -72,6 +73,7 @@ struct Machine {
 
     Life life;
     SimClock clock;
+    SimHasher hasher;
     Faults faults;
     DiskState disk_state;
     VolumeState volume_state;

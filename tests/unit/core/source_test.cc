@@ -27,7 +27,7 @@ protected:
         config.disks = {{"source-0", disk_bytes}};
         config.session = 5;
         config.interval = std::chrono::milliseconds(100);
-        source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_);
+        source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_, hasher_);
         source_->start();
         wait();
     }
@@ -110,6 +110,7 @@ protected:
     sim::Life life_{executor_};
     sim::SimClock clock_{life_};
     sim::SimRandom random_{executor_.rng};
+    sim::SimHasher hasher_{life_};
     sim::SimTracker tracker_{life_, machine_};
     sim::SimConnector connector_{life_, network_};
     std::unique_ptr<Peer> target_;

@@ -8,6 +8,7 @@
 #include "core/target.h"
 #include "platform/aio_disk.h"
 #include "platform/directory_volume.h"
+#include "platform/hash_threads.h"
 
 namespace {
 
@@ -64,7 +65,8 @@ Result<Done> take_back(platform::EventLoop& loop, const std::string& folder,
     core::TargetConfig config;
     config.protection = owner->protection;
     config.disks = owner->disks;
-    core::Target target(config, pointers, **volume, clock);
+    platform::HashThreads hasher(loop);
+    core::Target target(config, pointers, **volume, clock, hasher);
     Answer<void> opened;
     target.open(opened.callback());
     if (auto ok = opened.wait(loop); !ok) return std::unexpected(ok.error());
