@@ -223,9 +223,12 @@ double part_of(const std::vector<double>& sorted, double part) {
 void churn(const std::string& folder, const Numbers& numbers) {
     const std::uint64_t mib = numbers.at(0), link = numbers.at(1), percent = numbers.at(2),
                         seconds = numbers.at(3), interval = numbers.at(4);
+    const bool there = !bench::disk_files(folder, "source").empty();
     make_disks(folder, 1, mib);
-    for (const char* name : {"source", "replica"})
+    for (const char* name : {"source", "replica"}) {
+        if (there) break;
         write_all(bench::disk_files(folder, name).at(0), mib << 20, true);
+    }
     SiteOptions options = on_demand(folder);
     options.link = link;
     options.files.cached = true;
