@@ -14,8 +14,9 @@
   deltas         F5, F6: a changed part of a disk, and equal disks (the host itself)
   ages           F7: age of the newest point while a disk is written to (the host itself)
   daemons        F12: memory of a source and a target (the host itself)
+  drbd           F5, F6 of DRBD: bytes on the wire (6.1)
 
-All but the last five are counts, which other load does not change: they run side by side, as many as
+All but contention, points, deltas, ages and daemons are counts, which other load does not change: they run side by side, as many as
 the machine has CPUs, and these afterwards, alone. --quick: 6.1 alone, Ebb alone in what takes
 long, fewer rounds.
 Nothing fails on a figure that is not reached: the tables say so.
@@ -35,6 +36,7 @@ import instructions
 import latency
 import memory
 import points
+import resync_drbd
 import sharing
 from candidates import CANDIDATES, DEVICES, GuestError, Lab, LabError
 
@@ -42,7 +44,8 @@ PARTS = {"instructions": (instructions.bench, ["6.1", "6.12", "5.10"]),
          "latency": (latency.bench, ["6.1"]), "memory": (memory.bench, ["6.1"]),
          "sharing": (sharing.bench, ["6.1"]), "contention": (contention.bench, ["6.1"]),
          "points": (points.bench, ["host"]), "deltas": (deltas.bench, ["host"]),
-         "ages": (ages.bench, ["host"]), "daemons": (daemons.bench, ["host"])}
+         "ages": (ages.bench, ["host"]), "daemons": (daemons.bench, ["host"]),
+         "drbd": (resync_drbd.bench, ["6.1"])}
 ALONE = ("contention", "points", "deltas", "ages", "daemons")
 
 
