@@ -28,6 +28,8 @@ void World::fault() {
     if (rng.chance(50)) serve();
     if (rng.chance(20)) name_point();
     if (rng.chance(8)) certify();
+    // Both machines have to die at one moment for it to show: that one is waited for all the time.
+    if (options_.mutation == "epoch-again" && restart_ == Restart::none) restart_ = Restart::wanted;
     switch (rng.below(28)) {
         case 0:
         case 1:
