@@ -124,7 +124,7 @@ std::vector<std::string> disk_files(const std::string& folder, const std::string
 
 void make_file(const std::string& path, std::uint64_t bytes) {
     if (fs::exists(path)) return;
-    std::ofstream{path};
+    std::ofstream(path).close();
     fs::resize_file(path, bytes);
 }
 
