@@ -20,7 +20,7 @@ Task<void> Target::Impl::certify(std::uint64_t epoch, bool whole,
         if (journal_.session().failed_over) {
             error = {ErrorCode::refused,
                      "the machine is failed over: its disks are its own",
-                     "Commit it, or go back to replication",
+                     "Commit it, or go back to replication: ebbctl rollback",
                      {}};
         } else if (!newest && !journal_.has_point(epoch)) {
             error = {ErrorCode::not_found, "there is no such recovery point", {}, {}};

@@ -35,8 +35,9 @@ std::vector<Error> ControllerProtections::against_rollback(const api::Json& prot
         check_joined(machine, source, reasons);
     } else if (provider_ != nullptr && !provider_->power_state(text(protection, "cloud_vm"))) {
         // Nobody can tell whether it runs but its agent.
+        const auto others = reasons.size();
         check_joined(machine, source, reasons);
-        if (!reasons.empty()) reasons.back().remedy += "; power the source on first";
+        if (reasons.size() > others) reasons.back().remedy += "; power the source on first";
     }
     return reasons;
 }

@@ -434,60 +434,51 @@ void TargetRole::failed_over(const Shared& protection, std::uint64_t session,
     });
 }
 
-void TargetRole::verify(const std::string& id, env::Callback<api::Json> done) {
+void TargetRole::with_journal(const std::string& id, env::Callback<api::Json> done,
+                              const JournalUse& use) {
     auto found = find(id);
     if (!found) return done(std::unexpected(found.error()));
     const Shared protection = *found;
     if (protection->failed_over && !protection->opened()) {
         return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
-                         "Commit it, or go back to replication"));
+                         "Commit it, or go back to replication: ebbctl rollback"));
     }
-    open(protection, [protection, done = std::move(done)](const Status& status) mutable {
+    open(protection, [protection, use, done = std::move(done)](const Status& status) mutable {
         if (!status) return done(std::unexpected(status.error()));
-        protection->target->verify([done = std::move(done)](
-                                       Result<core::VerifiedJournal> result) mutable {
-            if (!result) return done(std::unexpected(result.error()));
+        use(*protection->target, std::move(done));
+    });
+}
+
+void TargetRole::verify(const std::string& id, env::Callback<api::Json> done) {
+    with_journal(id, std::move(done), [](core::Target& target, env::Callback<api::Json> answer) {
+        target.verify([answer = std::move(answer)](Result<core::VerifiedJournal> result) mutable {
+            if (!result) return answer(std::unexpected(result.error()));
             api::VerifyValue value{result->points, result->files, result->records, result->bytes};
-            done(api::encode(value));
+            answer(api::encode(value));
         });
     });
 }
 
 void TargetRole::certify(const api::CertifyArgs& args, env::Callback<api::Json> done) {
-    auto found = find(args.protection);
-    if (!found) return done(std::unexpected(found.error()));
-    const Shared protection = *found;
-    if (protection->failed_over && !protection->opened()) {
-        return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
-                         "Commit it, or go back to replication"));
-    }
-    open(protection, [protection, args, done = std::move(done)](const Status& status) mutable {
-        if (!status) return done(std::unexpected(status.error()));
-        protection->target->certify(
-            args.epoch, args.whole,
-            [done = std::move(done)](Result<core::CertifiedPoint> result) mutable {
-                if (!result) return done(std::unexpected(result.error()));
-                done(api::encode(to_api(*result)));
-            });
-    });
+    const auto use = [args](core::Target& target, env::Callback<api::Json> answer) {
+        target.certify(args.epoch, args.whole,
+                       [answer = std::move(answer)](Result<core::CertifiedPoint> result) mutable {
+                           if (!result) return answer(std::unexpected(result.error()));
+                           answer(api::encode(to_api(*result)));
+                       });
+    };
+    with_journal(args.protection, std::move(done), use);
 }
 
 void TargetRole::name_point(const api::NameArgs& args, env::Callback<api::Json> done) {
-    auto found = find(args.protection);
-    if (!found) return done(std::unexpected(found.error()));
-    const Shared protection = *found;
-    if (protection->failed_over && !protection->opened()) {
-        return done(fail(ErrorCode::busy, "the machine is failed over: its journal is not open",
-                         "Commit it, or go back to replication"));
-    }
-    open(protection, [protection, args, done = std::move(done)](const Status& status) mutable {
-        if (!status) return done(std::unexpected(status.error()));
-        protection->target->name_point(args.epoch, args.name,
-                                       [done = std::move(done)](Result<core::Point> point) mutable {
-                                           if (!point) return done(std::unexpected(point.error()));
-                                           done(api::encode(api::NameValue{point_value(*point)}));
-                                       });
-    });
+    const auto use = [args](core::Target& target, env::Callback<api::Json> answer) {
+        target.name_point(args.epoch, args.name,
+                          [answer = std::move(answer)](Result<core::Point> point) mutable {
+                              if (!point) return answer(std::unexpected(point.error()));
+                              answer(api::encode(api::NameValue{point_value(*point)}));
+                          });
+    };
+    with_journal(args.protection, std::move(done), use);
 }
 
 void TargetRole::resume(const std::string& id, env::Callback<api::Json> done) {

@@ -89,6 +89,9 @@ private:
                    env::Callback<api::Json> done);
     void failed_over(const Shared& protection, std::uint64_t session,
                      const core::FailoverResult& result, env::Callback<api::Json> done);
+    using JournalUse = std::function<void(core::Target&, env::Callback<api::Json> answer)>;
+    // Opens it first. Refused while the machine is failed over.
+    void with_journal(const std::string& id, env::Callback<api::Json> done, const JournalUse& use);
     void verify(const std::string& id, env::Callback<api::Json> done);
     void certify(const api::CertifyArgs& args, env::Callback<api::Json> done);
     void name_point(const api::NameArgs& args, env::Callback<api::Json> done);

@@ -72,6 +72,15 @@ class Rollback(RollbackTest):
         self.assertTrue(self.machines.runs("shop"))
         self.assertEqual(self.state(), "protected")
 
+    def test_only_what_the_source_lacks_is_mended_by_powering_it_on(self):
+        self.machines.kill("shop")
+        with open(self.machines.path("shop.pid"), "w", encoding="ascii") as file:
+            file.write(str(os.getpid()))  # something runs, and nobody can tell what
+        self.addCleanup(os.unlink, self.machines.path("shop.pid"))
+        found = self.ctl("rollback", "shop", status=1)
+        self.assertEqual(found["error"]["code"], "E_STATE")
+        self.assertNotIn("power the source on", found["error"]["remedy"])
+
     def test_a_source_that_runs_goes_on(self):
         self.ctl("failover", "shop", "--source-unreachable", "--wait")
         self.target.commands.clear()
