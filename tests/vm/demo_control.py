@@ -17,6 +17,10 @@ class Refused(Exception):
     """ebbctl said no."""
 
 
+class DaemonEnded(Exception):
+    """A daemon that had to serve."""
+
+
 def _die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
@@ -60,7 +64,8 @@ class Control:
                f"--role {role} --folder {folder}")
         words = json.dumps(more or {})[1:-1]
         if words:
-            vm.run(f"sed -i '1s|^{{|{{{words},|' {folder}/ebbd.json")
+            # Down to its disk, as an editor would: its power may be cut at any time from here on.
+            vm.run(f"sed -i '1s|^{{|{{{words},|' {folder}/ebbd.json && sync {folder}/ebbd.json {folder}")
         self.daemons[vm.name] = (name, f"exec {ebbd} --config {folder}/ebbd.json >>/run/ebbd.log 2>&1")
         self.serve(vm)
 
@@ -68,8 +73,22 @@ class Control:
         """Starts the daemon of a machine that has joined."""
         name, command = self.daemons[vm.name]
         before = self._incarnation(name)
-        vm.spawn(command)
-        self._until(f"{name} registers", lambda: self._incarnation(name) != before)
+        daemon = vm.spawn(command)
+
+        def registered():
+            if not daemon.running():
+                raise DaemonEnded(f"{name}: its daemon has ended ({daemon.status}); its log ends with\n"
+                                  + self._log(vm))
+            return self._incarnation(name) != before
+
+        try:
+            self._until(f"{name} registers", registered)
+        except Refused as error:
+            raise Refused(f"{error}; the daemon's log ends with\n{self._log(vm)}") from None
+
+    @staticmethod
+    def _log(vm):
+        return vm.run("tail -n 20 /run/ebbd.log", check=False).output
 
     def _incarnation(self, name):
         """Of its daemon: another one after each start."""

@@ -31,9 +31,11 @@ STAMPED = (1024, 6144)  # first block and number of blocks of the stamping write
 ONE_COMMAND = "sym53c8xx.cmd_per_lun=1"
 HOME = "/var/lib/ebb"  # on the target: a disk of its own, since its root is gone at each start
 
-# As a start of the machine has it: volumes mounted, then the daemon.
+# As a start of the machine has it: volumes mounted, then the daemon. What is on a disk was brought there by whoever
+# wrote it: the kernel's own writing back, which would hide a flush that was left out, comes too late for a test.
 MOUNT = """
 set -e
+sysctl -q vm.dirty_expire_centisecs=360000 vm.dirty_writeback_centisecs=360000
 dev() { for d in /sys/block/sd*; do grep -qi "$1" $d/device/wwid && echo /dev/${d##*/}; done; }
 mkdir -p /mnt/retention %(home)s
 mount $(dev %(retention)x) /mnt/retention

@@ -148,8 +148,9 @@ class RestartPair(Pair):
     def compare(self, tally, what):
         """At rest: a last cut, and both disks of both sides are the same on their media."""
         # `sync` alone, and BLKFLSBUF, leave in a disk's cache what went to the device itself.
-        self.source.run("sync; mount -o remount,ro / && for d in /dev/sd?; do blockdev --flushbufs $d && "
-                        "sync -d $d; done", 120)
+        # It is busy while a file is open for writing: the daemon, at each cut, writes its state.
+        self.source.poll("sync; mount -o remount,ro /")
+        self.source.run("for d in /dev/sd?; do blockdev --flushbufs $d && sync -d $d; done", 120)
         self.checkpoint(what)
         unflushed = [disk.stats()["unflushed"] for disk in self.source_disks]
         tally.check(f"{what}: the source's disks are on their media", unflushed == [0, 0],
