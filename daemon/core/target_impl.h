@@ -94,6 +94,7 @@ private:
     enum class Upkeep { none, merge, verify };
     void start_upkeep(Upkeep what, std::function<Task<void>()> work);
     [[nodiscard]] Task<void> stop_upkeep();
+    [[nodiscard]] static std::unexpected<Error> reading_given_up();
     [[nodiscard]] Task<void> merge_beside(RetentionStep step);
     [[nodiscard]] Task<void> verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done);
     // target_certify.cc
@@ -171,6 +172,7 @@ private:
     Task<void> upkeep_task_;
     Upkeep upkeep_ = Upkeep::none;
     bool upkeep_stop_ = false;
+    bool upkeep_full_ = false;          // it was stopped for the room of what it reads
     std::optional<Error> merge_error_;  // nothing is merged until the journal is opened again
     Signal upkeep_end_;
     env::StatusCallback opened_;

@@ -35,8 +35,13 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
         co_await stop_upkeep();
         co_return true;
     }
-    if (upkeep_ != Upkeep::none) co_return false;
     // Replication goes before whoever looks at an old point.
+    if (upkeep_ == Upkeep::verify) {
+        if (!next_for_space(journal_.closed())) co_return false;
+        upkeep_full_ = true;
+        co_await stop_upkeep();
+        co_return true;
+    }
     const Error full{ErrorCode::no_space,
                      "the point was given up: the retention volume is full, and replication needs "
                      "the room",
@@ -109,7 +114,7 @@ Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
 
 void Target::Impl::start_upkeep(Upkeep what, std::function<Task<void>()> work) {
     upkeep_ = what;
-    upkeep_stop_ = false;
+    upkeep_stop_ = upkeep_full_ = false;
     upkeep_task_ = work();
     upkeep_task_.start();
 }
@@ -172,8 +177,16 @@ Task<void> Target::Impl::verify(std::shared_ptr<env::Callback<VerifiedJournal>> 
 
 Task<void> Target::Impl::verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done) {
     auto result = co_await journal_.verify(&upkeep_stop_);
+    if (!result && upkeep_full_) result = reading_given_up();
     post([done, result]() mutable { (*done)(std::move(result)); });
     upkeep_done();
+}
+
+std::unexpected<Error> Target::Impl::reading_given_up() {
+    return fail(ErrorCode::no_space,
+                "the retention volume is full: the journal was not read to its end, since old "
+                "points had to make room for replication",
+                "Make room on the volume, and try again");
 }
 
 Point Target::Impl::point_of(std::uint64_t epoch) const {

@@ -118,6 +118,7 @@ private:
     void verify();
     void rot_and_verify();
     void certify();
+    void certify(std::uint64_t epoch, bool whole);
     [[nodiscard]] std::set<std::pair<DiskIndex, Block>> plant_rot();
     [[nodiscard]] std::string check_found(const core::VerifyResult& result,
                                           const std::set<std::pair<DiskIndex, Block>>& rotten);

@@ -48,10 +48,27 @@ void World::certify() {
     if (points.empty()) return;
     const std::uint64_t epoch = points[executor_.rng.below(points.size())].epoch;
     const bool whole = executor_.rng.chance(50);
+    if (whole && epoch % 2 == 0 && volume_.capacity == UINT64_MAX) {
+        hit("small-volume");
+        volume_.capacity = volume_.used();
+        later(4 * second, [this] { volume_.capacity = UINT64_MAX; });
+    }
+    certify(epoch, whole);
+}
+
+void World::certify(std::uint64_t epoch, bool whole) {
     target_run_->target->certify(epoch, whole, [=, this](Result<core::CertifiedPoint> result) {
+        // The journal is read all the time while there is no room.
+        if (result && volume_.capacity != UINT64_MAX) {
+            later(20 * ms, [=, this, run = target_run_.get()] {
+                if (run == target_run_.get() && target_run_ && target_run_->open)
+                    certify(epoch, whole);
+            });
+        }
         if (!result) {
             if (result.error().code == ErrorCode::corrupt)
                 problem("certify: " + result.error().message);
+            if (result.error().code == ErrorCode::no_space) hit("certify-given-up");
             return;
         }
         hit("certified");

@@ -113,6 +113,42 @@ TEST_F(CertifyTest, AHistoryThatIsLongTakesNoMoreMemoryThanThePoint) {
     EXPECT_EQ(life_->target.status().state, TargetState::receiving);
 }
 
+// New points go before whoever reads old ones.
+TEST_F(CertifyTest, AFullVolumeEndsWhatReadsTheJournal) {
+    Peer& peer = welcomed();
+    for (std::uint64_t epoch = 1; epoch < 20; ++epoch) send(peer, epoch, epoch, 1, 7);
+    std::optional<Result<CertifiedPoint>> certified;
+    life_->target.certify(19, true, [&](auto done) { certified = std::move(done); });
+    volume_.capacity = volume_.used() + 300;
+    send(peer, 20, 3, 1, 8);
+    EXPECT_EQ(life_->target.status().newest.epoch, 20U);
+    ASSERT_TRUE(certified && !*certified);
+    EXPECT_EQ(certified->error().code, ErrorCode::no_space);
+
+    std::optional<Result<VerifiedJournal>> verified;
+    life_->target.verify([&](auto done) { verified = std::move(done); });
+    volume_.capacity = volume_.used();
+    send(peer, 21, 3, 1, 9);
+    EXPECT_EQ(life_->target.status().newest.epoch, 21U);
+    ASSERT_TRUE(verified && !*verified);
+    EXPECT_EQ(verified->error().code, ErrorCode::no_space);
+    EXPECT_TRUE(certify(21).has_value());
+    EXPECT_TRUE(verify().has_value());
+}
+
+// It ends by itself, and room by giving up points there is none.
+TEST_F(CertifyTest, AFullVolumeOfPointsWithNamesEndsNothing) {
+    Peer& peer = welcomed();
+    for (std::uint64_t epoch = 1; epoch < 20; ++epoch) close_epoch(peer, epoch, 7);
+    std::optional<Result<CertifiedPoint>> certified;
+    life_->target.certify(19, true, [&](auto done) { certified = std::move(done); });
+    volume_.capacity = volume_.used();
+    close_epoch(peer, 20, 8);
+    EXPECT_EQ(life_->target.status().state, TargetState::no_space);
+    ASSERT_TRUE(certified.has_value());
+    EXPECT_TRUE(certified->has_value());
+}
+
 TEST_F(CertifyTest, ThePointsBeforeItToo) {
     Peer& peer = welcomed();
     send(peer, 1, 0, 8, 1);
