@@ -37,7 +37,8 @@ all_cold() { # all is replicated, and its regions are cold
 }
 all_cold r
 uuid=$(disk_get "$id" map_uuid)
-ebbtest events 8000 >"$W/events.out" 2>&1 &
+# It listens until it is killed: what is to come may take long to begin.
+ebbtest events 3600000 >"$W/events.out" 2>&1 &
 background+=($!)
 wait_for 10 grep -q subscribed "$W/events.out" || fail "no events"
 stamp w --disk "$d@0+8000" --engine mixed --writers 3
