@@ -81,6 +81,12 @@ public:
         for (const auto& [begin, end] : map_) all.push_back({begin, end - begin, false});
         return all;
     }
+    [[nodiscard]] bool any_in(std::uint64_t begin, std::uint64_t end) const {
+        if (begin >= end) return false;
+        const auto at = map_.upper_bound(begin);
+        if (at != map_.begin() && std::prev(at)->second > begin) return true;
+        return at != map_.end() && at->first < end;
+    }
     // The first of it, at most `length` of it. Not of an empty one.
     [[nodiscard]] Extent front(std::uint64_t length) const {
         const auto& [begin, end] = *map_.begin();

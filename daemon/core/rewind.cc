@@ -220,64 +220,147 @@ Task<Status> Rewind::take_back(format::MoveRecord move, std::vector<Ranges> want
     co_return Status{};
 }
 
+// In chapters of the disks' order, since what is to be read for one has to be known before, by all
+// tables.
 Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Ranges> wanted,
                                               bool save) {
-    const std::uint64_t before = bytes_of(wanted);
-    Slice slice;
-    for (std::size_t i = 0; i < journal_.closed().size() && any(wanted); ++i) {
-        const ClosedEpoch& closed = journal_.closed()[i];
+    std::uint64_t put = 0;
+    std::vector<Source> sources;  // the oldest first, which counts
+    for (const ClosedEpoch& closed : journal_.closed()) {
         if (closed.epoch <= to) continue;
-        for (const UndoRecord& record : closed.undo) {
-            auto status = co_await gather(journal_.reader(closed, record), wanted, slice);
-            if (status && slice.bytes >= limits_.slice_bytes)
-                status = co_await put(std::exchange(slice, {}), save);
+        for (const UndoRecord& record : closed.undo)
+            sources.push_back({journal_.reader(closed, record), std::nullopt});
+    }
+    // Everything else is as at the newest point.
+    for (const UndoRecord& record : undo_)
+        sources.push_back({{volume_, file_name, record}, std::nullopt});
+    while (any(wanted)) {
+        std::vector<Ranges> chapter = take_first(wanted, limits_.chapter_bytes);
+        std::vector<Part> parts;
+        for (std::uint32_t i = 0; i < sources.size() && any(chapter); ++i) {
+            auto status = co_await gather(sources[i], i, chapter, parts);
+            if (!status) co_return std::unexpected(status.error());
+        }
+        std::ranges::sort(parts, {}, &Part::place);
+        for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
+            std::uint64_t bytes = 0;
+            for (; end < parts.size() && bytes < limits_.slice_bytes; ++end)
+                bytes += parts[end].to - parts[end].from;
+            put += bytes;
+            auto status =
+                co_await this->put(sources, std::span(parts).subspan(begin, end - begin), save);
             if (!status) co_return std::unexpected(status.error());
         }
     }
-    auto status = co_await put(std::exchange(slice, {}), save);
-    // Everything else is as at the newest point. Some may have been saved by this very move.
-    for (std::size_t i = 0; status && i < undo_.size() && any(wanted); ++i) {
-        status = co_await gather({volume_, file_name, undo_[i]}, wanted, slice);
-        if (status && slice.bytes >= limits_.slice_bytes)
-            status = co_await put(std::exchange(slice, {}), false);
-    }
-    if (status) status = co_await put(std::move(slice), false);
-    if (status) status = co_await flush();
+    auto status = co_await flush();
     if (!status) co_return std::unexpected(status.error());
-    co_return before - bytes_of(wanted);
+    co_return put;
 }
 
-Task<Status> Rewind::gather(UndoReader reader, std::vector<Ranges>& wanted, Slice& slice) {
-    auto table = co_await reader.table();
+std::vector<Ranges> Rewind::take_first(std::vector<Ranges>& wanted, std::uint64_t bytes) {
+    std::vector<Ranges> taken(wanted.size());
+    for (std::size_t disk = 0; disk < wanted.size(); ++disk) {
+        while (bytes != 0 && wanted[disk].bytes() != 0) {
+            const Extent first = wanted[disk].front(bytes);
+            taken[disk].add(first.offset, first.end());
+            wanted[disk].remove(first.offset, first.end());
+            bytes -= first.length;
+        }
+    }
+    return taken;
+}
+
+// What a record has of `wanted` goes over to `parts`.
+Task<Status> Rewind::gather(Source& source, std::uint32_t index, std::vector<Ranges>& wanted,
+                            std::vector<Part>& parts) {
+    if (source.bounds && !source.bounds->touch(wanted)) co_return Status{};
+    auto table = co_await source.reader.table();
     if (!table) co_return std::unexpected(table.error());
-    std::vector<Piece> pieces;
+    Bounds bounds(wanted.size());
     for (const format::UndoEntry& entry : *table) {
         if (entry.disk >= wanted.size())
             co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-        Piece piece{entry, wanted[entry.disk].common(entry.offset, entry.end())};
-        for (const auto& [from, end] : piece.parts) {
-            wanted[entry.disk].remove(from, end);
-            slice.bytes += end - from;
+        bounds.add(entry);
+        for (const auto& [from, to] : wanted[entry.disk].common(entry.offset, entry.end())) {
+            wanted[entry.disk].remove(from, to);
+            parts.push_back({entry, index, from, to});
         }
-        if (!piece.parts.empty()) pieces.push_back(std::move(piece));
     }
-    if (!pieces.empty()) slice.records.push_back({std::move(reader), std::move(pieces)});
+    source.bounds = std::move(bounds);
     co_return Status{};
 }
 
 // What is overwritten is kept, durably, before any of it is.
-Task<Status> Rewind::put(Slice slice, bool save) {
+Task<Status> Rewind::put(std::vector<Source>& sources, std::span<Part> slice, bool save) {
     if (save) {
         auto status = co_await this->save(slice);
         if (!status) co_return status;
     }
-    Together writes(limits_.depth);
-    for (Slice::Record& record : slice.records) {
-        auto status = co_await put_pieces(record.reader, record.pieces, writes);
-        if (!status) {
-            (void)co_await writes.finish();
-            co_return status;
+    std::ranges::sort(slice, {}, [](const Part& part) {
+        return std::tuple(part.source, part.entry.at, part.from);
+    });
+    std::vector<Putting> content;
+    for (std::size_t begin = 0, end = 0; begin < slice.size(); begin = end) {
+        while (end < slice.size() && slice[end].source == slice[begin].source) ++end;
+        auto status = co_await read_parts(sources[slice[begin].source].reader,
+                                          slice.subspan(begin, end - begin), content);
+        if (!status) co_return status;
+    }
+    auto status = co_await write(std::move(content));
+    co_return status;
+}
+
+Task<Status> Rewind::read_parts(UndoReader& reader, std::span<const Part> parts,
+                                std::vector<Putting>& content) {
+    std::vector<format::UndoEntry> entries;
+    for (const Part& part : parts) {
+        if (entries.empty() || entries.back().offset != part.entry.offset ||
+            entries.back().disk != part.entry.disk)
+            entries.push_back(part.entry);
+    }
+    auto part = parts.begin();
+    for (std::size_t begin = 0; begin < entries.size();) {
+        const std::size_t size = UndoReader::run_length(std::span(entries).subspan(begin));
+        const auto first = entries.begin() + static_cast<std::ptrdiff_t>(begin);
+        auto run = co_await reader.read({first, first + static_cast<std::ptrdiff_t>(size)});
+        if (!run) co_return std::unexpected(run.error());
+        for (const format::UndoEntry& entry : std::span(entries).subspan(begin, size)) {
+            std::vector<std::byte> unpacked;
+            if (entry.kind != format::UndoKind::zero) {
+                unpacked.resize(entry.length);
+                auto whole = format::unpack(entry, run->stored(entry), unpacked);
+                if (!whole) co_return std::unexpected(whole.error());
+            }
+            for (; part != parts.end() && part->entry.disk == entry.disk &&
+                   part->entry.offset == entry.offset;
+                 ++part)
+                content.push_back({entry.disk, part->from, part->to, part->of(unpacked)});
         }
+        begin += size;
+    }
+    co_return Status{};
+}
+
+// In the order of the disks, and together what lies together: epochs are small and scattered.
+Task<Status> Rewind::write(std::vector<Putting> parts) {
+    std::ranges::sort(parts, {},
+                      [](const Putting& part) { return std::pair(part.disk, part.from); });
+    Together writes(limits_.depth);
+    for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
+        const Putting& first = parts[begin];
+        std::uint64_t to = first.to;
+        for (end = begin + 1; end < parts.size() && parts[end].follows(first, to); ++end)
+            to = parts[end].to;
+        // What fails is known when all are finished.
+        (void)co_await writes.room();
+        if (first.content.empty()) {
+            disks_[first.disk]->write_zeroes(first.from, to - first.from, writes.callback());
+            continue;
+        }
+        auto buffer = std::make_shared<Buffer>(to - first.from);
+        for (const Putting& part : std::span(parts).subspan(begin, end - begin))
+            std::ranges::copy(part.content, buffer->data() + (part.from - first.from));
+        disks_[first.disk]->write(first.from, buffer->span(), writes.callback(buffer));
     }
     auto status = co_await writes.finish();
     if (status) co_return status;
@@ -285,42 +368,8 @@ Task<Status> Rewind::put(Slice slice, bool save) {
     co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
 }
 
-Task<Status> Rewind::put_pieces(UndoReader& reader, std::span<const Piece> pieces,
-                                Together& writes) {
-    std::vector<format::UndoEntry> entries;
-    for (const Piece& piece : pieces) entries.push_back(piece.entry);
-    for (std::size_t begin = 0; begin < pieces.size();) {
-        const std::size_t size = UndoReader::run_length(std::span(entries).subspan(begin));
-        const auto first = entries.begin() + static_cast<std::ptrdiff_t>(begin);
-        auto run = co_await reader.read({first, first + static_cast<std::ptrdiff_t>(size)});
-        if (!run) co_return std::unexpected(run.error());
-        for (const Piece& piece : pieces.subspan(begin, size)) {
-            const format::UndoEntry& entry = piece.entry;
-            std::vector<std::byte> content;
-            if (entry.kind != format::UndoKind::zero) {
-                content.resize(entry.length);
-                auto whole = format::unpack(entry, run->stored(entry), content);
-                if (!whole) co_return std::unexpected(whole.error());
-            }
-            for (const auto& [from, to] : piece.parts) {
-                // What fails is known when all are finished.
-                (void)co_await writes.room();
-                if (entry.kind == format::UndoKind::zero) {
-                    disks_[entry.disk]->write_zeroes(from, to - from, writes.callback());
-                    continue;
-                }
-                auto buffer = std::make_shared<Buffer>(to - from);
-                std::memcpy(buffer->data(), content.data() + (from - entry.offset), to - from);
-                disks_[entry.disk]->write(from, buffer->span(), writes.callback(buffer));
-            }
-        }
-        begin += size;
-    }
-    co_return Status{};
-}
-
 // What is there and not saved yet.
-Task<Status> Rewind::save(const Slice& slice) {
+Task<Status> Rewind::save(std::span<const Part> slice) {
     std::vector<Saving> parts;
     format::UndoWriter writer(limits_.compression);
     Together reads(limits_.depth);
@@ -352,17 +401,17 @@ Task<Status> Rewind::save(const Slice& slice) {
     co_return status;
 }
 
-std::vector<Rewind::Saving> Rewind::not_saved(const Slice& slice) const {
+// In the order of the disks, as what is overwritten is.
+std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> slice) const {
+    std::vector<Ranges> wanted(disks_.size());
+    for (const Part& part : slice) wanted[part.entry.disk].add(part.from, part.to);
     std::vector<Saving> all;
-    const auto add = [&](DiskIndex disk, std::uint64_t from, std::uint64_t to) {
-        for (const auto& [begin, end] : saved_[disk].missing(from, to)) {
-            for (std::uint64_t at = begin; at < end; at += read_bytes_max)
-                all.push_back({disk, at, std::min(read_bytes_max, end - at), nullptr});
-        }
-    };
-    for (const Slice::Record& record : slice.records) {
-        for (const Piece& piece : record.pieces) {
-            for (const auto& [from, to] : piece.parts) add(piece.entry.disk, from, to);
+    for (DiskIndex disk = 0; disk < wanted.size(); ++disk) {
+        for (const Extent& range : wanted[disk].extents()) {
+            for (const auto& [begin, end] : saved_[disk].missing(range.offset, range.end())) {
+                for (std::uint64_t at = begin; at < end; at += read_bytes_max)
+                    all.push_back({disk, at, std::min(read_bytes_max, end - at), nullptr});
+            }
         }
     }
     return all;

@@ -16,7 +16,8 @@ namespace ebb::core {
 class Rewind {
 public:
     struct Limits {
-        std::uint64_t slice_bytes = 16ULL << 20;
+        std::uint64_t slice_bytes = 64ULL << 20;  // saved, synced, overwritten at a time; in memory
+        std::uint64_t chapter_bytes = 4ULL << 30;  // whose places in the journal are in memory
         std::size_t depth = 32;
         int compression = 1;
     };
@@ -52,26 +53,64 @@ private:
     // Puts the content of `to` where `wanted` is. Saves what is there before, if `save`.
     [[nodiscard]] Task<Result<std::uint64_t>> put_point(std::uint64_t to,
                                                         std::vector<Ranges> wanted, bool save);
-    // Parts of a disk, by begin and end, that get the content of an entry.
-    struct Piece {
+    // Between which places of each disk a record has anything.
+    class Bounds {
+    public:
+        explicit Bounds(std::size_t disks) : disks_(disks, {UINT64_MAX, 0}) {}
+        void add(const format::UndoEntry& entry) {
+            auto& [from, to] = disks_[entry.disk];
+            from = std::min(from, entry.offset);
+            to = std::max(to, entry.end());
+        }
+        [[nodiscard]] bool touch(const std::vector<Ranges>& wanted) const {
+            for (std::size_t i = 0; i < disks_.size(); ++i) {
+                if (wanted[i].any_in(disks_[i].first, disks_[i].second)) return true;
+            }
+            return false;
+        }
+
+    private:
+        std::vector<std::pair<std::uint64_t, std::uint64_t>> disks_;
+    };
+    // A record of undo.
+    struct Source {
+        UndoReader reader;
+        std::optional<Bounds> bounds;  // once its table has been read
+    };
+    // A part of a disk, from where to where, that gets content of an entry. Parts do not overlap.
+    struct Part {
         format::UndoEntry entry;
-        std::vector<std::pair<std::uint64_t, std::uint64_t>> parts;
+        std::uint32_t source = 0;  // whose entry
+        std::uint64_t from = 0;
+        std::uint64_t to = 0;
+        [[nodiscard]] auto place() const { return std::pair(entry.disk, from); }
+        [[nodiscard]] std::vector<std::byte> of(std::span<const std::byte> unpacked) const {
+            if (unpacked.empty()) return {};
+            const auto content = unpacked.subspan(from - entry.offset, to - from);
+            return {content.begin(), content.end()};
+        }
     };
-    // Of several records, so that many small ones cost no more than a large one. Parts do not
-    // overlap.
-    struct Slice {
-        struct Record {
-            UndoReader reader;
-            std::vector<Piece> pieces;
-        };
-        std::vector<Record> records;
-        std::uint64_t bytes = 0;
+    [[nodiscard]] static std::vector<Ranges> take_first(std::vector<Ranges>& wanted,
+                                                        std::uint64_t bytes);
+    [[nodiscard]] Task<Status> gather(Source& source, std::uint32_t index,
+                                      std::vector<Ranges>& wanted, std::vector<Part>& parts);
+    [[nodiscard]] Task<Status> put(std::vector<Source>& sources, std::span<Part> slice, bool save);
+    // A part of a disk, from where to where, that gets this content; none: zeroes.
+    struct Putting {
+        DiskIndex disk = 0;
+        std::uint64_t from = 0;
+        std::uint64_t to = 0;
+        std::vector<std::byte> content;
+        // One write can put both: `end` is where the first one, and what followed it, ends.
+        [[nodiscard]] bool follows(const Putting& first, std::uint64_t end) const {
+            return disk == first.disk && from == end && to - first.from <= write_bytes_max &&
+                   content.empty() == first.content.empty();
+        }
     };
-    // What a record has of `wanted` goes over to the slice.
-    [[nodiscard]] Task<Status> gather(UndoReader reader, std::vector<Ranges>& wanted, Slice& slice);
-    [[nodiscard]] Task<Status> put(Slice slice, bool save);
-    [[nodiscard]] Task<Status> put_pieces(UndoReader& reader, std::span<const Piece> pieces,
-                                          Together& writes);
+    static constexpr std::uint64_t write_bytes_max = 1ULL << 20;
+    [[nodiscard]] Task<Status> read_parts(UndoReader& reader, std::span<const Part> parts,
+                                          std::vector<Putting>& content);
+    [[nodiscard]] Task<Status> write(std::vector<Putting> parts);
     // A part of a disk that is to be overwritten, and whose content is not in the file.
     struct Saving {
         DiskIndex disk = 0;
@@ -79,8 +118,8 @@ private:
         std::uint64_t length = 0;
         std::shared_ptr<Buffer> content;
     };
-    [[nodiscard]] std::vector<Saving> not_saved(const Slice& slice) const;
-    [[nodiscard]] Task<Status> save(const Slice& slice);
+    [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> slice) const;
+    [[nodiscard]] Task<Status> save(std::span<const Part> slice);
     [[nodiscard]] Task<Status> append_saved(format::UndoWriter& writer);
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move);
     // There was no room for it: the disks go back, and it never was.

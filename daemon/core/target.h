@@ -38,7 +38,10 @@ struct TargetConfig {
     bool must_exist = false;
     // Closings that fit what is left of it wait in memory until they are whole.
     std::shared_ptr<ClosingBudget> closing_budget = std::make_shared<ClosingBudget>(128ULL << 20);
-    std::uint64_t batch_bytes = 16ULL << 20;           // written and synced as one, at most
+    std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
+    std::uint64_t rewind_bytes = 64ULL << 20;  // the same of a rewind, in memory
+    // Of a rewind, whose places in the journal are in memory: 80 bytes for each 4 KiB at most.
+    std::uint64_t rewind_chapter_bytes = 4ULL << 30;
     std::uint64_t window_bytes = 64ULL << 20;          // granted to the source
     std::uint16_t version = format::protocol_version;  // of the wire, at most
     std::uint64_t io_depth = 32;                       // operations under way at once

@@ -169,6 +169,7 @@ void SimDisk::read(std::uint64_t offset, std::span<std::byte> into, env::StatusC
 
 void SimDisk::write(std::uint64_t offset, std::span<const std::byte> from,
                     env::StatusCallback done) {
+    ++state_.writes;
     life_.io([this, offset, from, done = std::move(done)]() mutable {
         if (fails()) return done(fail(ErrorCode::io, "simulated write error"));
         state_.write(offset, Bytes(from.begin(), from.end()));

@@ -38,6 +38,7 @@ struct DiskState {
         Bytes data;
     };
     std::vector<Write> pending;  // since the last flush, in order
+    std::uint64_t writes = 0;    // that were asked for
 
     explicit DiskState(std::uint64_t size) : current(size), durable(size) {}
     void write(std::uint64_t offset, Bytes data);

@@ -94,6 +94,8 @@ core::TargetConfig World::target_config() const {
     config.session = first_session_;
     config.closing_budget = std::make_shared<core::ClosingBudget>(budget_);
     config.batch_bytes = batch_;
+    config.rewind_bytes = batch_;
+    config.rewind_chapter_bytes = 3 * batch_;
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention.all_for = std::chrono::seconds(4);

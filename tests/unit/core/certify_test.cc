@@ -12,18 +12,6 @@ protected:
         return wait_for<CertifiedPoint>(
             [&](auto done) { life_->target.certify(epoch, whole, std::move(done)); });
     }
-    // One extent of `blocks` from block `at` on.
-    void send(Peer& peer, std::uint64_t epoch, std::uint64_t at, std::size_t blocks, int value) {
-        begin(peer, epoch, 1);
-        const Bytes content(blocks * block_bytes, static_cast<std::byte>(value));
-        const auto extent = head(1, 0, at, content);
-        peer.send_extent(extent, content);
-        format::ManifestChain chain;
-        chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
-        const WallTime cut{executor_.now() + sim::wall_start};
-        peer.send(format::PassEnd{epoch, 1, format::PassKind::frozen, 1, chain.value, cut, ""});
-        wait();
-    }
     void restart() {
         peers_.clear();
         life_.reset();

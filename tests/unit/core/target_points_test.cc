@@ -58,6 +58,27 @@ TEST_F(TargetPointsTest, ThereAndBack) {
     EXPECT_EQ(fail_over()->point.epoch, 2U);
 }
 
+// Small epochs lie all over the disk: what lies together is read and written as one.
+TEST_F(TargetPointsTest, NeighboursOfSeveralEpochsAreOneWrite) {
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 32, 1);
+    std::uint64_t epoch = 1;
+    for (const std::uint64_t at : {14, 11, 13, 20, 12}) send(peer, ++epoch, at, 1, 7);
+    ASSERT_TRUE(fail_over().has_value());
+    const std::uint64_t before = disk_.writes;
+    ASSERT_TRUE(change_point(1).has_value());
+    EXPECT_EQ(disk_.writes - before, 2U);
+    EXPECT_EQ(disk_.current, [] {
+        Bytes all(disk_bytes);
+        std::fill_n(all.begin(), 32 * block_bytes, std::byte{1});
+        return all;
+    }());
+    ASSERT_TRUE(change_point(epoch).has_value());
+    EXPECT_EQ(disk_.writes - before, 4U);
+    for (const std::uint64_t at : {11, 12, 13, 14, 20})
+        EXPECT_EQ(disk_.current[at * block_bytes], std::byte{7}) << at;
+}
+
 TEST_F(TargetPointsTest, WhatItWouldCost) {
     close_epochs(4);
     ASSERT_TRUE(fail_over().has_value());
