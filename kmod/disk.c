@@ -8,6 +8,7 @@
 #include "disk.h"
 #include "gate.h"
 #include "group.h"
+#include "hook.h"
 #include "image.h"
 #include "log.h"
 #include "netlink.h"
@@ -187,8 +188,16 @@ static struct ebb_disk *new_disk(struct ebb_bdev *bdev, const char *stable_id)
 	return disk;
 }
 
+/* Writes that had passed the hook before the disk was known are over when this returns. */
+static void let_older_writes_land(struct ebb_disk *disk)
+{
+	synchronize_rcu();
+	if (queue_is_mq(disk->gd->queue))
+		ebb_drain_queue(disk->gd->queue);
+}
+
 /* An empty flush must come by, or nothing will. Changes no data. */
-static int probe(struct ebb_disk *disk)
+static int send_probe(struct ebb_disk *disk)
 {
 	int err;
 
@@ -196,17 +205,24 @@ static int probe(struct ebb_disk *disk)
 	WRITE_ONCE(disk->probing, true);
 	err = ebb_issue_flush(ebb_disk_bdev(disk));
 	WRITE_ONCE(disk->probing, false);
-	if (err && err != -EOPNOTSUPP)
-		return err;
-	return atomic_read(&disk->probe_seen) ? 0 : -EIO;
+	return err == -EOPNOTSUPP ? 0 : err;
 }
 
-/* Writes that had passed the hook before the disk was known are over when this returns. */
-static void let_older_writes_land(struct ebb_disk *disk)
+static int probe(struct ebb_disk *disk)
 {
-	synchronize_rcu();
-	if (queue_is_mq(disk->gd->queue))
-		ebb_drain_queue(disk->gd->queue);
+	int err = send_probe(disk);
+
+	lockdep_assert_held(&ebb_mutex);
+	if (err || atomic_read(&disk->probe_seen))
+		return err;
+	/* It may have gone by the other entry; what did so until now has to land as well. */
+	if (ebb_hook_widen())
+		return -EIO;
+	let_older_writes_land(disk);
+	err = send_probe(disk);
+	if (err || atomic_read(&disk->probe_seen))
+		return err;
+	return -EIO;
 }
 
 static void make_known(struct ebb_disk *disk)

@@ -102,6 +102,7 @@ MUTATIONS = {
     "anybody": ("netlink.c",
                 "\tif (!netlink_capable(skb, CAP_SYS_ADMIN))\n\t\treturn refuse",
                 "\tif (!netlink_capable(skb, CAP_NET_ADMIN))\n\t\treturn refuse", "interface"),
+    "entry-unlooked": ("disk.c", "\tif (ebb_hook_widen())\n", "\tif (disk->gd)\n", "entry-inlined"),
     "probe-unseen": ("write.c", "\t\telse if (READ_ONCE(disk->probing))\n",
                      "\t\telse if (READ_ONCE(disk->gone))\n", "interface"),
     "hook-blind": ("hook.c",
