@@ -7,7 +7,7 @@
 load gate_deadline_max_ms=120000
 # As in cut-race: nothing of a request may be left to a worker of the CPU that stands still.
 n=$(nullb ge 16 memory_backed=0 irqmode=0) || fail "null_blk"
-echo none >/sys/block/ge/queue/scheduler || fail "no scheduler"
+echo none >"/sys/block/${n##*/}/queue/scheduler" || fail "no scheduler"
 id=$(attach "$n" 1)
 coproc EBB { ebbtest script; }
 exec 5<>"$n"

@@ -4,9 +4,9 @@
 # writes through dm: all are held and none fails, and what arrives is what was written.
 load gate_deadline_max_ms=60000
 d=$(nullb gn 64 submit_queues=2 hw_queue_depth=1024) || fail "null_blk"
-echo 32 >/sys/block/gn/queue/max_sectors_kb
+echo 32 >"/sys/block/${d##*/}/queue/max_sectors_kb"
 # A queue that is full refuses NOWAIT writes by itself: this one never is.
-echo none >/sys/block/gn/queue/scheduler
+echo none >"/sys/block/${d##*/}/queue/scheduler"
 modprobe dm-mod
 dmsetup create ebbgn --table "0 65536 linear $d 65536" && dmsetup mknodes
 id=$(attach "$d" 1)

@@ -14,8 +14,9 @@
 //
 // Of the first block that is not as written it tells what was done to it, the last ones.
 //
-// A kind that a disk refuses (EOPNOTSUPP, ENOTTY, EINVAL) is not tried again there. Exit status 0:
-// all writes succeeded, and every disk holds what was written.
+// A kind that a disk refuses (EOPNOTSUPP, ENOTTY, EINVAL) is not tried again there; those of
+// io_uring are left out, and not needed, where the kernel has none. Exit status 0: all writes
+// succeeded, and every disk holds what was written.
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/falloc.h>
@@ -124,6 +125,7 @@ private:
     std::span<const std::byte> fill(std::uint64_t length, std::size_t offset = 0);
     int write(int fd, Range r, int flags);
     void tell(std::uint64_t at) const;
+    void leave_out_rings(int error);
     [[nodiscard]] std::size_t missing() const;
     [[nodiscard]] static bool clears(std::size_t kind);
     std::vector<Piece> pieces(bool consecutive);
@@ -377,6 +379,16 @@ int Mixer::allocate(int mode) {
     return 0;
 }
 
+// Where the kernel has no io_uring, nobody writes by it, and it is not needed.
+void Mixer::leave_out_rings(int error) {
+    for (std::size_t i = 0; i < kinds.size(); ++i) {
+        if (kinds[i].run != &Mixer::uring && kinds[i].run != &Mixer::polled) continue;
+        refused_[i] = error;
+        std::erase(bag_, i);
+        if (error == ENOSYS) std::erase(needed_, i);
+    }
+}
+
 bool Mixer::prepare() {
     auto wanted = words(options_.get("kinds"));
     for (std::size_t i = 0; i < kinds.size(); ++i)
@@ -392,10 +404,9 @@ bool Mixer::prepare() {
         fprintf(stderr, "mixer: no such kinds\n");
         return false;
     }
-    if (io_uring_queue_init(batch, &ring_, 0) == 0)
-        ring_ready_ = true;
-    else
-        std::erase_if(bag_, [](std::size_t i) { return !strcmp(kinds[i].name, "uring"); });
+    const int error = io_uring_queue_init(batch, &ring_, 0);
+    ring_ready_ = error == 0;
+    if (!ring_ready_) leave_out_rings(-error);
     if (shadow_.take(target_.direct, target_.first, target_.bytes)) return true;
     fprintf(stderr, "mixer: %s cannot be read\n", target_.path.c_str());
     return false;
