@@ -126,6 +126,7 @@ void Source::Impl::checkpoint(CheckpointRequest request, env::Callback<Checkpoin
 
 void Source::Impl::set_interval(Duration interval) {
     config_.interval = interval;
+    if (interval.count() == 0) ahead_ = false;  // its cut would never be due
     next_cut_ = clock_.now() + interval;
     wake();
 }
@@ -543,6 +544,7 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     last_pass_ = has_open ? open.pass : 0;
     confirmed_ = welcome_->closed_epoch;
     live_in_row_ = voids_in_row_ = 0;
+    forget_ahead();
     next_cut_ = clock_.now();
     if (has_open && !resumes) {
         send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));

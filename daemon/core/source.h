@@ -39,7 +39,11 @@ struct SourceConfig {
     // More dirty than this at the time of a cut: live passes come first.
     std::uint64_t frozen_limit_bytes = 256ULL << 20;
     std::uint32_t live_passes_max = 8;  // in a row, then a frozen one whatever its size
-    int compression = 1;                // zstd level; 0: off
+    // Likewise when it is expected at the time of the cut: live passes go ahead of it. What is
+    // dirty is looked at so often in an interval; 0: none go ahead.
+    std::uint32_t looks_ahead = 8;
+    std::uint32_t sampled_ahead = 64;  // one block in so many, of what those passes bring again
+    int compression = 1;               // zstd level; 0: off
     std::uint16_t version = format::protocol_version;   // of the wire, at most
     Duration silence_limit = std::chrono::seconds(30);  // without a frame: connection given up
     Duration retry_min = std::chrono::milliseconds(200);
@@ -127,6 +131,8 @@ struct SourceStatus {
     std::uint64_t cuts_begun = 0;
     std::uint64_t cuts_closed = 0;
     std::uint64_t cuts_void = 0;
+    std::uint64_t passes_ahead = 0;        // live ones, begun before their cut was due
+    std::uint64_t passes_ahead_again = 0;  // of them: brought again what another had brought
     std::uint64_t reconnects = 0;
     std::uint64_t digest_mismatches = 0;
     // Acknowledged extents of live passes that the target did not have any more: never, if its

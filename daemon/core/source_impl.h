@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "base/buffer.h"
 #include "core/ranges.h"
@@ -134,7 +136,10 @@ private:
         std::vector<Ranges> to_release;
         std::vector<Ranges> released;  // of a frozen pass
         std::uint64_t unreadable_bytes = 0;
-        std::size_t releases = 0;  // under way
+        bool ahead = false;            // of its cut; below: of the blocks that are sampled
+        std::uint64_t sampled = 0;     // acknowledged
+        std::uint64_t sent_again = 0;  // of them, for this cut
+        std::size_t releases = 0;      // under way
         Status tracker_error;
         std::vector<Request> requests;
         [[nodiscard]] bool frozen() const { return info.kind == env::PassKind::frozen; }
@@ -199,6 +204,13 @@ private:
     void end_verification();
     void leave_out_discarded();
     void verify_acknowledged(const Sent& sent);
+    // source_ahead.cc
+    [[nodiscard]] Task<Result<bool>> wait_for_cut();
+    [[nodiscard]] std::uint64_t dirty_bytes() const;
+    [[nodiscard]] bool wants_ahead(std::uint64_t dirty) const;
+    void sample_ahead(const Sent& sent);
+    void ahead_ended();
+    void forget_ahead();
     [[nodiscard]] Task<Status> replicate();
     [[nodiscard]] Task<Status> begin_pass();
     // Takes the cut, or begins a live pass; around it the applications of `request` (null: nobody)
@@ -285,6 +297,11 @@ private:
     unsigned live_in_row_ = 0;
     unsigned voids_in_row_ = 0;
     MonoTime next_cut_;
+    MonoTime next_look_;      // at what is dirty, ahead of it
+    MonoTime dirty_since_;    // what is dirty now: the newest pass took all before
+    bool ahead_ = false;      // the open epoch was begun ahead of its cut, and waits for it
+    bool rewritten_ = false;  // what goes ahead of this cut is overwritten before it
+    std::set<std::pair<DiskIndex, std::uint64_t>> sent_ahead_;  // of this cut: blocks, sampled
     std::vector<Ranges> compare_;  // by disk: of what is to be sent, the target may have it
     bool marked_all_ = false;      // everything of a disk, in this epoch
     std::map<std::uint64_t, std::shared_ptr<Comparison>> comparisons_;  // not answered

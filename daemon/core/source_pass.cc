@@ -20,7 +20,9 @@ std::unexpected<Error> void_pass(const std::string& reason) {
 }  // namespace
 
 bool Source::Impl::cut_due() const {
-    if (epoch_ != 0 || !has_point_ || !requests_.empty()) return true;
+    if (!has_point_ || !requests_.empty()) return true;
+    // A verification needs a point, and no epoch that is open.
+    if (epoch_ != 0 && (!ahead_ || verification_)) return true;
     if (verification_needs_cut()) return true;
     return config_.interval.count() > 0 && clock_.now() >= next_cut_;
 }
@@ -42,9 +44,9 @@ Task<Status> Source::Impl::replicate() {
                 if (!status) co_return status;
             }
             if (!cut_due()) {
-                const bool timed = config_.interval.count() > 0;
-                co_await wait_until(timed ? next_cut_ : clock_.now() + config_.silence_limit);
-                continue;
+                auto ahead = co_await wait_for_cut();
+                if (!ahead) co_return std::unexpected(ahead.error());
+                if (!*ahead) continue;
             }
             status = co_await begin_pass();
             if (!status) co_return status;
@@ -94,9 +96,8 @@ Task<Status> Source::Impl::begin_pass() {
     if (fresh_) co_return fail(ErrorCode::resync_required, "the tracking module was loaded anew");
     status = co_await mark_gaps(false, {}, has_point_);
     if (!status) co_return status;
-    std::uint64_t dirty = 0;
-    for (const auto& disk : tracked_) dirty += disk.dirty_blocks * block_bytes;
-    const bool live = wants_live(dirty);
+    ahead_ = !cut_due();
+    const bool live = ahead_ || wants_live(dirty_bytes());
     const bool whole =
         !live && std::any_of(requests_.begin(), requests_.end(),
                              [](const Request& request) { return request.what.whole; });
@@ -108,6 +109,7 @@ Task<Status> Source::Impl::begin_pass() {
     }
     auto pass = std::make_shared<Pass>();
     if (verification_) verification_->expected.clear();
+    pass->ahead = ahead_;
     if (!live) take_requests(*pass, whole);
     pass_ = pass;
     const auto found =
@@ -124,7 +126,8 @@ Task<Status> Source::Impl::begin_pass() {
     }
     pass->info = *info;
     pass->begun = true;
-    pass->begun_at = clock_.now();
+    pass->begun_at = dirty_since_ = clock_.now();
+    if (pass->ahead) ++status_.passes_ahead;
     if (app != nullptr && !app->degraded) pass->point = format::PointKind::application;
     pass->number = ++last_pass_;
     pass->to_release.resize(tracked_.size());
@@ -210,7 +213,11 @@ Task<Status> Source::Impl::run_pass() {
         pass_->ended = true;
     }
     send_pass_end();
-    ++live_in_row_;
+    if (pass_->ahead) {
+        ahead_ended();
+    } else {
+        ++live_in_row_;
+    }
     pass_.reset();
     co_return Status{};
 }
@@ -455,6 +462,7 @@ void Source::Impl::fold(std::uint64_t count) {
         }
         compare_[sent.disk].remove(sent.range.offset, sent.range.end());
         verify_acknowledged(sent);
+        if (pass_->ahead) sample_ahead(sent);
         if (sent.compared) status_.compared_bytes += sent.range.length;
         if (sent.kind == format::ExtentKind::same) status_.same_bytes += sent.range.length;
         pass_->bytes_done += sent.range.length;
@@ -570,6 +578,7 @@ Task<Status> Source::Impl::closed() {
     marked_all_ = false;
     for (Ranges& ranges : compare_) ranges.clear();
     live_in_row_ = voids_in_row_ = 0;
+    forget_ahead();
     status = co_await verification_closed();
     co_return status;
 }

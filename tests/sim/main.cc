@@ -15,7 +15,9 @@ using namespace ebb::sim;
 constexpr std::uint64_t hits_wanted = 100;  // of each fault kind, in 500 seeds
 constexpr std::uint64_t mutation_seeds = 700;
 
-const std::set<std::string> fault_kinds = {"ambush",
+const std::set<std::string> fault_kinds = {"ahead",
+                                           "ahead-again",
+                                           "ambush",
                                            "app-point",
                                            "app-point-degraded",
                                            "bit-rot",

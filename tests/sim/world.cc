@@ -155,10 +155,13 @@ void World::start_source() {
     config.window_bytes = window_;
     config.reads_in_flight = 4;
     config.frozen_limit_bytes = std::exchange(wide_next_, false) ? UINT64_MAX : frozen_limit_;
+    config.looks_ahead = options_.seed % 2 == 0 ? 0 : 8;  // large cuts, too
+    config.sampled_ahead = 2;
     config.compression = static_cast<int>(options_.seed % 2);
     config.silence_limit = std::chrono::seconds(6);
     config.retry_max = std::chrono::seconds(1);
     if (config.full) hit("full-resync");
+    ahead_ = ahead_again_ = 0;
     source_run_ = std::make_unique<SourceRun>(executor_, *source_, network_, std::move(config));
     source_run_->source->start();
     say("source daemon starts, session " + std::to_string(session_));
@@ -245,6 +248,9 @@ void World::observe() {
     acknowledged_ = std::max(acknowledged_, status.closed_epoch);
     const auto stale = [](const std::string& why) { return why.ends_with("map-out-of-step"); };
     if (std::ranges::any_of(status.resync_reasons, stale)) ++faults_.hits["map-out-of-step"];
+    faults_.hits["ahead"] += status.passes_ahead - std::exchange(ahead_, status.passes_ahead);
+    faults_.hits["ahead-again"] +=
+        status.passes_ahead_again - std::exchange(ahead_again_, status.passes_ahead_again);
     if (status.live_acks_lost > 0) problem("acknowledged extents of a live pass were lost");
 }
 

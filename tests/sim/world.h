@@ -180,6 +180,7 @@ private:
     enum class Comparing { none, wanted, killed };
     Comparing comparing_ = Comparing::none;
     std::uint64_t same_before_ = 0;
+    std::uint64_t ahead_ = 0, ahead_again_ = 0;  // of this source daemon
     bool verifying_ = false;
     bool wide_next_ = false;       // the next source daemon freezes whatever is dirty
     bool delta_failover_ = false;  // when there is something to take back

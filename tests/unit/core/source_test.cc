@@ -4,121 +4,16 @@
 
 #include <gtest/gtest.h>
 
-#include "peer.h"
-#include "sim/tracker.h"
+#include "source_fixture.h"
 
 namespace ebb::core {
 namespace {
 
 using format::FrameType;
 using test::a_second;
+using test::disk_bytes;
 using test::Peer;
-
-constexpr std::uint64_t disk_bytes = 16 * block_bytes;
-
-class SourceTest : public testing::Test {
-protected:
-    SourceTest() {
-        network_.listener = [this](std::shared_ptr<env::Connection> connection) {
-            target_ =
-                std::make_unique<Peer>(std::static_pointer_cast<sim::End>(std::move(connection)));
-        };
-        SourceConfig config;
-        config.disks = {{"source-0", disk_bytes}};
-        config.session = 5;
-        config.interval = std::chrono::milliseconds(100);
-        source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_, hasher_);
-        source_->start();
-        wait();
-    }
-    ~SourceTest() override {
-        life_.end();
-        source_.reset();
-    }
-
-    void wait(std::int64_t ns = a_second) { test::run_for(executor_, ns); }
-    // What the source says first.
-    format::Hello hello() {
-        const auto frame = target_->take(FrameType::hello);
-        EXPECT_TRUE(frame.has_value());
-        return frame ? *format::decode_hello(*frame) : format::Hello{};
-    }
-    static format::Welcome welcome() {
-        format::Welcome message;
-        message.window_bytes = 1 << 20;
-        message.extent_bytes = 64 << 10;
-        return message;
-    }
-    // Its newest point is of another tracker: everything is compared.
-    static format::Welcome welcome_with_gap() {
-        auto message = welcome();
-        message.closed_epoch = 4;
-        message.closed_incarnation.bytes.fill(std::byte{1});
-        return message;
-    }
-    // The connection ends, and the source comes again.
-    void expect_dropped() {
-        const Peer* before = target_.get();
-        wait(5 * a_second);
-        EXPECT_NE(target_.get(), before);
-        EXPECT_EQ(source_->status().closed_epoch, 0U);
-        (void)hello();
-    }
-    // Takes what comes, and counts it; the first pass is acknowledged and closed.
-    format::PassEnd receive_epoch() {
-        format::PassEnd end;
-        for (int i = 0; i < 100 && end.count == 0; ++i) {
-            wait(a_second / 100);
-            if (auto frame = target_->take(FrameType::pass_begin)) {
-                begin_ = *format::decode_pass_begin(*frame);
-                count_ = 0;
-            }
-            while (auto frame = target_->take(FrameType::extent)) {
-                kinds_.push_back(format::decode_extent(*frame)->head.kind);
-                target_->send(format::Ack{begin_.epoch, begin_.pass, ++count_});
-            }
-            if (auto frame = target_->take(FrameType::pass_end)) {
-                end = *format::decode_pass_end(*frame);
-            }
-        }
-        EXPECT_NE(end.count, 0U);
-        return end;
-    }
-    // Answers questions, takes what comes until the pass has ended, and says what that was.
-    template <class Answer>
-    std::vector<format::ExtentHead> receive_compared(Answer answer) {
-        std::vector<format::ExtentHead> sent;
-        bool ended = false;
-        for (int i = 0; i < 100 && !ended; ++i) {
-            wait(a_second / 100);
-            while (auto frame = target_->take(FrameType::compare))
-                target_->send(answer(*format::decode_compare(*frame)));
-            while (auto frame = target_->take(FrameType::extent)) {
-                sent.push_back(format::decode_extent(*frame)->head);
-                target_->send(format::Ack{5, sent.back().pass, sent.size()});
-            }
-            ended = target_->take(FrameType::pass_end).has_value();
-        }
-        EXPECT_TRUE(ended);
-        return sent;
-    }
-
-    sim::Executor executor_{3};
-    sim::Faults faults_;
-    sim::SourceMachine machine_{executor_, faults_, {disk_bytes}};
-    sim::Network network_{executor_, faults_};
-    sim::Life life_{executor_};
-    sim::SimClock clock_{life_};
-    sim::SimRandom random_{executor_.rng};
-    sim::SimHasher hasher_{life_};
-    sim::SimTracker tracker_{life_, machine_};
-    sim::SimConnector connector_{life_, network_};
-    std::unique_ptr<Peer> target_;
-    std::unique_ptr<Source> source_;
-    format::PassBegin begin_;
-    std::uint64_t count_ = 0;
-    std::vector<format::ExtentKind> kinds_;
-};
+using test::SourceTest;
 
 TEST_F(SourceTest, SaysWhoItIs) {
     const auto message = hello();
