@@ -21,12 +21,13 @@ inline constexpr Duration interval = std::chrono::milliseconds(100);
 class SourceTest : public testing::Test {
 protected:
     SourceTest() : SourceTest(SourceConfig{}) {}
-    explicit SourceTest(SourceConfig config) {
+    explicit SourceTest(SourceConfig config, std::uint64_t size = disk_bytes)
+        : machine_(executor_, faults_, {size}) {
         network_.listener = [this](std::shared_ptr<env::Connection> connection) {
             target_ =
                 std::make_unique<Peer>(std::static_pointer_cast<sim::End>(std::move(connection)));
         };
-        config.disks = {{"source-0", disk_bytes}};
+        config.disks = {{"source-0", size}};
         config.session = 5;
         config.interval = interval;
         source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_, hasher_);
@@ -107,7 +108,7 @@ protected:
 
     sim::Executor executor_{3};
     sim::Faults faults_;
-    sim::SourceMachine machine_{executor_, faults_, {disk_bytes}};
+    sim::SourceMachine machine_;
     sim::Network network_{executor_, faults_};
     sim::Life life_{executor_};
     sim::SimClock clock_{life_};
