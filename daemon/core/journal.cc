@@ -279,6 +279,7 @@ Task<Status> Journal::append_position(format::PositionRecord record, std::string
     auto done = co_await append_record(volume_, open_->file, format::RecordType::position,
                                        record_of(format::encode(record)), site);
     if (!done) co_return std::unexpected(done.error());
+    open_->last_pass = std::max(open_->last_pass, record.pass);
     open_->position = std::move(record);
     co_return Status{};
 }

@@ -48,6 +48,7 @@ struct JournalEpoch {
     RecordFile file;
     format::BeginRecord begin;
     std::optional<format::PositionRecord> position;  // none since the last begin record
+    std::uint32_t last_pass = 0;                     // of all positions, also those before it
     std::vector<Ranges> undone;                      // by disk: old content is in the journal
     std::vector<UndoRecord> undo;
     std::uint64_t undo_bytes = 0;

@@ -145,6 +145,7 @@ Status Journal::take_record(Scan& scan) {
         case format::RecordType::position: {
             auto record = format::decode_position_record(payload);
             if (!record) return std::unexpected(record.error());
+            epoch.last_pass = std::max(epoch.last_pass, record->pass);
             epoch.position = *record;
             return {};
         }

@@ -546,14 +546,13 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     live_in_row_ = voids_in_row_ = 0;
     forget_ahead();
     next_cut_ = clock_.now();
-    if (has_open && !resumes) {
+    // Where there is a gap the epoch exists before any bit is taken, so that a restart finds what
+    // it belongs to.
+    if (gap && !has_open) epoch_ = welcome_->closed_epoch + 1;
+    if (epoch_ != 0 && !resumes) {
+        status = co_await keep_cookie();
+        if (!status) co_return status;
         send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
-    }
-    if (gap && !has_open) {
-        // The epoch exists before any bit is taken, so that a restart finds what it belongs to.
-        epoch_ = welcome_->closed_epoch + 1;
-        last_pass_ = 0;
-        send(format::encode(format::EpochBegin{epoch_, incarnation_, true}, sent_));
     }
     if (open.full && !gap) {
         status_.state = SourceState::initial_sync;

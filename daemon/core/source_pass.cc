@@ -101,11 +101,11 @@ Task<Status> Source::Impl::begin_pass() {
     const bool whole =
         !live && std::any_of(requests_.begin(), requests_.end(),
                              [](const Request& request) { return request.what.whole; });
-    if (epoch_ == 0) {
+    const bool begins = epoch_ == 0;
+    if (begins) {
         epoch_ = confirmed_ + 1;
         last_pass_ = 0;
         note_begun();
-        send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     }
     auto pass = std::make_shared<Pass>();
     if (verification_) verification_->expected.clear();
@@ -120,6 +120,7 @@ Task<Status> Source::Impl::begin_pass() {
     if (!info) {
         put_back_requests();
         pass_.reset();
+        if (begins) epoch_ = 0;
         if (stopping_) co_return fail(ErrorCode::cancelled, "stopped");
         // Not E_STALE, which would be about a pass that is there.
         co_return fail(ErrorCode::io, "no pass could begin: " + info.error().message);
@@ -137,6 +138,8 @@ Task<Status> Source::Impl::begin_pass() {
         next_cut_ = clock_.now() + config_.interval;
     }
     status = co_await keep_cookie();
+    if (status && begins)
+        send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     co_return status;
 }
 

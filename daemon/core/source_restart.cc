@@ -38,7 +38,8 @@ bool Source::Impl::in_step(const format::MapCookie& cookie) const {
     if (cookie.incarnation != incarnation_) return false;
     const bool unheard = cookie.begun != 0 && there.closed_epoch == cookie.begun;
     if (!unheard && there.closed_epoch != cookie.closed) return false;
-    if (there.open.epoch == 0 || there.open.pass == 0) return true;
+    // An epoch that the map does not know has been begun after it: something of it may be there.
+    if (there.open.epoch == 0) return true;
     return !unheard && there.open.epoch == cookie.begun && there.open.pass <= cookie.pass;
 }
 
@@ -63,13 +64,13 @@ env::Cookie Source::Impl::cookie(std::uint64_t closed) const {
     cookie.closed = closed;
     if (closed != epoch_) {
         cookie.begun = epoch_;
-        cookie.pass = pass_->number;
+        cookie.pass = pass_ ? pass_->number : last_pass_;
     }
     return format::encode(cookie);
 }
 
-// Before anything of the pass is sent. What is sent later than the state that a disk is put back
-// to is then seen to be so.
+// Before anything of the epoch, and of each pass, is sent. What is sent later than the state that a
+// disk is put back to is then seen to be so.
 Task<Status> Source::Impl::keep_cookie() {
     const bool lasting = std::ranges::any_of(
         tracked_, [](const env::TrackedDisk& disk) { return disk.cookie.has_value(); });

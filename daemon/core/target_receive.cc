@@ -208,6 +208,8 @@ format::Welcome Target::Impl::welcome() const {
         message.open.incarnation = open->begin.incarnation;
         message.open.full = open->begin.full;
         message.open.resumable = !lost_acks_;
+        // Of passes before the epoch was begun again something is on the disks, too.
+        message.open.pass = open->last_pass;
         if (pass_) {
             message.open.pass = pass_->number;
             message.open.run = pass_->run;

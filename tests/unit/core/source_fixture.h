@@ -30,15 +30,24 @@ protected:
         config.disks = {{"source-0", size}};
         config.session = 5;
         config.interval = interval;
-        source_ = std::make_unique<Source>(config, tracker_, connector_, clock_, random_, hasher_);
-        source_->start();
-        wait();
+        config_ = config;
+        start();
     }
     ~SourceTest() override {
         life_.end();
         source_.reset();
     }
 
+    void start() {
+        source_ = std::make_unique<Source>(config_, tracker_, connector_, clock_, random_, hasher_);
+        source_->start();
+        wait();
+    }
+    void restart() {
+        source_.reset();
+        machine_.owner_died();
+        start();
+    }
     void wait(std::int64_t ns = a_second) { test::run_for(executor_, ns); }
     // What the source says first.
     format::Hello hello() {
@@ -106,6 +115,7 @@ protected:
         return sent;
     }
 
+    SourceConfig config_;
     sim::Executor executor_{3};
     sim::Faults faults_;
     sim::SourceMachine machine_;

@@ -140,6 +140,35 @@ TEST_F(SourceTest, APointOfAnotherTrackerIsAGap) {
     EXPECT_FALSE(source_->status().resync_reasons.empty());
 }
 
+// An older state of the machine: the target has begun an epoch of which the map knows nothing.
+TEST_F(SourceTest, AnEpochThatTheMapDoesNotKnow) {
+    machine_.keep_map(0);
+    restart();
+    const Uuid incarnation = hello().incarnation;
+    target_->send(welcome());
+    (void)receive_epoch();
+    target_->send(format::EpochClosed{1});
+    wait(a_second / 100);  // before the next epoch
+    machine_.take_snapshot();
+    for (const bool begun : {false, true}) {
+        machine_.restore_snapshot();
+        restart();
+        (void)hello();
+        auto message = welcome();
+        message.closed_epoch = 1;
+        message.closed_incarnation = incarnation;
+        if (begun) {
+            message.open.epoch = 2;
+            message.open.incarnation = incarnation;
+        }
+        target_->send(message);
+        wait(a_second / 10);
+        EXPECT_EQ(source_->status().resync_reasons.empty(), !begun);
+        EXPECT_EQ(source_->status().state == SourceState::initial_sync, begun);
+    }
+    EXPECT_EQ(source_->status().resync_reasons.front(), "source-0: map-out-of-step");
+}
+
 // What is compared, and how much of it travels.
 TEST_F(SourceTest, WhatTheTargetHasDoesNotTravel) {
     auto message = welcome_with_gap();

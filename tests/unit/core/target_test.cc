@@ -229,6 +229,32 @@ TEST_F(TargetTest, WhatIsClosedIsThereAfterThePowerFailed) {
     EXPECT_EQ(disk_.current[3 * block_bytes], std::byte{4});
 }
 
+// What is on the disks of an epoch is there still when it is begun again.
+TEST_F(TargetTest, ThePassOfAnEpochThatIsBegunAgain) {
+    close_epoch(welcomed(), 1, 4);
+    Peer& peer = welcomed();
+    begin(peer, 2, 1, format::PassKind::live);
+    begin(peer, 2, 2, format::PassKind::live);
+    peer.send_extent(head(2, 0, 3, block(9)), block(9));
+    wait();
+    EXPECT_TRUE(peer.take(FrameType::ack).has_value());
+    peer.send(format::EpochBegin{2, id(3), true});
+    wait();
+    for (int life = 0; life < 2; ++life) {
+        format::Welcome welcome;
+        (void)welcomed(&welcome);
+        EXPECT_EQ(welcome.open.epoch, 2U);
+        EXPECT_EQ(welcome.open.pass, 2U);
+        EXPECT_EQ(welcome.open.count, 0U);
+        EXPECT_FALSE(life == 1 && welcome.open.resumable);
+        peers_.clear();
+        life_.reset();
+        disk_.power_cut(executor_.rng, faults_);
+        volume_.power_cut(executor_.rng, faults_);
+        start();
+    }
+}
+
 TEST_F(TargetTest, TheNewerConnectionTakesThePlaceOfTheOlder) {
     Peer& older = welcomed();
     begin(older, 1, 1);
