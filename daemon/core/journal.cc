@@ -132,11 +132,14 @@ Task<Status> Journal::open_names(const std::vector<env::VolumeFile>& files) {
     auto there = format::decode_names_file(*content);
     if (!there) co_return std::unexpected(there.error());
     names_ = std::move(*there);
+    co_return Status{};
+}
+
+void Journal::give_names() {
     for (const format::NamesFile::Entry& entry : names_.entries) {
         const auto point = std::ranges::lower_bound(closed_, entry.epoch, {}, &ClosedEpoch::epoch);
         if (point != closed_.end() && point->epoch == entry.epoch) point->record.name = entry.name;
     }
-    co_return Status{};
 }
 
 Task<Status> Journal::rename_point(std::uint64_t epoch, std::string name) {
@@ -176,8 +179,11 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, 
     if (!status) co_return status;
     status = co_await open_session(session, *files);
     if (!status) co_return status;
+    status = co_await open_names(*files);
+    if (!status) co_return status;
     status = co_await recover_files(*files);
-    if (status) status = co_await open_names(*files);
+    // Also of what was found before an error: it is shown.
+    give_names();
     co_return status;
 }
 

@@ -151,8 +151,8 @@ private:
     [[nodiscard]] Task<Status> replace_file(std::string name, format::Payload content,
                                             std::string_view content_site = "replace-content",
                                             std::string_view name_site = "replace-name");
-    // To be called when it is known which points there are.
     [[nodiscard]] Task<Status> open_names(const std::vector<env::VolumeFile>& files);
+    void give_names();
     // journal_recovery.cc
     [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
     [[nodiscard]] Task<Status> remove_leftovers(std::vector<env::VolumeFile>& files);

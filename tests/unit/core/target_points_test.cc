@@ -324,6 +324,21 @@ TEST_F(TargetPointsTest, AMergedPointBearsItsName) {
     EXPECT_TRUE(verify().has_value());
 }
 
+// What is known of the points is shown while the journal cannot be opened to its end.
+TEST_F(TargetPointsTest, ANameIsShownWhileTheVolumeIsBroken) {
+    close_epochs(2);
+    ASSERT_TRUE(name_point(1, "kept").has_value());
+    Peer& peer = welcomed();
+    begin(peer, 3, 1, format::PassKind::live);
+    peer.send_extent(head(1, 0, 3, block(9)), block(9));
+    wait();
+    life_->volume.sync_errors_per_thousand = 1000;
+    peer.send_extent(head(1, 1, 7, block(9)), block(9));
+    wait();
+    EXPECT_TRUE(life_->target.status().has_error);
+    EXPECT_EQ(name_of(1), "kept");
+}
+
 // What an administrator does when replication is paused.
 TEST_F(TargetPointsTest, ANameTakenOffMakesRoomOnAFullVolume) {
     config_.reserve_bytes = 2'000;
