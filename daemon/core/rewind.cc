@@ -260,8 +260,9 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
 std::vector<Ranges> Rewind::take_first(std::vector<Ranges>& wanted, std::uint64_t bytes) {
     std::vector<Ranges> taken(wanted.size());
     for (std::size_t disk = 0; disk < wanted.size(); ++disk) {
-        while (bytes != 0 && wanted[disk].bytes() != 0) {
-            const Extent first = wanted[disk].front(bytes);
+        while (bytes >= block_bytes && wanted[disk].bytes() != 0) {
+            // The end of a disk may be less than a block; another disk may take whole ones alone.
+            const Extent first = wanted[disk].front(bytes / block_bytes * block_bytes);
             taken[disk].add(first.offset, first.end());
             wanted[disk].remove(first.offset, first.end());
             bytes -= first.length;

@@ -167,10 +167,16 @@ void SimDisk::read(std::uint64_t offset, std::span<std::byte> into, env::StatusC
     });
 }
 
+// Some disks have sectors of 4 KiB.
+static bool is_aligned(std::uint64_t offset) {
+    return offset % block_bytes == 0;
+}
+
 void SimDisk::write(std::uint64_t offset, std::span<const std::byte> from,
                     env::StatusCallback done) {
     ++state_.writes;
     life_.io([this, offset, from, done = std::move(done)]() mutable {
+        if (!is_aligned(offset)) return done(fail(ErrorCode::internal, "unaligned write"));
         if (fails()) return done(fail(ErrorCode::io, "simulated write error"));
         state_.write(offset, Bytes(from.begin(), from.end()));
         done(Status{});
@@ -179,6 +185,7 @@ void SimDisk::write(std::uint64_t offset, std::span<const std::byte> from,
 
 void SimDisk::write_zeroes(std::uint64_t offset, std::uint64_t length, env::StatusCallback done) {
     life_.io([this, offset, length, done = std::move(done)]() mutable {
+        if (!is_aligned(offset)) return done(fail(ErrorCode::internal, "unaligned write"));
         state_.write(offset, Bytes(length));
         done(Status{});
     });

@@ -40,8 +40,8 @@ World::World(Options options)
     Rng& rng = executor_.rng;
     faults_.removed_site = options_.mutation;
     faults_.always_same = options_.mutation == "compare:always-same";
-    const std::vector<std::uint64_t> sizes = {(32 + rng.below(64)) * block_bytes,
-                                              (8 + rng.below(40)) * block_bytes + 3 * sector_bytes};
+    const std::vector<std::uint64_t> sizes = {(32 + rng.below(64)) * block_bytes + 3 * sector_bytes,
+                                              (8 + rng.below(40)) * block_bytes};
     source_ = std::make_unique<SourceMachine>(executor_, faults_, sizes);
     for (std::uint64_t size : sizes) {
         disks_.emplace_back(size + rng.below(2) * 16 * block_bytes);
