@@ -36,7 +36,7 @@ Uuid Source::Impl::lasting_incarnation(const Uuid& loaded) const {
 bool Source::Impl::in_step(const format::MapCookie& cookie) const {
     const format::Welcome& there = *welcome_;
     if (cookie.incarnation != incarnation_) return false;
-    const bool unheard = cookie.begun != 0 && there.closed_epoch == cookie.begun;
+    const bool unheard = cookie.begun != 0 && cookie.closes && there.closed_epoch == cookie.begun;
     if (!unheard && there.closed_epoch != cookie.closed) return false;
     // An epoch that the map does not know has been begun after it: something of it may be there.
     if (there.open.epoch == 0) return true;
@@ -65,6 +65,7 @@ env::Cookie Source::Impl::cookie(std::uint64_t closed) const {
     if (closed != epoch_) {
         cookie.begun = epoch_;
         cookie.pass = pass_ ? pass_->number : last_pass_;
+        cookie.closes = pass_ && pass_->frozen();
     }
     return format::encode(cookie);
 }

@@ -25,6 +25,7 @@ std::array<std::byte, map_cookie_bytes> encode(const MapCookie& cookie) {
     writer.uuid(cookie.incarnation);
     writer.u64(cookie.closed);
     writer.u64(cookie.begun);
+    writer.u32(cookie.closes ? 0 : 1);
     out.resize(checked_bytes);
     writer.u32(crc32c(out));
     std::array<std::byte, map_cookie_bytes> bytes{};
@@ -42,7 +43,7 @@ std::optional<MapCookie> decode_map_cookie(std::span<const std::byte> bytes) {
     cookie.incarnation = in.uuid();
     cookie.closed = in.u64();
     cookie.begun = in.u64();
-    static_cast<void>(in.u32());
+    cookie.closes = in.u32() == 0;
     if (in.u32() != crc32c(bytes.first(checked_bytes))) return std::nullopt;
     return cookie;
 }

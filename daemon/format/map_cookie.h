@@ -23,6 +23,7 @@ struct MapCookie {
     // 0: nothing.
     std::uint64_t begun = 0;
     std::uint32_t pass = 0;
+    bool closes = true;  // that pass may end the epoch; a live one does not
     friend bool operator==(const MapCookie&, const MapCookie&) = default;
 };
 

@@ -187,7 +187,7 @@ bool World::undecidable() const {
     if (!target_run_ || !target_run_->open) return true;
     const auto points = target_run_->target->points();
     const std::uint64_t closed = points.empty() ? 0 : points.back().epoch;
-    return cookie->begun == closed || cookie->begun == closed + 1;
+    return (cookie->begun == closed && cookie->closes) || cookie->begun == closed + 1;
 }
 
 // After every event: moments that mere chance would not find.

@@ -169,6 +169,47 @@ TEST_F(SourceTest, AnEpochThatTheMapDoesNotKnow) {
     EXPECT_EQ(source_->status().resync_reasons.front(), "source-0: map-out-of-step");
 }
 
+// An older state of the machine, kept while a pass of an epoch was under way that has closed since.
+class SnapshotTest : public SourceTest {
+protected:
+    std::vector<std::string> reasons(std::uint64_t frozen_limit) {
+        machine_.keep_map(0);
+        restart();
+        auto message = welcome();
+        message.closed_incarnation = hello().incarnation;
+        target_->send(welcome());
+        (void)receive_epoch();
+        target_->send(format::EpochClosed{1});
+        wait(a_second / 100);
+        EXPECT_EQ(source_->status().closed_epoch, 1U);
+        config_.frozen_limit_bytes = frozen_limit;
+        config_.looks_ahead = 0;
+        restart();
+        (void)hello();
+        message.closed_epoch = 1;
+        target_->send(message);
+        for (int i = 0; i < 200; ++i) machine_.app_write(executor_.rng);
+        wait(a_second / 2);
+        EXPECT_TRUE(source_->status().pass_open);
+        machine_.take_snapshot();
+        machine_.restore_snapshot();
+        restart();
+        (void)hello();
+        message.closed_epoch = 2;
+        target_->send(message);
+        wait(a_second / 10);
+        return source_->status().resync_reasons;
+    }
+};
+
+TEST_F(SnapshotTest, AFrozenPassMayHaveClosedIt) {
+    EXPECT_EQ(reasons(256ULL << 20), std::vector<std::string>{});
+}
+
+TEST_F(SnapshotTest, ALivePassHasNotClosedIt) {
+    EXPECT_EQ(reasons(block_bytes), std::vector<std::string>{"source-0: map-out-of-step"});
+}
+
 // What is compared, and how much of it travels.
 TEST_F(SourceTest, WhatTheTargetHasDoesNotTravel) {
     auto message = welcome_with_gap();

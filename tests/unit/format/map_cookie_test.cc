@@ -15,7 +15,11 @@ TEST(MapCookie, ComesBackAndEveryFlippedBitIsNoticed) {
     cookie.closed = 7;
     cookie.begun = 8;
     cookie.pass = 3;
+    const auto closes = encode(cookie);
+    EXPECT_EQ(decode_map_cookie(closes), cookie);
+    cookie.closes = false;
     const auto bytes = encode(cookie);
+    EXPECT_NE(bytes, closes);
     EXPECT_EQ(decode_map_cookie(bytes), cookie);
     for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {
         auto damaged = bytes;
