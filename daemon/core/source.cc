@@ -585,7 +585,8 @@ Task<Status> Source::Impl::reconcile_pass() {
         pass_->unacknowledged_bytes = 0;
         pass_->announced = false;
         pass_->number = ++last_pass_;
-        co_return Status{};
+        auto status = co_await keep_cookie();
+        co_return status;
     }
     if (!pass_->frozen()) {
         // Nothing tells what else is gone: the epoch starts over.
