@@ -96,7 +96,8 @@ Task<Status> Source::Impl::begin_pass() {
     if (fresh_) co_return fail(ErrorCode::resync_required, "the tracking module was loaded anew");
     status = co_await mark_gaps(false, {}, has_point_);
     if (!status) co_return status;
-    ahead_ = !cut_due();
+    // Without an interval, which may have ended just now, its cut would never be due.
+    ahead_ = config_.interval.count() > 0 && !cut_due();
     const bool live = ahead_ || wants_live(dirty_bytes());
     const bool whole =
         !live && std::any_of(requests_.begin(), requests_.end(),
