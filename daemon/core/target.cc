@@ -389,9 +389,12 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
             if (status) has_error_ = false;
             co_return status;
         }
-        auto given = co_await give_up_oldest();
-        if (!given) co_return std::unexpected(given.error());
-        if (*given) continue;
+        // Who reads may take a while to end, and a failover does not wait for it.
+        if (!end_reading()) {
+            auto given = co_await give_up_oldest();
+            if (!given) co_return std::unexpected(given.error());
+            if (*given) continue;
+        }
         if (!full_ && heard()) {
             connection_->send(
                 format::encode({false, ErrorCode::no_space, status.error().message}, sent_++));
@@ -406,6 +409,10 @@ Task<Status> Target::Impl::with_space(std::function<Task<Status>()> step) {
             if (closing_ || link != link_ || !connection_) {
                 full_ = false;
                 co_return fail(ErrorCode::cancelled, "given up while the volume was full");
+            }
+            if (upkeep_full_ && upkeep_ == Upkeep::none) {
+                upkeep_full_ = false;
+                break;
             }
         }
     }

@@ -50,7 +50,7 @@ Task<void> Target::Impl::certify_beside(std::uint64_t epoch, bool whole,
         status = fail(ErrorCode::cancelled, "the machine was failed over meanwhile");
     } else if (reader && reader->given_up()) {
         status = std::unexpected(*reader->status().error);
-    } else if (!status && upkeep_full_) {
+    } else if (!status && status.error().code == ErrorCode::cancelled && upkeep_full_) {
         status = reading_given_up();
     }
     Result<CertifiedPoint> result = it->result;

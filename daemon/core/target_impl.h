@@ -88,6 +88,9 @@ private:
     [[nodiscard]] Task<Status> with_space(std::function<Task<Status>()> step);
     // False: there is none that can be.
     [[nodiscard]] Task<Result<bool>> give_up_oldest();
+    // What reads the journal is to end, since points have to make room. False: none does, or none
+    // can.
+    [[nodiscard]] bool end_reading();
     [[nodiscard]] Task<Status> trim();
     [[nodiscard]] std::optional<RetentionStep> next_step() const;
     // Work on closed files beside the loop, one at a time; nothing else gives any up meanwhile.

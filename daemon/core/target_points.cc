@@ -29,19 +29,24 @@ Task<Status> Target::Impl::trim() {
     co_return Status{};
 }
 
+bool Target::Impl::end_reading() {
+    if (upkeep_ != Upkeep::verify || !next_for_space(journal_.closed())) return false;
+    upkeep_stop_ = upkeep_full_ = true;
+    return true;
+}
+
 Task<Result<bool>> Target::Impl::give_up_oldest() {
     // A merged file that is being made takes room itself.
     if (upkeep_ == Upkeep::merge) {
         co_await stop_upkeep();
         co_return true;
     }
-    // Replication goes before whoever looks at an old point.
-    if (upkeep_ == Upkeep::verify) {
-        if (!next_for_space(journal_.closed())) co_return false;
-        upkeep_full_ = true;
+    if (end_reading()) {
         co_await stop_upkeep();
         co_return true;
     }
+    if (upkeep_ != Upkeep::none) co_return false;
+    // Replication goes before whoever looks at an old point.
     const Error full{ErrorCode::no_space,
                      "the point was given up: the retention volume is full, and replication needs "
                      "the room",
@@ -126,6 +131,7 @@ void Target::Impl::upkeep_done() {
         if (!self) return;
         self->upkeep_ = Upkeep::none;
         self->upkeep_end_.notify();
+        if (self->upkeep_full_) self->wake_.notify();
     });
 }
 
@@ -177,7 +183,8 @@ Task<void> Target::Impl::verify(std::shared_ptr<env::Callback<VerifiedJournal>> 
 
 Task<void> Target::Impl::verify_beside(std::shared_ptr<env::Callback<VerifiedJournal>> done) {
     auto result = co_await journal_.verify(&upkeep_stop_);
-    if (!result && upkeep_full_) result = reading_given_up();
+    if (!result && result.error().code == ErrorCode::cancelled && upkeep_full_)
+        result = reading_given_up();
     post([done, result]() mutable { (*done)(std::move(result)); });
     upkeep_done();
 }
