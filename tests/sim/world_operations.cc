@@ -146,7 +146,7 @@ void World::checkpoint() {
         };
     }
     std::shared_ptr<Quiesced> quiesced;
-    if (rng.chance(50)) {
+    if (rng.chance(60)) {
         quiesced = std::make_shared<Quiesced>(*this);
         request.quiesce = quiesced->hooks();
     }
