@@ -2,7 +2,7 @@
 #include "core/rewind.h"
 
 #include <algorithm>
-#include <cstring>
+#include <tuple>
 
 namespace ebb::core {
 

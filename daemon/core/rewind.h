@@ -3,7 +3,9 @@
 // back: docs/disk-format.md, "Rewinding". Each block that differs is read and written once.
 #pragma once
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/buffer.h"

@@ -30,7 +30,10 @@ Task<Status> Target::Impl::trim() {
 }
 
 bool Target::Impl::end_reading() {
-    if (upkeep_ != Upkeep::verify || !next_for_space(journal_.closed())) return false;
+    if (upkeep_ != Upkeep::verify) return false;
+    const auto step = next_for_space(journal_.closed());
+    // Nothing is won where all points have names, or what is to be merged cannot be read.
+    if (!step || (step->kind == RetentionStep::Kind::merge && merge_error_)) return false;
     upkeep_stop_ = upkeep_full_ = true;
     return true;
 }
