@@ -21,7 +21,7 @@ Worker::Worker(EventLoop& loop, unsigned threads, const std::string& name) : loo
 
 Worker::~Worker() {
     alive_.reset();
-    std::deque<std::move_only_function<void()>> dropped;
+    std::deque<Task> dropped;
     {
         const std::lock_guard lock(mutex_);
         stopping_.store(true, std::memory_order_relaxed);
@@ -31,26 +31,63 @@ Worker::~Worker() {
     for (auto& thread : threads_) thread.join();
 }
 
-void Worker::enqueue(std::move_only_function<void()> task) {
+void Worker::enqueue(Task task) {
+    bool wake = false;
     {
         const std::lock_guard lock(mutex_);
         tasks_.push_back(std::move(task));
+        wake = waiting_ > 0 && !waking_;
+        waking_ = waking_ || wake;
     }
-    wake_.notify_one();
+    if (wake) wake_.notify_one();
 }
 
 void Worker::work() {
     std::unique_lock lock(mutex_);
     for (;;) {
-        wake_.wait(lock, [this] { return stopping() || !tasks_.empty(); });
+        while (tasks_.empty() && !stopping()) {
+            ++waiting_;
+            wake_.wait(lock);
+            --waiting_;
+            // Also where another thread was quicker: the next task wakes one again.
+            waking_ = false;
+        }
         if (stopping()) return;
         {
             auto task = std::move(tasks_.front());
             tasks_.pop_front();
+            const bool wake = !tasks_.empty() && waiting_ > 0 && !waking_;
+            waking_ = waking_ || wake;
             lock.unlock();
-            task();
+            if (wake) wake_.notify_one();
+            finished(task());
         }
         lock.lock();
+    }
+}
+
+void Worker::finished(Completion completion) {
+    {
+        const std::lock_guard lock(mutex_);
+        completed_.push_back(std::move(completion));
+        if (completed_.size() > 1) return;
+    }
+    loop_.post([this, alive = std::weak_ptr<char>(alive_)] {
+        if (!alive.expired()) deliver();
+    });
+}
+
+void Worker::deliver() {
+    std::vector<Completion> completed;
+    {
+        const std::lock_guard lock(mutex_);
+        completed.swap(completed_);
+    }
+    // Each may be the end of us.
+    const std::weak_ptr<char> alive(alive_);
+    for (Completion& completion : completed) {
+        if (alive.expired()) return;
+        completion();
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fixed number of threads for system calls that block. Work is begun in the order it was
-// submitted; with one thread it is also finished in that order. Results come back on the loop.
+// submitted; with one thread it is also finished in that order. Results come back on the loop,
+// those that are there by then in one turn of it. Calls to the kernel are few where much is short:
+// of the threads that wait the loop wakes one, which wakes the next.
 #pragma once
 
 #include <atomic>
@@ -31,13 +33,8 @@ public:
     // On the loop. `work` runs on a thread and must not touch what the loop may change.
     template <class T>
     void submit(std::move_only_function<Result<T>()> work, env::Callback<T> done) {
-        enqueue([this, alive = std::weak_ptr<char>(alive_), work = std::move(work),
-                 done = std::move(done)]() mutable {
-            auto result = work();
-            loop_.post([alive = std::move(alive), result = std::move(result),
-                        done = std::move(done)]() mutable {
-                if (!alive.expired()) done(std::move(result));
-            });
+        enqueue([work = std::move(work), done = std::move(done)]() mutable -> Completion {
+            return [result = work(), done = std::move(done)]() mutable { done(std::move(result)); };
         });
     }
 
@@ -45,14 +42,23 @@ public:
     [[nodiscard]] bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
 
 private:
-    void enqueue(std::move_only_function<void()> task);
+    using Completion = std::move_only_function<void()>;
+    using Task = std::move_only_function<Completion()>;
+
+    void enqueue(Task task);
     void work();
+    void finished(Completion completion);
+    void deliver();
 
     EventLoop& loop_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::deque<std::move_only_function<void()>> tasks_;  // under mutex_
+    // Under mutex_:
+    std::deque<Task> tasks_;
+    unsigned waiting_ = 0;               // threads
+    bool waking_ = false;                // one of them has been woken, and is on its way
+    std::vector<Completion> completed_;  // for the loop, which has been told unless it is empty
     std::atomic<bool> stopping_ = false;
     std::vector<std::thread> threads_;
 };
