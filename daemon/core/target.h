@@ -44,7 +44,7 @@ struct TargetConfig {
     std::uint64_t rewind_chapter_bytes = 4ULL << 30;
     std::uint64_t window_bytes = 64ULL << 20;          // granted to the source
     std::uint16_t version = format::protocol_version;  // of the wire, at most
-    std::uint64_t io_depth = 32;                       // operations under way at once
+    std::uint64_t io_depth = 128;                      // operations under way at once
     RetentionPolicy retention;
     int undo_compression = 1;                    // level of zstd; 0: none
     std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume

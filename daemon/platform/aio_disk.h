@@ -27,7 +27,7 @@ struct AioDiskOptions {
     // mount or claim it while it is open.
     bool exclusive = true;
     // Requests in the kernel at once; further ones wait here.
-    unsigned queue_depth = 32;
+    unsigned queue_depth = 128;
 };
 
 class AioDisk final : public env::Disk {

@@ -18,7 +18,7 @@ namespace ebb::platform {
 
 namespace {
 
-constexpr unsigned reader_threads = 4;
+constexpr unsigned reader_threads = 16;
 constexpr std::size_t extents_per_message = 1024;
 constexpr std::uint32_t sectors_max = 1U << 30;
 constexpr int memory_retries = 20;

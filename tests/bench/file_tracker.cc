@@ -13,7 +13,7 @@ namespace ebb::bench {
 
 namespace {
 
-constexpr unsigned reader_threads = 4;  // as NetlinkTracker
+constexpr unsigned reader_threads = 16;  // as NetlinkTracker
 constexpr std::size_t extents_at_once = 4096;
 
 WallTime wall_now() {
