@@ -262,6 +262,7 @@ void Source::Impl::drop_connection() {
     sent_ = expected_ = 0;
     comparisons_.clear();
     compare_id_ = 0;
+    extents_.clear();
     inbox_.clear();
     welcome_.reset();
     if (auto connection = std::exchange(connection_, nullptr)) connection->close();

@@ -241,6 +241,7 @@ private:
     [[nodiscard]] static bool may_go(const Chunk& chunk);
     void send_chunk(const Chunk& chunk);
     void send_extent(const Chunk& chunk, const Extent& range, format::ExtentKind kind);
+    void flush_extents();
     void announce_pass();
     void send_pass_end();
     void fold(std::uint64_t count);
@@ -278,6 +279,7 @@ private:
     std::uint64_t link_ = 0;
     std::uint64_t sent_ = 0;
     std::uint64_t expected_ = 0;
+    format::ExtentsWriter extents_;  // read, and not yet sent
     std::deque<env::Frame> inbox_;
     MonoTime heard_;
     MonoTime pinged_;

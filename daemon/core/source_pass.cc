@@ -11,6 +11,8 @@ namespace {
 constexpr Duration drain_poll = std::chrono::milliseconds(20);
 constexpr unsigned read_tries = 3;
 constexpr std::size_t chunks_listed = 256;
+// Of a frame of several extents, which shares its head and the work that each frame is.
+constexpr std::size_t extents_bytes = 128 << 10;
 constexpr unsigned quiesces = 3;  // for one request, whose cut turns out void each time
 
 std::unexpected<Error> void_pass(const std::string& reason) {
@@ -279,6 +281,8 @@ Task<Status> Source::Impl::pump() {
         status = co_await send_ready(cursor);
         if (!status) co_return status;
         start_reads(cursor);
+        // What is still being read will bring more.
+        if (cursor->reading == 0) flush_extents();
         const bool all = cursor->listed && cursor->chunks.empty() && pass->unacknowledged.empty();
         if (all) {
             start_releases();
@@ -409,7 +413,14 @@ void Source::Impl::send_extent(const Chunk& chunk, const Extent& range, format::
     pass_->unacknowledged.push_back(
         {chunk.disk, range, head.kind, head.digest, chunk.comparison != nullptr});
     pass_->unacknowledged_bytes += range.length;
-    send(format::encode(head, content, config_.compression, sent_));
+    if (welcome_->version < format::version_with_extents)
+        return send(format::encode(head, content, config_.compression, sent_));
+    if (extents_.bytes() + content.size() > extents_bytes) flush_extents();
+    extents_.add(head, content, config_.compression);
+}
+
+void Source::Impl::flush_extents() {
+    if (!extents_.empty()) send(extents_.take(sent_));
 }
 
 // Again, then in single blocks, then as unreadable: marked, so that the next pass tries again.
@@ -634,6 +645,7 @@ Task<Status> Source::Impl::return_rest() {
 }
 
 Task<Status> Source::Impl::give_up_pass() {
+    extents_.clear();
     while (pass_->releases > 0) co_await wake_.wait();
     Status status;
     if (pass_->frozen()) status = co_await mark_released();

@@ -70,6 +70,9 @@ private:
     [[nodiscard]] Task<Status> on_epoch_begin(const env::Frame& frame);
     [[nodiscard]] Task<Status> on_pass_begin(const env::Frame& frame);
     [[nodiscard]] Task<Status> on_extent(const env::Frame& frame);
+    [[nodiscard]] Task<Status> on_extents(const env::Frame& frame);
+    // What it views is to outlive the task.
+    [[nodiscard]] Task<Status> receive(format::ExtentView extent);
     [[nodiscard]] Task<Status> on_pass_end(const env::Frame& frame);
     // target_compare.cc
     [[nodiscard]] Task<Status> on_compare(const env::Frame& frame);

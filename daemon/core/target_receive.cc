@@ -108,6 +108,8 @@ Task<void> Target::Impl::handle(env::Frame frame) {
         status = fail(ErrorCode::protocol, "the first frame is not HELLO");
     } else if (type == FrameType::extent) {
         status = co_await on_extent(frame);
+    } else if (type == FrameType::extents) {
+        status = co_await on_extents(frame);
     } else if (type == FrameType::compare) {
         status = co_await on_compare(frame);
     } else if (type == FrameType::pass_begin) {
@@ -326,7 +328,24 @@ Status Target::Impl::check_extent(const format::ExtentHead& head) const {
 Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     auto extent = format::decode_extent(frame);
     if (!extent) co_return std::unexpected(extent.error());
-    const format::ExtentHead head = extent->head;
+    auto status = co_await receive(*extent);
+    co_return status;
+}
+
+Task<Status> Target::Impl::on_extents(const env::Frame& frame) {
+    if (version_ < format::version_with_extents)
+        co_return fail(ErrorCode::protocol, "several extents in a frame before version 3");
+    auto extents = format::decode_extents(frame);
+    if (!extents) co_return std::unexpected(extents.error());
+    for (const format::ExtentView& extent : *extents) {
+        auto status = co_await receive(extent);
+        if (!status) co_return status;
+    }
+    co_return Status{};
+}
+
+Task<Status> Target::Impl::receive(format::ExtentView extent) {
+    const format::ExtentHead head = extent.head;
     auto status = check_extent(head);
     if (status) status = check_compared(head);
     if (!status) co_return status;
@@ -344,7 +363,7 @@ Task<Status> Target::Impl::on_extent(const env::Frame& frame) {
     Received received{head, nullptr};
     if (head.kind == ExtentKind::data) {
         received.content = std::make_shared<Buffer>(head.length);
-        status = format::unpack(*extent, received.content->span());
+        status = format::unpack(extent, received.content->span());
         if (!status) co_return status;
     }
     waiting_bytes_ += cost;

@@ -35,7 +35,7 @@ Result<FrameHeader> decode_frame_header(std::span<const std::byte> in) {
         return fail(ErrorCode::version, "frame header of version " + std::to_string(version));
     }
     if (type < static_cast<std::uint8_t>(FrameType::hello) ||
-        type > static_cast<std::uint8_t>(FrameType::compared)) {
+        type > static_cast<std::uint8_t>(FrameType::extents)) {
         return fail(ErrorCode::protocol, "unknown frame type " + std::to_string(type));
     }
     if (header.length > frame_payload_max || header.flags != 0 || reserved != 0) {

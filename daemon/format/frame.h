@@ -33,6 +33,7 @@ enum class FrameType : std::uint8_t {
     pong = 12,
     compare = 13,  // from here on: version 2 of the protocol
     compared = 14,
+    extents = 15,  // of version 3
 };
 
 struct FrameHeader {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "format/bytes.h"
 #include "format/codec.h"
@@ -205,6 +206,48 @@ Result<PassBegin> decode_pass_begin(std::span<const std::byte> frame) {
     return m;
 }
 
+namespace {
+
+// As they are in both frames: what follows the index.
+void put_place(Writer& w, const ExtentHead& m) {
+    w.u32(m.disk);
+    w.u64(m.offset);
+    w.u32(m.length);
+    w.u8(static_cast<std::uint8_t>(m.kind));
+}
+
+std::uint8_t get_place(Reader& r, ExtentHead& m) {
+    m.disk = r.u32();
+    m.offset = r.u64();
+    m.length = r.u32();
+    const std::uint8_t kind = r.u8();
+    m.kind = static_cast<ExtentKind>(kind);
+    return kind;
+}
+
+// Appends the content; says whether it is compressed.
+bool put_content(FrameBytes& frame, std::span<const std::byte> content, int level) {
+    if (level > 0 && !content.empty() && compress_append(content, level, frame)) return true;
+    Writer(frame).bytes(content);
+    return false;
+}
+
+bool is_valid(const ExtentView& m, std::uint8_t kind, std::uint8_t codec) {
+    const ExtentHead& head = m.head;
+    if (kind > static_cast<std::uint8_t>(ExtentKind::same) || codec > 1 || head.length == 0 ||
+        head.length % sector_bytes != 0 || head.offset % sector_bytes != 0 ||
+        head.offset + head.length < head.offset || head.length > extent_bytes_max) {
+        return false;
+    }
+    const bool data = head.kind == ExtentKind::data;
+    if (!data && (codec != 0 || !m.stored.empty())) return false;
+    const bool has_digest = data || head.kind == ExtentKind::same;
+    if (!has_digest && head.digest != Digest128{}) return false;
+    return !data || codec != 0 || m.stored.size() == head.length;
+}
+
+}  // namespace
+
 FrameBytes encode(const ExtentHead& m, std::span<const std::byte> content, int level,
                   std::uint64_t sequence) {
     constexpr std::size_t head_bytes = 48;
@@ -212,19 +255,12 @@ FrameBytes encode(const ExtentHead& m, std::span<const std::byte> content, int l
     Writer w(frame);
     w.u32(m.pass);
     w.u64(m.index);
-    w.u32(m.disk);
-    w.u64(m.offset);
-    w.u32(m.length);
-    w.u8(static_cast<std::uint8_t>(m.kind));
+    put_place(w, m);
     const std::size_t codec_at = frame.size();
     w.u8(0);
     w.u16(0);
     w.bytes(m.digest);
-    if (level > 0 && !content.empty() && compress_append(content, level, frame)) {
-        frame[codec_at] = std::byte{1};
-    } else {
-        w.bytes(content);
-    }
+    if (put_content(frame, content, level)) frame[codec_at] = std::byte{1};
     seal_frame(frame, FrameType::extent, sequence);
     return frame;
 }
@@ -234,28 +270,63 @@ Result<ExtentView> decode_extent(std::span<const std::byte> frame) {
     ExtentView m;
     m.head.pass = r.u32();
     m.head.index = r.u64();
-    m.head.disk = r.u32();
-    m.head.offset = r.u64();
-    m.head.length = r.u32();
-    const std::uint8_t kind = r.u8();
+    const std::uint8_t kind = get_place(r, m.head);
     const std::uint8_t codec = r.u8();
     const std::uint16_t reserved = r.u16();
     r.array(m.head.digest);
     m.stored = r.rest();
-    m.head.kind = static_cast<ExtentKind>(kind);
     m.compressed = codec == 1;
-    const bool data = m.head.kind == ExtentKind::data;
-    if (r.failed() || kind > static_cast<std::uint8_t>(ExtentKind::same) || codec > 1 ||
-        reserved != 0 || m.head.length == 0 || m.head.length % sector_bytes != 0 ||
-        m.head.offset % sector_bytes != 0 || m.head.offset + m.head.length < m.head.offset ||
-        m.head.length > extent_bytes_max) {
-        return malformed("EXTENT");
-    }
-    if (!data && (codec != 0 || !m.stored.empty())) return malformed("EXTENT");
-    const bool has_digest = data || m.head.kind == ExtentKind::same;
-    if (!has_digest && m.head.digest != Digest128{}) return malformed("EXTENT");
-    if (data && codec == 0 && m.stored.size() != m.head.length) return malformed("EXTENT");
+    if (r.failed() || reserved != 0 || !is_valid(m, kind, codec)) return malformed("EXTENT");
     return m;
+}
+
+std::size_t ExtentsWriter::bytes() const {
+    return frame_.empty() ? 0 : frame_.size() - frame_header_bytes;
+}
+
+void ExtentsWriter::add(const ExtentHead& head, std::span<const std::byte> content, int level) {
+    if (frame_.empty()) {
+        frame_ = blank(content.size() + 64);
+        Writer w(frame_);
+        w.u32(head.pass);
+        w.u64(head.index);
+    }
+    Writer w(frame_);
+    put_place(w, head);
+    const std::size_t codec_at = frame_.size();
+    w.u8(0);
+    w.u32(0);
+    w.bytes(head.digest);
+    const std::size_t content_at = frame_.size();
+    if (put_content(frame_, content, level)) frame_[codec_at] = std::byte{1};
+    FrameBytes stored;
+    Writer(stored).u32(static_cast<std::uint32_t>(frame_.size() - content_at));
+    std::ranges::copy(stored, frame_.begin() + static_cast<std::ptrdiff_t>(codec_at) + 1);
+}
+
+FrameBytes ExtentsWriter::take(std::uint64_t sequence) {
+    seal_frame(frame_, FrameType::extents, sequence);
+    return std::exchange(frame_, {});
+}
+
+Result<std::vector<ExtentView>> decode_extents(std::span<const std::byte> frame) {
+    Reader r = payload(frame);
+    const std::uint32_t pass = r.u32();
+    const std::uint64_t first = r.u64();
+    std::vector<ExtentView> all;
+    do {
+        ExtentView& m = all.emplace_back();
+        m.head.pass = pass;
+        m.head.index = first + all.size() - 1;
+        const std::uint8_t kind = get_place(r, m.head);
+        const std::uint8_t codec = r.u8();
+        const std::uint32_t stored = r.u32();
+        r.array(m.head.digest);
+        m.stored = r.bytes(stored);
+        m.compressed = codec == 1;
+        if (r.failed() || !is_valid(m, kind, codec)) return malformed("EXTENTS");
+    } while (!r.done());
+    return all;
 }
 
 FrameBytes encode(const Ack& m, std::uint64_t sequence) {

@@ -18,8 +18,9 @@ namespace ebb::format {
 using FrameBytes = std::vector<std::byte>;
 
 inline constexpr std::uint16_t protocol_version_min = 1;
-inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t protocol_version = 3;
 inline constexpr std::uint16_t version_with_compare = 2;
+inline constexpr std::uint16_t version_with_extents = 3;  // several in a frame
 inline constexpr std::uint32_t extent_bytes_max = 4U << 20;
 inline constexpr std::uint32_t disks_max = 60;
 inline constexpr std::size_t text_max = 1024;
@@ -104,6 +105,22 @@ struct ExtentView {
     std::span<const std::byte> stored;  // into the frame
 };
 
+// Gathers extents of one pass, of consecutive indices, into a frame EXTENTS.
+class ExtentsWriter {
+public:
+    [[nodiscard]] bool empty() const { return frame_.empty(); }
+    // Of the payload so far; 0: empty.
+    [[nodiscard]] std::size_t bytes() const;
+    // `content` is head.length bytes for data, otherwise empty; level 0 does not compress.
+    void add(const ExtentHead& head, std::span<const std::byte> content, int level);
+    // The frame; empty afterwards. Not to be called when it is.
+    [[nodiscard]] FrameBytes take(std::uint64_t sequence);
+    void clear() { frame_.clear(); }
+
+private:
+    FrameBytes frame_;
+};
+
 struct Ack {
     std::uint64_t epoch = 0;
     std::uint32_t pass = 0;
@@ -175,6 +192,8 @@ struct Notice {
 [[nodiscard]] Result<EpochBegin> decode_epoch_begin(std::span<const std::byte> frame);
 [[nodiscard]] Result<PassBegin> decode_pass_begin(std::span<const std::byte> frame);
 [[nodiscard]] Result<ExtentView> decode_extent(std::span<const std::byte> frame);
+// At least one.
+[[nodiscard]] Result<std::vector<ExtentView>> decode_extents(std::span<const std::byte> frame);
 [[nodiscard]] Result<Ack> decode_ack(std::span<const std::byte> frame);
 [[nodiscard]] Result<PassEnd> decode_pass_end(std::span<const std::byte> frame);
 [[nodiscard]] Result<EpochClosed> decode_epoch_closed(std::span<const std::byte> frame);

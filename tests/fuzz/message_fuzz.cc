@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every decoder of the wire, and what decodes encodes to something that decodes.
+#include <algorithm>
 #include <cstdlib>
 #include <span>
 
@@ -25,6 +26,29 @@ void split(std::span<const std::byte> bytes) {
     }
 }
 
+void unpack_data(const ExtentView& extent) {
+    if (extent.head.kind != ExtentKind::data) return;
+    std::vector<std::byte> content(extent.head.length);
+    auto status = unpack(extent, content);
+    (void)status;
+}
+
+void several(std::span<const std::byte> frame) {
+    const auto extents = decode_extents(frame);
+    if (!extents) return;
+    ExtentsWriter writer;
+    for (const ExtentView& extent : *extents) {
+        unpack_data(extent);
+        if (extent.compressed) return;
+        writer.add(extent.head, extent.stored, 0);
+    }
+    const auto again = writer.take(0);
+    if (!std::ranges::equal(std::span(again).subspan(frame_header_bytes),
+                            frame.subspan(frame_header_bytes))) {
+        std::abort();
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -44,10 +68,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_notice(frame), decode_notice);
     again(decode_compare(frame), decode_compare);
     again(decode_compared(frame), decode_compared);
-    if (auto extent = decode_extent(frame); extent && extent->head.kind == ExtentKind::data) {
-        std::vector<std::byte> content(extent->head.length);
-        auto status = unpack(*extent, content);
-        (void)status;
-    }
+    if (auto extent = decode_extent(frame)) unpack_data(*extent);
+    several(frame);
     return 0;
 }

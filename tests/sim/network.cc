@@ -9,15 +9,8 @@ namespace ebb::sim {
 
 void End::send(env::Frame frame) {
     if (!open_ || silent_) return;
-    // Content alone: the rest is what TLS is for.
-    constexpr std::size_t content_at = format::frame_header_bytes + 48;
-    if (corrupt_per_thousand != 0 && frame.size() > content_at + 16 &&
-        frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::extent)} &&
-        executor_.rng.below(1000) < corrupt_per_thousand) {
-        ++faults_.hits["damaged-content"];
-        const std::size_t at = content_at + executor_.rng.below(frame.size() - content_at);
-        frame[at] ^= std::byte{1};
-    }
+    if (corrupt_per_thousand != 0 && executor_.rng.below(1000) < corrupt_per_thousand)
+        damage_content(frame);
     if (frame.size() > 5 &&
         frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::compared)}) {
         look_at_answer(frame);
@@ -27,6 +20,26 @@ void End::send(env::Frame frame) {
     executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
         if (auto end = other.lock()) end->deliver(std::move(data));
     });
+}
+
+// Content alone: the rest is what TLS is for.
+void End::damage_content(env::Frame& frame) {
+    std::vector<std::span<const std::byte>> contents;
+    const auto header = format::frame_of(frame);
+    if (header && header->type == format::FrameType::extent) {
+        if (const auto extent = format::decode_extent(frame)) contents.push_back(extent->stored);
+    } else if (header && header->type == format::FrameType::extents) {
+        if (const auto extents = format::decode_extents(frame)) {
+            for (const auto& extent : *extents) contents.push_back(extent.stored);
+        }
+    }
+    std::erase_if(contents, [](const auto& content) { return content.empty(); });
+    if (contents.empty()) return;
+    ++faults_.hits["damaged-content"];
+    const auto content = contents[executor_.rng.below(contents.size())];
+    const auto at = content.data() - frame.data() +
+                    static_cast<std::ptrdiff_t>(executor_.rng.below(content.size()));
+    frame[static_cast<std::size_t>(at)] ^= std::byte{1};
 }
 
 void End::look_at_answer(env::Frame& frame) {

@@ -40,6 +40,7 @@ private:
     void deliver(env::Frame frame);
     void ended();
     void look_at_answer(env::Frame& frame);
+    void damage_content(env::Frame& frame);
     Executor& executor_;
     Faults& faults_;
     std::weak_ptr<End> other_;

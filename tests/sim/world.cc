@@ -136,6 +136,11 @@ void World::later(std::int64_t delay, std::move_only_function<void()> action) {
     executor_.at(delay, std::move(action));
 }
 
+std::uint16_t World::old_version() {
+    constexpr std::uint64_t older = format::protocol_version - format::protocol_version_min;
+    return static_cast<std::uint16_t>(format::protocol_version_min + executor_.rng.below(older));
+}
+
 void World::start_source() {
     if (source_run_ || disabling_) return;
     core::SourceConfig config;
@@ -148,7 +153,7 @@ void World::start_source() {
     config.compare = config.full && executor_.rng.chance(50);
     if (executor_.rng.chance(12)) {
         hit("old-source");
-        config.version = format::protocol_version_min;
+        config.version = old_version();
     }
     config.interval = interval;
     config.extent_bytes = static_cast<std::uint32_t>(extent_);
@@ -183,7 +188,7 @@ void World::start_target() {
     auto config = target_config();
     if (executor_.rng.chance(12)) {
         hit("old-target");
-        config.version = format::protocol_version_min;
+        config.version = old_version();
     }
     target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_,
                                               std::move(config), clock_stepped_);

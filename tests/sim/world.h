@@ -62,6 +62,7 @@ private:
     };
 
     // world.cc
+    [[nodiscard]] std::uint16_t old_version();
     void start_source();
     void stop_source();
     void start_target();

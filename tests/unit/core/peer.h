@@ -36,6 +36,7 @@ public:
         end_->send(format::encode(head, content, 0, sequence_++));
     }
     void skip_sequence() { ++sequence_; }
+    [[nodiscard]] std::uint64_t next_sequence() const { return sequence_; }
     void close() { end_->close(); }
 
     [[nodiscard]] static FrameType type_of(const env::Frame& frame) {
@@ -50,6 +51,27 @@ public:
             return frame;
         }
         return std::nullopt;
+    }
+    // Of a frame of one, or of several; none of any other.
+    [[nodiscard]] static std::vector<format::ExtentHead> extents_of(const env::Frame& frame) {
+        std::vector<format::ExtentHead> heads;
+        if (type_of(frame) == FrameType::extent)
+            heads.push_back(format::decode_extent(frame)->head);
+        if (type_of(frame) == FrameType::extents) {
+            const auto extents = format::decode_extents(frame);
+            for (const auto& extent : extents.value()) heads.push_back(extent.head);
+        }
+        return heads;
+    }
+    // All that have come, taken out.
+    [[nodiscard]] std::vector<format::ExtentHead> take_extents() {
+        std::vector<format::ExtentHead> heads;
+        std::erase_if(received, [&](const env::Frame& frame) {
+            const auto more = extents_of(frame);
+            heads.insert(heads.end(), more.begin(), more.end());
+            return !more.empty();
+        });
+        return heads;
     }
     [[nodiscard]] std::optional<ErrorCode> refusal() {
         const auto frame = take(FrameType::refused);

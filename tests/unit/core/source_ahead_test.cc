@@ -40,8 +40,7 @@ protected:
     void take() {
         const env::Frame frame = std::move(target_->received.front());
         target_->received.pop_front();
-        if (test::Peer::type_of(frame) == FrameType::extent) {
-            const auto head = format::decode_extent(frame)->head;
+        for (const auto& head : test::Peer::extents_of(frame)) {
             bytes_ += head.length;
             target_->send(format::Ack{source_->status().open_epoch, head.pass, head.index + 1});
         }
@@ -228,11 +227,11 @@ protected:
         while (!target_->received.empty() && room_ > 0) {
             const env::Frame frame = std::move(target_->received.front());
             target_->received.pop_front();
-            if (test::Peer::type_of(frame) == FrameType::extent) {
-                const auto head = format::decode_extent(frame)->head;
+            for (const auto& head : test::Peer::extents_of(frame)) {
                 room_ -= static_cast<double>(head.length) / block_bytes;
                 target_->send(format::Ack{source_->status().open_epoch, head.pass, head.index + 1});
-            } else if (test::Peer::type_of(frame) == FrameType::pass_end) {
+            }
+            if (test::Peer::type_of(frame) == FrameType::pass_end) {
                 const auto end = *format::decode_pass_end(frame);
                 if (end.kind == PassKind::frozen) target_->send(format::EpochClosed{end.epoch});
             }

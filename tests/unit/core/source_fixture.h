@@ -85,8 +85,8 @@ protected:
                 begin_ = *format::decode_pass_begin(*frame);
                 count_ = 0;
             }
-            while (auto frame = target_->take(FrameType::extent)) {
-                kinds_.push_back(format::decode_extent(*frame)->head.kind);
+            for (const auto& head : target_->take_extents()) {
+                kinds_.push_back(head.kind);
                 target_->send(format::Ack{begin_.epoch, begin_.pass, ++count_});
             }
             if (auto frame = target_->take(FrameType::pass_end)) {
@@ -105,8 +105,8 @@ protected:
             wait(a_second / 100);
             while (auto frame = target_->take(FrameType::compare))
                 target_->send(answer(*format::decode_compare(*frame)));
-            while (auto frame = target_->take(FrameType::extent)) {
-                sent.push_back(format::decode_extent(*frame)->head);
+            for (const auto& head : target_->take_extents()) {
+                sent.push_back(head);
                 target_->send(format::Ack{5, sent.back().pass, sent.size()});
             }
             ended = target_->take(FrameType::pass_end).has_value();

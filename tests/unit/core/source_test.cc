@@ -256,6 +256,32 @@ TEST_F(SourceTest, WhatCannotBeReadIsNotCompared) {
     EXPECT_EQ(unreadable, std::vector<std::uint64_t>{3 * block_bytes});
 }
 
+// They share a frame; before version 3 each has its own.
+TEST_F(SourceTest, ExtentsShareFrames) {
+    for (const std::uint16_t version : {format::protocol_version, std::uint16_t{2}}) {
+        auto message = welcome();
+        message.version = version;
+        message.extent_bytes = block_bytes;
+        target_->send(message);
+        for (int i = 0; i < 10; ++i) wait(a_second / 100);
+        std::size_t frames = 0, extents = 0;
+        for (const auto& frame : target_->received) {
+            const auto type = test::Peer::type_of(frame);
+            EXPECT_NE(type, version < 3 ? FrameType::extents : FrameType::extent);
+            const auto heads = test::Peer::extents_of(frame);
+            frames += heads.empty() ? 0 : 1;
+            extents += heads.size();
+        }
+        EXPECT_GT(extents, 2U);
+        if (version >= 3) {
+            EXPECT_LT(2 * frames, extents + 1);
+        }
+        target_->close();
+        wait(5 * a_second);
+        (void)hello();
+    }
+}
+
 TEST_F(SourceTest, ATargetOfTheFirstVersionGetsEverything) {
     auto message = welcome_with_gap();
     message.version = 1;
@@ -405,8 +431,7 @@ TEST_F(SourceTest, TheIntervalAdaptsToTheLinkAndReturns) {
     const auto close_after = [&](std::int64_t ns) {
         for (int i = 0; i < 1'000; ++i) {
             wait(a_second / 100);
-            while (auto frame = target_->take(FrameType::extent)) {
-                const auto head = format::decode_extent(*frame)->head;
+            for (const auto& head : target_->take_extents()) {
                 target_->send(format::Ack{source_->status().open_epoch, head.pass, head.index + 1});
             }
             const auto frame = target_->take(FrameType::pass_end);

@@ -57,8 +57,8 @@ TEST_F(TargetTest, FramesOfATargetAreRefused) {
 TEST_F(TargetTest, NoVersionInCommon) {
     Peer& peer = connect();
     auto message = hello();
-    message.version_min = 3;
-    message.version_max = 4;
+    message.version_min = format::protocol_version + 1;
+    message.version_max = format::protocol_version + 2;
     peer.send(message);
     expect_refused(peer, ErrorCode::version);
 }
@@ -66,7 +66,7 @@ TEST_F(TargetTest, NoVersionInCommon) {
 TEST_F(TargetTest, ALaterSourceSpeaksTheVersionInCommon) {
     Peer& peer = connect();
     auto message = hello();
-    message.version_max = 3;
+    message.version_max = format::protocol_version + 1;
     auto frame = format::encode(message, 0);
     frame.resize(frame.size() + 20, std::byte{9});
     format::seal_frame(frame, FrameType::hello, 0);
@@ -170,6 +170,57 @@ TEST_F(TargetTest, ExtentsOutOfOrderOrPlace) {
         expect_refused(peer, ErrorCode::protocol);
     }
     EXPECT_TRUE(disk_.pending.empty());
+}
+
+TEST_F(TargetTest, SeveralExtentsInAFrame) {
+    Peer& peer = welcomed();
+    begin(peer, 1, 1);
+    format::ExtentsWriter writer;
+    format::ManifestChain chain;
+    for (std::uint64_t i = 0; i < 5; ++i) {
+        const auto content = block(static_cast<int>(i + 1));
+        const auto extent = head(1, i, 2 * i, content);
+        writer.add(extent, content, 0);
+        chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
+        if (i % 2 == 0) peer.send_raw(writer.take(peer.next_sequence()));
+    }
+    const WallTime cut{executor_.now() + sim::wall_start};
+    peer.send(format::PassEnd{1, 1, format::PassKind::frozen, 5, chain.value, cut, ""});
+    wait();
+    EXPECT_TRUE(peer.take(FrameType::epoch_closed).has_value());
+    for (std::uint64_t i = 0; i < 5; ++i)
+        EXPECT_EQ(disk_.durable[2 * i * block_bytes], static_cast<std::byte>(i + 1));
+}
+
+// Those before it have been received, and count when the source comes back.
+TEST_F(TargetTest, ABadExtentAmongSeveral) {
+    Peer& peer = welcomed();
+    begin(peer, 1, 1);
+    format::ExtentsWriter writer;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        auto extent = head(1, i, i, block(7));
+        if (i == 2) extent.disk = 1;
+        writer.add(extent, block(7), 0);
+    }
+    peer.send_raw(writer.take(peer.next_sequence()));
+    expect_refused(peer, ErrorCode::protocol);
+    format::Welcome there;
+    (void)welcomed(&there);
+    EXPECT_EQ(there.open.count, 2U);
+}
+
+TEST_F(TargetTest, SeveralExtentsInAFrameBeforeThatVersion) {
+    Peer& peer = connect();
+    auto message = hello();
+    message.version_max = format::version_with_extents - 1;
+    peer.send(message);
+    wait();
+    EXPECT_TRUE(peer.take(FrameType::welcome).has_value());
+    begin(peer, 1, 1);
+    format::ExtentsWriter writer;
+    writer.add(head(1, 0, 0, block(7)), block(7), 0);
+    peer.send_raw(writer.take(peer.next_sequence()));
+    expect_refused(peer, ErrorCode::protocol);
 }
 
 TEST_F(TargetTest, AWrongDigestCostsTheConnectionAlone) {

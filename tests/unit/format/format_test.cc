@@ -116,6 +116,68 @@ TEST(Message, ExtentsOutOfBoundsAreRefused) {
     EXPECT_FALSE(decode_extent(encode(head, {}, 0, 0)).has_value());
 }
 
+TEST(Message, SeveralExtentsInAFrame) {
+    const auto noise = pattern(4096);
+    auto soft = pattern(16 << 10);
+    std::memset(soft.data(), 1, 12 << 10);
+    const std::vector<ExtentHead> heads = {
+        {7, 40, 0, 8192, 4096, ExtentKind::data, xxh3_128(noise)},
+        {7, 41, 1, 0, 1 << 20, ExtentKind::zero, {}},
+        {7, 42, 2, 512, 16 << 10, ExtentKind::data, xxh3_128(soft)},
+        {7, 43, 0, 4096, 4096, ExtentKind::same, xxh3_128(noise)},
+    };
+    ExtentsWriter writer;
+    EXPECT_EQ(writer.bytes(), 0U);
+    writer.add(heads[0], noise, 0);
+    EXPECT_EQ(writer.bytes(), 12U + 38U + 4096U);
+    writer.add(heads[1], {}, 1);
+    writer.add(heads[2], soft, 1);
+    writer.add(heads[3], {}, 1);
+    const auto frame = writer.take(5);
+    EXPECT_TRUE(writer.empty());
+    EXPECT_EQ(frame_of(frame)->type, FrameType::extents);
+    EXPECT_EQ(frame_of(frame)->sequence, 5U);
+    const auto extents = decode_extents(frame);
+    ASSERT_TRUE(extents.has_value());
+    ASSERT_EQ(extents->size(), heads.size());
+    for (std::size_t i = 0; i < heads.size(); ++i) {
+        const ExtentView& extent = (*extents)[i];
+        EXPECT_EQ(extent.head.pass, 7U);
+        EXPECT_EQ(extent.head.index, heads[i].index);
+        EXPECT_EQ(extent.head.disk, heads[i].disk);
+        EXPECT_EQ(extent.head.offset, heads[i].offset);
+        EXPECT_EQ(extent.head.length, heads[i].length);
+        EXPECT_EQ(extent.head.kind, heads[i].kind);
+        EXPECT_EQ(extent.head.digest, heads[i].digest);
+        EXPECT_EQ(extent.compressed, i == 2);
+        if (extent.head.kind != ExtentKind::data) continue;
+        std::vector<std::byte> back(extent.head.length);
+        ASSERT_TRUE(unpack(extent, back).has_value());
+        EXPECT_EQ(back, i == 0 ? noise : soft);
+    }
+}
+
+TEST(Message, OneBadExtentOfSeveralIsRefused) {
+    const auto encoded = [](const ExtentHead& last) {
+        ExtentsWriter writer;
+        writer.add({1, 0, 0, 0, 4096, ExtentKind::zero, {}}, {}, 0);
+        writer.add(last, {}, 0);
+        return writer.take(0);
+    };
+    EXPECT_TRUE(decode_extents(encoded({1, 1, 0, 4096, 4096, ExtentKind::zero, {}})).has_value());
+    for (const ExtentHead& last : {
+             ExtentHead{1, 1, 0, UINT64_MAX - 511, 4096, ExtentKind::zero, {}},
+             ExtentHead{1, 1, 0, 100, 4096, ExtentKind::zero, {}},
+             ExtentHead{1, 1, 0, 0, 0, ExtentKind::zero, {}},
+             ExtentHead{1, 1, 0, 0, 4096, ExtentKind::data, {}},  // without content
+         }) {
+        EXPECT_FALSE(decode_extents(encoded(last)).has_value());
+    }
+    std::vector<std::byte> frame(frame_header_bytes + 12);
+    seal_frame(frame, FrameType::extents, 0);
+    EXPECT_FALSE(decode_extents(frame).has_value());
+}
+
 TEST(Message, NoPrefixOfAPayloadDecodes) {
     const auto frame =
         encode(PassEnd{4, 2, PassKind::frozen, 7, {}, {5}, "name", PointKind::application}, 0);
