@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION: a target as it is, on files in
+// journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD: a target as it is, on files in
 // FOLDER, receives a disk's first DISTINCT blocks of 4 KiB and then EPOCHS epochs of BLOCKS random
-// ones of them; then it is failed over, and taken to the first point and back. One line of JSON
-// says what was written and how long each took.
+// ones of them, and AHEAD of one more epoch, which stays open; then it is failed over, and taken to
+// the first point and back. One line of JSON says what was written and how long each took.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -86,6 +86,7 @@ struct Options {
     std::string folder;
     std::uint64_t disk_bytes = 0, epochs = 0, blocks = 0, distinct = 0;
     int compression = 0;
+    std::uint64_t ahead = 0;
 };
 
 class Bench {
@@ -124,22 +125,21 @@ public:
     }
     void change() {
         for (std::uint64_t i = 0; i < options_.epochs; ++i) {
-            std::vector<std::uint64_t> some;
-            for (std::uint64_t n = 0; n < options_.blocks; ++n)
-                some.push_back(random_() % options_.distinct);
-            std::ranges::sort(some);
-            some.erase(std::ranges::unique(some).begin(), some.end());
+            const auto some = choose(options_.blocks);
             changed_ += some.size() * block_size;
             close_epoch(some);
         }
+        if (options_.ahead == 0) return;
+        begin_epoch(format::PassKind::live, options_.ahead);
+        (void)send_blocks(choose(options_.ahead));
     }
-    double fail_over() {
+    std::pair<double, std::uint64_t> fail_over() {
         wire_->over = true;
         const auto begun = std::chrono::steady_clock::now();
         auto done = answer<core::FailoverResult>(
             [&](auto callback) { target_->failover(2, std::move(callback)); });
         if (!done) stop(done.error());
-        return seconds_since(begun);
+        return {seconds_since(begun), done->rolled_back_bytes};
     }
     std::pair<double, std::uint64_t> go_to(std::uint64_t epoch) {
         const auto begun = std::chrono::steady_clock::now();
@@ -174,20 +174,43 @@ private:
         wire_->give(format::encode(hello, sequence_++));
         until([this] { return wire_->welcome; });
     }
-    void close_epoch(const std::vector<std::uint64_t>& blocks) {
-        const std::uint64_t epoch = ++epoch_;
+    std::vector<std::uint64_t> choose(std::uint64_t blocks) {
+        std::vector<std::uint64_t> some;
+        for (std::uint64_t n = 0; n < blocks; ++n) some.push_back(random_() % options_.distinct);
+        std::ranges::sort(some);
+        some.erase(std::ranges::unique(some).begin(), some.end());
+        return some;
+    }
+    WallTime begin_epoch(format::PassKind kind, std::uint64_t blocks) {
         format::EpochBegin begin;
-        begin.epoch = epoch;
+        begin.epoch = ++epoch_;
         begin.incarnation.bytes.fill(std::byte{7});
-        begin.full = epoch == 1;
+        begin.full = epoch_ == 1;
         wire_->give(format::encode(begin, sequence_++));
         format::PassBegin pass;
-        pass.epoch = epoch;
+        pass.epoch = epoch_;
         pass.pass = 1;
-        pass.kind = format::PassKind::frozen;
+        pass.kind = kind;
         pass.cut_time = clock_.wall();
-        pass.bytes = blocks.size() * block_size;
+        pass.bytes = blocks * block_size;
         wire_->give(format::encode(pass, sequence_++));
+        return pass.cut_time;
+    }
+    void close_epoch(const std::vector<std::uint64_t>& blocks) {
+        const WallTime cut = begin_epoch(format::PassKind::frozen, blocks.size());
+        const auto chain = send_blocks(blocks);
+        format::PassEnd end;
+        end.epoch = epoch_;
+        end.pass = 1;
+        end.kind = format::PassKind::frozen;
+        end.count = blocks.size();
+        end.chain = chain.value;
+        end.cut_time = cut;
+        wire_->give(format::encode(end, sequence_++));
+        until([&] { return wire_->closed == epoch_; });
+    }
+    // Until all of them are acknowledged.
+    format::ManifestChain send_blocks(const std::vector<std::uint64_t>& blocks) {
         format::ManifestChain chain;
         wire_->acknowledged = 0;
         Bytes content(block_size);
@@ -207,15 +230,8 @@ private:
             if ((i + 1 - wire_->acknowledged) * block_size >= window)
                 until([&] { return (i + 1 - wire_->acknowledged) * block_size < window; });
         }
-        format::PassEnd end;
-        end.epoch = epoch;
-        end.pass = 1;
-        end.kind = format::PassKind::frozen;
-        end.count = blocks.size();
-        end.chain = chain.value;
-        end.cut_time = pass.cut_time;
-        wire_->give(format::encode(end, sequence_++));
-        until([&] { return wire_->closed == epoch; });
+        until([&] { return wire_->acknowledged == blocks.size(); });
+        return chain;
     }
 
     Options options_;
@@ -250,8 +266,8 @@ double read_raw(const std::string& folder, std::uint64_t* bytes) {
 
 int main(int argc, char** argv) {
     const std::vector<std::string> words(argv + 1, argv + argc);
-    if (words.size() != 6) {
-        std::cerr << "usage: journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION\n";
+    if (words.size() != 7) {
+        std::cerr << "usage: journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD\n";
         return 2;
     }
     Options options;
@@ -261,6 +277,7 @@ int main(int argc, char** argv) {
     options.blocks = std::stoull(words[3]);
     options.distinct = std::stoull(words[4]);
     options.compression = std::stoi(words[5]);
+    options.ahead = std::stoull(words[6]);
     Bench bench(options);
     bench.fill();
     const std::uint64_t before = bench.retention();
@@ -268,15 +285,16 @@ int main(int argc, char** argv) {
     bench.change();
     const double receiving = seconds_since(begun);
     const std::uint64_t kept = bench.retention() - before;
-    const double failover = bench.fail_over();
+    const auto [failover, rolled_back] = bench.fail_over();
     std::uint64_t raw_bytes = 0;
     const double raw = read_raw(options.folder + "/retention", &raw_bytes);
     const auto [back, back_bytes] = bench.go_to(1);
     const auto [forth, forth_bytes] = bench.go_to(bench.newest());
     std::cout << "{\"changed_bytes\":" << bench.changed() << ",\"retention_bytes\":" << kept
               << ",\"receive_seconds\":" << receiving << ",\"failover_seconds\":" << failover
-              << ",\"raw_bytes\":" << raw_bytes << ",\"raw_seconds\":" << raw
-              << ",\"back_bytes\":" << back_bytes << ",\"back_seconds\":" << back
-              << ",\"forth_bytes\":" << forth_bytes << ",\"forth_seconds\":" << forth << "}\n";
+              << ",\"rolled_back_bytes\":" << rolled_back << ",\"raw_bytes\":" << raw_bytes
+              << ",\"raw_seconds\":" << raw << ",\"back_bytes\":" << back_bytes
+              << ",\"back_seconds\":" << back << ",\"forth_bytes\":" << forth_bytes
+              << ",\"forth_seconds\":" << forth << "}\n";
     return 0;
 }
