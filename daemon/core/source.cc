@@ -463,6 +463,24 @@ bool Source::Impl::in_step() const {
     return epoch_ == 0 || there.open.incarnation == incarnation_;
 }
 
+// Whether the target still has what it acknowledged of the open epoch in passes that are over. A
+// state to which it was put back, or that is all that its disks have kept, has not.
+bool Source::Impl::has_brought() const {
+    if (!brought_) return true;
+    const format::OpenEpoch& open = welcome_->open;
+    // A later pass of ours had begun there. Numbers are not used twice.
+    if (open.run == run_ && (brought_->run != run_ || open.pass > brought_->pass)) return true;
+    if (open.run != brought_->run || open.pass != brought_->pass) return false;
+    if (open.count == brought_->count) return open.chain == brought_->chain;
+    return open.count > brought_->count && open.count <= brought_->sent;
+}
+
+// The pass is over, and what the target has acknowledged of it is let go of.
+void Source::Impl::note_brought() {
+    if (pass_->acknowledged == 0) return;  // nothing is, and the target may have no note of it
+    brought_ = {run_, pass_->number, pass_->acknowledged, pass_->count(), pass_->chain.value};
+}
+
 Task<Status> Source::Impl::reconcile() {
     fresh_ = !in_step();
     const bool was_closed = !fresh_ && epoch_ != 0 && welcome_->closed_epoch == epoch_;
@@ -473,7 +491,9 @@ Task<Status> Source::Impl::reconcile() {
     if (was_closed) {
         status = co_await closed();
     } else if (fresh_) {
-        status = co_await reconcile_fresh(true);
+        status = co_await reconcile_fresh(has_brought());
+    } else if (!has_brought()) {
+        status = co_await start_epoch_over();
     } else if (pass_) {
         status = co_await reconcile_pass();
     }
@@ -514,15 +534,16 @@ Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason, bool c
 }
 
 Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
-    const format::OpenEpoch& open = welcome_->open;
+    const format::Welcome there = *welcome_;  // the connection may end meanwhile
+    const format::OpenEpoch& open = there.open;
     const bool has_open = open.epoch != 0;
-    const Uuid base = has_open ? open.incarnation : welcome_->closed_incarnation;
-    const bool nothing = !has_open && welcome_->closed_epoch == 0;
+    const Uuid base = has_open ? open.incarnation : there.closed_incarnation;
+    const bool nothing = !has_open && there.closed_epoch == 0;
     std::string reason;
     if (full_) reason = "asked for";
     if (nothing) reason = "the target has no recovery point";
     if (reason.empty() && base != incarnation_) reason = "tracking was interrupted";
-    if (reason.empty() && confirmed_ > welcome_->closed_epoch) reason = "the target lost points";
+    if (reason.empty() && confirmed_ > there.closed_epoch) reason = "the target lost points";
     const bool gap = !reason.empty();
     // What is sent for the first time, or because nothing is believed, need not be compared.
     const bool compare = full_ ? config_.compare : !nothing;
@@ -542,14 +563,16 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     auto status = co_await mark_gaps(gap, reason, compare);
     if (!status) co_return status;
     epoch_ = has_open ? open.epoch : 0;
-    last_pass_ = has_open ? open.pass : 0;
-    confirmed_ = welcome_->closed_epoch;
+    if (has_open) last_pass_ = std::max(last_pass_, open.pass);
+    brought_.reset();
+    if (resumes) brought_ = {open.run, open.pass, open.count, open.count, open.chain};
+    confirmed_ = there.closed_epoch;
     live_in_row_ = voids_in_row_ = 0;
     forget_ahead();
     next_cut_ = clock_.now();
     // Where there is a gap the epoch exists before any bit is taken, so that a restart finds what
     // it belongs to.
-    if (gap && !has_open) epoch_ = welcome_->closed_epoch + 1;
+    if (gap && !has_open) epoch_ = there.closed_epoch + 1;
     if (epoch_ != 0 && !resumes) {
         status = co_await keep_cookie();
         if (!status) co_return status;
@@ -590,13 +613,20 @@ Task<Status> Source::Impl::reconcile_pass() {
         co_return status;
     }
     if (!pass_->frozen()) {
-        // Nothing tells what else is gone: the epoch starts over.
-        ++status_.live_acks_lost;
-        while (pass_->releases > 0) co_await wake_.wait();
-        auto status = co_await reconcile_fresh(false);
+        auto status = co_await start_epoch_over();
         co_return status;
     }
     auto status = co_await give_up_pass();
+    co_return status;
+}
+
+// Something is gone that was acknowledged, and nothing tells what else.
+Task<Status> Source::Impl::start_epoch_over() {
+    while (pass_ && pass_->releases > 0) co_await wake_.wait();
+    if (!welcome_) co_return fail(ErrorCode::closed, "the connection to the target ended");
+    // Where another run has left a pass of which nothing had come, its number alone may be gone.
+    if (!brought_ || brought_->count > 0) ++status_.live_acks_lost;
+    auto status = co_await reconcile_fresh(false);
     co_return status;
 }
 

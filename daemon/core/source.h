@@ -135,8 +135,8 @@ struct SourceStatus {
     std::uint64_t passes_ahead_again = 0;  // of them: brought again what another had brought
     std::uint64_t reconnects = 0;
     std::uint64_t digest_mismatches = 0;
-    // Acknowledged extents of live passes that the target did not have any more: never, if its
-    // disks keep what they have flushed.
+    // Times that the target did not have any more what it had acknowledged of live passes: none,
+    // if its disks keep what they have flushed and nobody puts them back.
     std::uint64_t live_acks_lost = 0;
     std::uint64_t unreadable_bytes = 0;  // of the newest closed epoch
     // Of the last frozen pass.

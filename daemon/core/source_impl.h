@@ -145,6 +145,15 @@ private:
         [[nodiscard]] bool frozen() const { return info.kind == env::PassKind::frozen; }
         [[nodiscard]] std::uint64_t count() const { return acknowledged + unacknowledged.size(); }
     };
+    // Where the target was in the open epoch when it acknowledged the last of what is relied on
+    // without a pass that is open: none of it is sent again in this epoch.
+    struct Brought {
+        Uuid run;
+        std::uint32_t pass = 0;
+        std::uint64_t count = 0;
+        std::uint64_t sent = 0;  // of a pass that was given up: beyond that
+        format::Sha256 chain{};  // over `count`
+    };
     // Where the reading of a pass stands; begins anew with each connection.
     struct Cursor {
         DiskIndex disk = 0;
@@ -161,9 +170,12 @@ private:
     [[nodiscard]] Task<Status> look_at_tracker();
     [[nodiscard]] Task<Status> reconcile();
     [[nodiscard]] bool in_step() const;
+    [[nodiscard]] bool has_brought() const;
+    void note_brought();
     // `may_resume`: what the target has of the open epoch can be relied on.
     [[nodiscard]] Task<Status> reconcile_fresh(bool may_resume);
     [[nodiscard]] Task<Status> reconcile_pass();
+    [[nodiscard]] Task<Status> start_epoch_over();
     [[nodiscard]] Task<Status> mark_gaps(bool everything, std::string reason, bool compare);
     // source_restart.cc: maps that survive restarts.
     [[nodiscard]] Uuid lasting_incarnation(const Uuid& loaded) const;
@@ -294,7 +306,8 @@ private:
     std::uint64_t epoch_ = 0;  // open; 0: none
     std::uint64_t confirmed_ = 0;
     bool has_point_ = false;
-    std::uint32_t last_pass_ = 0;  // number on the wire, in the open epoch
+    std::uint32_t last_pass_ = 0;  // number on the wire
+    std::optional<Brought> brought_;
     std::shared_ptr<Pass> pass_;
     unsigned live_in_row_ = 0;
     unsigned voids_in_row_ = 0;

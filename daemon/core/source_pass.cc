@@ -107,7 +107,6 @@ Task<Status> Source::Impl::begin_pass() {
     const bool begins = epoch_ == 0;
     if (begins) {
         epoch_ = confirmed_ + 1;
-        last_pass_ = 0;
         note_begun();
     }
     auto pass = std::make_shared<Pass>();
@@ -219,6 +218,7 @@ Task<Status> Source::Impl::run_pass() {
         pass_->ended = true;
     }
     send_pass_end();
+    note_brought();
     if (pass_->ahead) {
         ahead_ended();
     } else {
@@ -590,6 +590,7 @@ Task<Status> Source::Impl::closed() {
     pass_.reset();
     has_point_ = true;
     epoch_ = 0;
+    brought_.reset();
     marked_all_ = false;
     for (Ranges& ranges : compare_) ranges.clear();
     live_in_row_ = voids_in_row_ = 0;
@@ -659,6 +660,8 @@ Task<Status> Source::Impl::give_up_pass() {
     if (pass_->frozen()) {
         ++status_.cuts_void;
         ++voids_in_row_;
+    } else {
+        note_brought();
     }
     put_back_requests();
     pass_.reset();

@@ -292,7 +292,7 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
     forget_compared();
     unreadable_.clear();
     unreadable_bytes_ = 0;
-    pass_.emplace();
+    const auto before = std::exchange(pass_, ReceivedPass{});
     pass_->number = message->pass;
     pass_->run = run_;
     pass_->kind = message->kind;
@@ -306,9 +306,9 @@ Task<Status> Target::Impl::on_pass_begin(const env::Frame& frame) {
     auto status =
         co_await with_space([&] { return journal_.append_position(position(), "frozen-began"); });
     if (!status) {
-        // The pass has not begun.
+        // The pass has not begun; that before it was a live one, and the source relies on it.
         frozen_began_ = false;
-        pass_.reset();
+        pass_ = before;
     }
     co_return status;
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Live passes ahead of a cut.
+#include <tuple>
+
 #include "source_fixture.h"
 
 namespace ebb::core {
@@ -15,6 +17,7 @@ constexpr std::int64_t interval_ns = test::interval.count();
 class AheadTest : public test::SourceTest {
 protected:
     AheadTest() : SourceTest(config()) {
+        hello_ = hello();
         target_->send(welcome());
         until_end(PassKind::frozen);  // everything, for the first point
         sent_.clear();
@@ -23,6 +26,7 @@ protected:
         SourceConfig config;
         config.frozen_limit_bytes = 8 * block_bytes;
         config.sampled_ahead = 1;
+        config.extent_bytes = 4 * block_bytes;
         return config;
     }
     void dirty(std::uint64_t first, std::uint64_t blocks) {
@@ -40,14 +44,60 @@ protected:
     void take() {
         const env::Frame frame = std::move(target_->received.front());
         target_->received.pop_front();
-        for (const auto& head : test::Peer::extents_of(frame)) {
-            bytes_ += head.length;
-            target_->send(format::Ack{source_->status().open_epoch, head.pass, head.index + 1});
+        for (const auto& head : test::Peer::extents_of(frame)) take_extent(head);
+        switch (test::Peer::type_of(frame)) {
+            case FrameType::epoch_begin:
+                ++begun_;
+                open_ = {};
+                open_.epoch = format::decode_epoch_begin(frame)->epoch;
+                open_.resumable = true;
+                break;
+            case FrameType::pass_begin: {
+                const auto begin = *format::decode_pass_begin(frame);
+                open_.pass = begin.pass;
+                open_.kind = begin.kind;
+                open_.run = hello_.run;
+                open_.count = 0;
+                open_.chain = {};
+                break;
+            }
+            case FrameType::pass_end: return take_end(frame);
+            default: break;
         }
-        if (test::Peer::type_of(frame) != FrameType::pass_end) return;
+    }
+    void take_extent(const format::ExtentHead& head) {
+        bytes_ += head.length;
+        format::ManifestChain chain;
+        chain.value = open_.chain;
+        chain.add(head.disk, head.offset, head.length, head.kind, head.digest);
+        open_.chain = chain.value;
+        ++open_.count;
+        was_.push_back(open_);
+        if (open_.count <= acks_)
+            target_->send(format::Ack{open_.epoch, head.pass, head.index + 1});
+    }
+    void take_end(const env::Frame& frame) {
         const auto end = *format::decode_pass_end(frame);
-        sent_.push_back({end.epoch, end.kind, std::exchange(bytes_, 0) / block_bytes});
-        if (end.kind == PassKind::frozen) target_->send(format::EpochClosed{end.epoch});
+        sent_.push_back({end.epoch, end.kind, std::exchange(bytes_, 0) / block_bytes, end.pass});
+        if (end.kind != PassKind::frozen) return;
+        target_->send(format::EpochClosed{end.epoch});
+        open_ = {};
+    }
+    // The link breaks, and the target says that it has this of the epoch.
+    void reconnect(const format::OpenEpoch& open) {
+        target_->close();
+        wait(a_second);
+        come_again(open);
+    }
+    void come_again(const format::OpenEpoch& open) {
+        hello_ = hello();
+        auto message = welcome();
+        message.closed_epoch = 1;
+        message.closed_incarnation = hello_.incarnation;
+        message.open = open;
+        if (open.epoch != 0) message.open.incarnation = hello_.incarnation;
+        bytes_ = 0;
+        target_->send(message);
     }
     void until_end(PassKind kind) {
         for (int i = 0; i < 1000; ++i) {
@@ -62,10 +112,18 @@ protected:
         std::uint64_t epoch;
         PassKind kind;
         std::uint64_t blocks;
-        bool operator==(const Ended&) const = default;
+        std::uint32_t pass = 0;
+        bool operator==(const Ended& other) const {
+            return std::tie(epoch, kind, blocks) == std::tie(other.epoch, other.kind, other.blocks);
+        }
     };
     std::vector<Ended> sent_;
     std::uint64_t bytes_ = 0;
+    std::uint64_t acks_ = UINT64_MAX;  // of a pass, at most
+    unsigned begun_ = 0;               // EPOCH_BEGINs
+    format::Hello hello_;
+    format::OpenEpoch open_;              // as the target has it
+    std::vector<format::OpenEpoch> was_;  // after each extent
 };
 
 // By the end of the interval it would be more than the limit.
@@ -158,14 +216,7 @@ TEST_F(AheadTest, ItWaitsAcrossConnections) {
     dirty(0, 16);
     serve(5 * a_second);
     ASSERT_EQ(sent_, (std::vector<Ended>{{2, PassKind::live, 16}}));
-    target_->close();
-    wait(a_second);
-    auto message = welcome();
-    message.closed_epoch = 1;
-    message.closed_incarnation = message.open.incarnation = hello().incarnation;
-    message.open.epoch = 2;
-    message.open.resumable = true;
-    target_->send(message);
+    reconnect(open_);
     serve(5 * a_second);
     EXPECT_EQ(source_->status().open_epoch, 2U);
     EXPECT_EQ(sent_.size(), 1U);
@@ -181,18 +232,187 @@ TEST_F(AheadTest, OneThatStartsOverIsClosedAtOnce) {
     source_->set_interval(std::chrono::seconds(20));
     dirty(0, 16);
     serve(5 * a_second);
-    target_->close();
-    wait(a_second);
-    auto message = welcome();
-    message.closed_epoch = 1;
-    message.closed_incarnation = hello().incarnation;
-    target_->send(message);
+    reconnect({});
     serve(a_second);
     ASSERT_EQ(sent_.size(), 3U);
     EXPECT_EQ(sent_[1], (Ended{2, PassKind::live, 16}));
     EXPECT_EQ(sent_[2].kind, PassKind::frozen);
     EXPECT_EQ(source_->status().closed_epoch, 2U);
 }
+
+// The source comes back to a target that may have been put back to an older state meanwhile.
+class PutBackTest : public AheadTest {
+protected:
+    // A live pass of 16 blocks in 4 extents, and nothing after it.
+    void live_pass() {
+        source_->set_interval(std::chrono::seconds(20));
+        const std::size_t before = sent_.size();
+        dirty(0, 16);
+        serve(5 * a_second);
+        ASSERT_EQ(sent_.size(), before + 1);
+        ASSERT_EQ(sent_.back(), (Ended{2, PassKind::live, 16}));
+        begun_ = 0;
+    }
+    // A cut of one block is sent, and no word comes back.
+    void cut_unheard() {
+        dirty(3, 1);
+        source_->checkpoint({}, [](const Result<CheckpointResult>&) {});
+        wait(a_second / 10);
+        ASSERT_TRUE(target_->take(FrameType::pass_begin).has_value());
+    }
+    void expect_started_over() {
+        const std::uint32_t pass = open_.pass;
+        serve(2 * a_second);
+        EXPECT_EQ(begun_, 1U);
+        EXPECT_EQ(source_->status().live_acks_lost, 1U);
+        std::uint64_t blocks = 0;
+        for (const Ended& ended : sent_)
+            if (ended.pass > pass) blocks += ended.blocks;
+        EXPECT_GE(blocks, 16U);  // all of it again
+        EXPECT_EQ(source_->status().closed_epoch, 2U);
+    }
+    void expect_gone_on() {
+        serve(2 * a_second);
+        EXPECT_EQ(begun_, 0U);
+        EXPECT_EQ(source_->status().live_acks_lost, 0U);
+    }
+    [[nodiscard]] format::OpenEpoch at(std::uint32_t pass, std::uint64_t count) const {
+        for (const auto& open : was_)
+            if (open.pass == pass && open.count == count) return open;
+        ADD_FAILURE() << "it never was there";
+        return {};
+    }
+};
+
+TEST_F(PutBackTest, BetweenTwoPasses) {
+    live_pass();
+    reconnect(at(open_.pass, 2));
+    expect_started_over();
+}
+
+TEST_F(PutBackTest, ToAnEarlierPass) {
+    live_pass();
+    const auto before = open_;
+    dirty(0, 9);
+    serve(5 * a_second);
+    ASSERT_EQ(sent_.size(), 2U);
+    ASSERT_GT(open_.pass, before.pass);
+    reconnect(before);
+    expect_started_over();
+}
+
+TEST_F(PutBackTest, ToTheBeginOfTheEpoch) {
+    live_pass();
+    format::OpenEpoch open;
+    open.epoch = 2;
+    open.resumable = true;
+    reconnect(open);
+    expect_started_over();
+}
+
+TEST_F(PutBackTest, ToOneOfAsMuchAndOther) {
+    live_pass();
+    open_.chain[0] ^= std::byte{1};
+    reconnect(open_);
+    expect_started_over();
+}
+
+TEST_F(PutBackTest, BeforeTheNextPassCame) {
+    live_pass();
+    cut_unheard();
+    reconnect(at(open_.pass, 2));
+    expect_started_over();
+}
+
+TEST_F(PutBackTest, AfterTheNextPassHadCome) {
+    live_pass();
+    const auto older = at(open_.pass, 2);
+    dirty(3, 2);
+    source_->checkpoint({}, [](const Result<CheckpointResult>&) {});
+    wait(a_second / 10);
+    for (int i = 0; i < 2; ++i) take();  // its begin, and an extent of it
+    wait(a_second / 10);
+    reconnect(older);
+    expect_started_over();
+}
+
+// As a target that has been started again has it of its journal.
+TEST_F(PutBackTest, NotIfItWasStartedAgain) {
+    live_pass();
+    reconnect(open_);
+    expect_gone_on();
+    cut_unheard();
+    reconnect(open_);
+    expect_gone_on();
+    EXPECT_EQ(sent_.back(), (Ended{2, PassKind::frozen, 1}));
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+// All that it has kept of a cut is that it had begun: that is given up, and nothing else.
+TEST_F(PutBackTest, NotIfACutWasInItsMemory) {
+    live_pass();
+    cut_unheard();
+    const format::OpenEpoch before = open_;
+    target_->send(format::Ack{2, before.pass + 1, 1});
+    wait(a_second / 10);
+    auto began = before;
+    began.pass = before.pass + 1;
+    began.kind = PassKind::frozen;
+    began.resumable = false;
+    began.count = 0;
+    began.chain = {};
+    reconnect(began);
+    expect_gone_on();
+    EXPECT_EQ(source_->status().cuts_void, 1U);
+    EXPECT_EQ(sent_.back(), (Ended{2, PassKind::frozen, 1}));
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+// What another run of the source had brought counts as well.
+TEST_F(PutBackTest, AfterAnotherRunWentOn) {
+    live_pass();
+    const auto older = at(open_.pass, 2);
+    for (const bool back : {false, true}) {
+        restart();
+        const auto now = open_;
+        come_again(now);
+        wait(a_second / 1000);
+        source_->set_interval(std::chrono::seconds(20));
+        reconnect(back ? older : now);
+        if (back) {
+            expect_started_over();
+        } else {
+            wait(a_second / 100);
+            EXPECT_EQ(source_->status().live_acks_lost, 0U);
+            EXPECT_FALSE(target_->take(FrameType::epoch_begin).has_value());
+        }
+    }
+}
+
+// Of a live pass that was given up: what was let go of is not sent again, and more may have come.
+class GivenUpTest : public PutBackTest, public testing::WithParamInterface<std::uint64_t> {};
+
+TEST_P(GivenUpTest, WhatWasAcknowledgedIsReliedOn) {
+    const std::uint64_t acknowledged = 2;
+    source_->set_interval(std::chrono::seconds(20));
+    dirty(0, 16);
+    acks_ = acknowledged;
+    serve(5 * a_second);
+    ASSERT_EQ(open_.count, 4U);
+    const std::uint32_t pass = open_.pass;
+    begun_ = 0;
+    machine_.void_pass("for the test");
+    wait(5 * a_second);
+    acks_ = UINT64_MAX;
+    reconnect(at(pass, GetParam()));
+    if (GetParam() < acknowledged) {
+        expect_started_over();
+    } else {
+        expect_gone_on();
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Extents, GivenUpTest, testing::Values(1, 2, 3, 4));
 
 // As `make bench` has it at 80 % of 1 Gbit/s, a block for each half of a MiB: a disk of 2 GiB,
 // written to at random, with 256 MiB for a frozen pass.

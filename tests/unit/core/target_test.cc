@@ -362,6 +362,25 @@ TEST_F(TargetTest, AFullVolumeIsNoticedAndWaitedFor) {
     EXPECT_EQ(life_->target.status().newest.epoch, 2U);
 }
 
+// The source goes by what is said of the pass before.
+TEST_F(TargetTest, ACutThatCouldNotBeginLeavesThePassBeforeIt) {
+    close_epoch(welcomed(), 1, 4);
+    Peer& peer = welcomed();
+    begin(peer, 2, 1, format::PassKind::live);
+    peer.send_extent(head(1, 0, 3, block(9)), block(9));
+    wait();
+    volume_.capacity = volume_.used();
+    begin(peer, 2, 2);
+    wait();
+    ASSERT_EQ(life_->target.status().state, TargetState::no_space);
+    format::Welcome message;
+    (void)welcomed(&message);
+    EXPECT_EQ(message.open.pass, 1U);
+    EXPECT_EQ(message.open.run, hello().run);
+    EXPECT_EQ(message.open.count, 1U);
+    EXPECT_TRUE(message.open.resumable);
+}
+
 // Extents of a broken connection wait for room: who comes next is told, once it is known who it is.
 TEST_F(TargetTest, AFullVolumeIsToldToWhoComesNext) {
     close_epoch(welcomed(), 1, 4);
