@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Certifying a point: what was sent of it is read back.
+#include <algorithm>
+
 #include "core/journal.h"
 #include "target_fixture.h"
 
@@ -135,6 +137,33 @@ TEST_F(CertifyTest, AFullVolumeOfPointsWithNamesEndsNothing) {
     EXPECT_EQ(life_->target.status().state, TargetState::no_space);
     ASSERT_TRUE(certified.has_value());
     EXPECT_TRUE(certified->has_value());
+}
+
+// Nor is there any by merging what cannot be read: what reads it says what is damaged.
+TEST_F(CertifyTest, AFullVolumeOfPointsThatCannotBeMergedEndsNothing) {
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 32, 1);
+    close_epoch(peer, 2, 7);  // which has a name, and stays
+    for (std::uint64_t epoch = 3; epoch < 20; ++epoch) send(peer, epoch, epoch, 1, 7);
+    sim::FileState& file = *volume_.find(Journal::file_name({18, 18}));
+    const Bytes frame = {std::byte{0x28}, std::byte{0xb5}, std::byte{0x2f}, std::byte{0xfd}};
+    const auto found = std::ranges::search(file.current, frame);
+    ASSERT_FALSE(found.empty());
+    found.back() ^= std::byte{1};
+    config_.retention.bytes = 1;
+    restart();
+    life_->target.trim([](const Status&) {});
+    wait();
+    ASSERT_EQ(life_->target.status().points, 18U);
+    ASSERT_EQ(life_->target.status().error.code, ErrorCode::corrupt);
+    Peer& next = welcomed();
+    std::optional<Result<VerifiedJournal>> verified;
+    life_->target.verify([&](auto done) { verified = std::move(done); });
+    volume_.capacity = volume_.used();
+    send(next, 20, 3, 1, 8);
+    EXPECT_EQ(life_->target.status().state, TargetState::no_space);
+    ASSERT_TRUE(verified && !*verified);
+    EXPECT_EQ(verified->error().code, ErrorCode::corrupt);
 }
 
 TEST_F(CertifyTest, ThePointsBeforeItToo) {

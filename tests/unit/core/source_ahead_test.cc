@@ -2,6 +2,7 @@
 // Live passes ahead of a cut.
 #include <tuple>
 
+#include "format/map_cookie.h"
 #include "source_fixture.h"
 
 namespace ebb::core {
@@ -208,6 +209,42 @@ TEST_F(AheadTest, WithoutAnIntervalItIsClosed) {
     serve(3 * interval_ns);
     EXPECT_EQ(source_->status().passes_ahead, 1U);
     EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+// Likewise where it ends just as such a pass begins.
+TEST_F(AheadTest, WithoutAnIntervalNothingIsBegunThatWouldWaitForIt) {
+    for (std::uint64_t steps = 0; steps < 60; ++steps) {
+        source_->set_interval(test::interval);
+        serve(interval_ns + interval_ns / 10);  // just after a cut
+        dirty(0, 16);
+        for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) continue;
+        source_->set_interval(Duration::zero());
+        serve(interval_ns);
+        EXPECT_EQ(source_->status().open_epoch, 0U) << steps;
+    }
+    EXPECT_GT(source_->status().passes_ahead, 0U);
+}
+
+// A pass that the target has not heard of gets another number: the maps know that one, too.
+TEST_F(AheadTest, ANumberThatWasGivenAnewIsInTheCookie) {
+    machine_.keep_map(0);
+    dirty(0, 4);
+    wait(2 * interval_ns);
+    const auto begin = target_->take(FrameType::pass_begin);
+    ASSERT_TRUE(begin.has_value());
+    format::OpenEpoch open;
+    open.epoch = 2;
+    open.resumable = true;
+    reconnect(open);
+    wait(a_second / 100);
+    const auto again = target_->take(FrameType::pass_begin);
+    ASSERT_TRUE(again.has_value());
+    const auto pass = format::decode_pass_begin(*again)->pass;
+    EXPECT_GT(pass, format::decode_pass_begin(*begin)->pass);
+    const auto cookie = format::decode_map_cookie(*machine_.cookie(false));
+    ASSERT_TRUE(cookie.has_value());
+    EXPECT_EQ(cookie->begun, 2U);
+    EXPECT_EQ(cookie->pass, pass);
 }
 
 // The link breaks while the epoch waits: it is gone on with, and its cut is taken when it is due.
