@@ -18,10 +18,10 @@ namespace ebb::core {
 class Rewind {
 public:
     struct Limits {
-        std::uint64_t slice_bytes = 64ULL << 20;  // saved, synced, overwritten at a time; in memory
-        std::uint64_t chapter_bytes = 4ULL << 30;  // whose places in the journal are in memory
-        std::size_t depth = 32;
-        int compression = 1;
+        std::uint64_t slice_bytes;    // saved, synced, overwritten at a time; in memory
+        std::uint64_t chapter_bytes;  // whose places in the journal are in memory
+        std::size_t depth;
+        int compression;
     };
 
     Rewind(std::vector<env::Disk*> disks, env::Volume& volume, Journal& journal, Limits limits)
