@@ -62,6 +62,12 @@ struct VerifiedJournal {
     std::uint64_t bytes = 0;
 };
 
+// In memory while epochs are merged.
+struct MergeLimits {
+    std::uint64_t slice_bytes = 0;     // of undo, until it is written
+    std::uint64_t chapter_blocks = 0;  // of the disks whose places are known: some 80 bytes each
+};
+
 // Who reads points while the journal changes.
 struct JournalReaders {
     // Undo is durable, and nothing that it holds is overwritten yet.
@@ -96,10 +102,10 @@ public:
     [[nodiscard]] Task<Status> drop_open();
     [[nodiscard]] Task<Status> remove_oldest();
     // Of closed()[begin] to [end], which is not the newest, one file: all points of them but the
-    // last are given up. `slice_bytes`: held in memory. An error, E_CANCELLED when `stop` became
-    // true among them, leaves the journal as it was, unless half_merged(). Epochs may be opened and
-    // closed meanwhile; nothing else may be given up.
-    [[nodiscard]] Task<Status> merge(std::size_t begin, std::size_t end, std::uint64_t slice_bytes,
+    // last are given up. An error, E_CANCELLED when `stop` became true among them, leaves the
+    // journal as it was, unless half_merged(). Epochs may be opened and closed meanwhile; nothing
+    // else may be given up. Each chapter reads all tables again.
+    [[nodiscard]] Task<Status> merge(std::size_t begin, std::size_t end, MergeLimits limits,
                                      const bool* stop);
     // The last merge() had an error after the files were not the same any more: open() again.
     [[nodiscard]] bool half_merged() const { return half_merged_; }
@@ -161,6 +167,8 @@ private:
     [[nodiscard]] Task<Status> seal_again(const Scan& scan);
     // journal_merge.cc
     struct Merge;
+    [[nodiscard]] Task<Result<std::vector<std::pair<DiskIndex, std::uint64_t>>>> chapter_ends(
+        const Merge& merge);
     [[nodiscard]] Task<Status> write_merged(Merge& merge);
     [[nodiscard]] Task<Status> copy_undo(const ClosedEpoch& epoch, Merge& merge);
     [[nodiscard]] Task<Status> write_slice(Merge& merge);

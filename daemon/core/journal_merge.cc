@@ -1,12 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // Points in the middle are given up: docs/disk-format.md, "Giving up old points".
 #include <algorithm>
+#include <map>
 
 #include "core/journal.h"
 
 namespace ebb::core {
 
 namespace {
+
+// Of a chapter's blocks a bucket is the part that counts as one.
+constexpr std::uint64_t buckets_in_chapter = 16;
+
+// On a disk, in the disks' order.
+using Place = std::pair<DiskIndex, std::uint64_t>;
+
+// What of the entry lies between the two places; empty: nothing.
+std::pair<std::uint64_t, std::uint64_t> part_between(const format::UndoEntry& entry, Place from,
+                                                     Place to) {
+    const Place begin = std::max(from, Place{entry.disk, entry.offset});
+    const Place end = std::min(to, Place{entry.disk, entry.end()});
+    if (begin >= end) return {0, 0};
+    return {begin.second, end.second};
+}
 
 // The parts of an entry that were not covered, added to what comes before.
 Status add_parts(const format::UndoEntry& entry, const UndoRun& run,
@@ -34,11 +50,12 @@ Status add_parts(const format::UndoEntry& entry, const UndoRun& run,
 struct Journal::Merge {
     std::size_t begin = 0;  // of closed()
     std::size_t end = 0;
-    std::uint64_t slice_bytes = 0;
+    MergeLimits limits;
     const bool* stop = nullptr;
     RecordFile file;
     ClosedEpoch result;
-    std::vector<Ranges> covered;
+    Place from, to;               // of the chapter
+    std::vector<Ranges> covered;  // in it
     format::UndoWriter writer{0};
 };
 
@@ -72,8 +89,8 @@ Task<Status> Journal::copy_undo(const ClosedEpoch& epoch, Merge& merge) {
         std::vector<format::UndoEntry> wanted;
         for (const format::UndoEntry& entry : *table) {
             if (entry.disk >= disks_) co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-            if (!merge.covered[entry.disk].missing(entry.offset, entry.end()).empty())
-                wanted.push_back(entry);
+            const auto [from, to] = part_between(entry, merge.from, merge.to);
+            if (!merge.covered[entry.disk].missing(from, to).empty()) wanted.push_back(entry);
         }
         for (std::size_t begin = 0; begin < wanted.size();) {
             const auto rest = std::span<const format::UndoEntry>(wanted).subspan(begin);
@@ -81,20 +98,57 @@ Task<Status> Journal::copy_undo(const ClosedEpoch& epoch, Merge& merge) {
             auto run = co_await from.read({part.begin(), part.end()});
             if (!run) co_return std::unexpected(run.error());
             for (const format::UndoEntry& entry : part) {
+                const auto [from, to] = part_between(entry, merge.from, merge.to);
                 Ranges& covered = merge.covered[entry.disk];
-                auto added = add_parts(entry, *run, covered.missing(entry.offset, entry.end()),
-                                       merge.writer);
+                auto added = add_parts(entry, *run, covered.missing(from, to), merge.writer);
                 if (!added) co_return added;
-                covered.add(entry.offset, entry.end());
+                covered.add(from, to);
             }
             begin += part.size();
             if (*merge.stop) co_return fail(ErrorCode::cancelled, "merging was given up");
-            if (merge.writer.bytes() < merge.slice_bytes) continue;
+            if (merge.writer.bytes() < merge.limits.slice_bytes) continue;
             auto written = co_await write_slice(merge);
             if (!written) co_return written;
         }
     }
     co_return Status{};
+}
+
+// Where chapters end, so that none has more blocks than may be in memory: places are counted by
+// buckets, before anything is copied.
+Task<Result<std::vector<Place>>> Journal::chapter_ends(const Merge& merge) {
+    const std::uint64_t bucket_blocks =
+        std::max<std::uint64_t>(1, merge.limits.chapter_blocks / buckets_in_chapter);
+    const std::uint64_t bucket = bucket_blocks * block_bytes;
+    std::map<Place, std::uint64_t> blocks;
+    for (std::size_t i = merge.begin; i <= merge.end; ++i) {
+        const ClosedEpoch epoch = closed_[i];
+        for (const UndoRecord& record : epoch.undo) {
+            if (*merge.stop) co_return fail(ErrorCode::cancelled, "merging was given up");
+            UndoReader reader = this->reader(epoch, record);
+            auto table = co_await reader.table();
+            if (!table) co_return std::unexpected(table.error());
+            for (const format::UndoEntry& entry : *table) {
+                for (std::uint64_t at = entry.offset; at < entry.end();
+                     at += bucket - at % bucket) {
+                    const std::uint64_t end = std::min(entry.end(), at + bucket - at % bucket);
+                    std::uint64_t& sum = blocks[{entry.disk, at / bucket}];
+                    sum = std::min(bucket_blocks, sum + (end - at + block_bytes - 1) / block_bytes);
+                }
+            }
+        }
+    }
+    std::vector<Place> ends;
+    std::uint64_t sum = 0;
+    for (const auto& [place, count] : blocks) {
+        if (sum != 0 && sum + count > merge.limits.chapter_blocks) {
+            ends.emplace_back(place.first, place.second * bucket);
+            sum = 0;
+        }
+        sum += count;
+    }
+    ends.emplace_back(UINT32_MAX, 0);
+    co_return ends;
 }
 
 Task<Status> Journal::write_merged(Merge& merge) {
@@ -109,11 +163,17 @@ Task<Status> Journal::write_merged(Merge& merge) {
                                                       result.before, result.after})),
         "");
     if (!done) co_return std::unexpected(done.error());
-    for (std::size_t i = merge.begin; i <= merge.end; ++i) {
-        // A copy: what is closed meanwhile may move the others in memory.
-        const ClosedEpoch epoch = closed_[i];
-        status = co_await copy_undo(epoch, merge);
-        if (!status) co_return status;
+    auto ends = co_await chapter_ends(merge);
+    if (!ends) co_return std::unexpected(ends.error());
+    for (const Place& end : *ends) {
+        merge.from = std::exchange(merge.to, end);
+        merge.covered.assign(disks_, {});
+        for (std::size_t i = merge.begin; i <= merge.end; ++i) {
+            // A copy: what is closed meanwhile may move the others in memory.
+            const ClosedEpoch epoch = closed_[i];
+            status = co_await copy_undo(epoch, merge);
+            if (!status) co_return status;
+        }
     }
     if (!merge.writer.empty()) {
         status = co_await write_slice(merge);
@@ -149,18 +209,20 @@ Task<Status> Journal::put_in_place(Merge& merge) {
     co_return status;
 }
 
-Task<Status> Journal::merge(std::size_t begin, std::size_t end, std::uint64_t slice_bytes,
+Task<Status> Journal::merge(std::size_t begin, std::size_t end, MergeLimits limits,
                             const bool* stop) {
     const ClosedEpoch& oldest = closed_[begin];
     const ClosedEpoch& newest = closed_[end];
     const EpochSpan span{oldest.span.first, newest.span.last};
     Merge merge{begin,
                 end,
-                slice_bytes,
+                limits,
                 stop,
                 {file_name(span) + ".new", span.last, 0, 0, 0, oldest.before},
                 {span.last, span, 0, newest.record, {}, oldest.before, newest.after, {}},
-                std::vector<Ranges>(disks_)};
+                {},
+                {},
+                {}};
     merge.result.record.undo_bytes = 0;
     auto status = co_await discard_file(merge.file.name);
     if (!status) co_return status;

@@ -42,6 +42,8 @@ struct TargetConfig {
     std::uint64_t rewind_bytes = 64ULL << 20;  // the same of a rewind, in memory
     // Of a rewind, whose places in the journal are in memory: 80 bytes for each 4 KiB at most.
     std::uint64_t rewind_chapter_bytes = 4ULL << 30;
+    // Of points that are merged, places whose undo is known: some 80 bytes each.
+    std::uint64_t merge_chapter_blocks = 1ULL << 20;
     std::uint64_t window_bytes = 64ULL << 20;          // granted to the source
     std::uint16_t version = format::protocol_version;  // of the wire, at most
     std::uint64_t io_depth = 128;                      // operations under way at once

@@ -136,6 +136,9 @@ private:
     [[nodiscard]] bool give_up_served(const Error& why, bool all);
     // What an unfinished merge means. E_CANCELLED: nothing.
     [[nodiscard]] Status after_merge(const Error& error);
+    [[nodiscard]] MergeLimits merge_limits() const {
+        return {config_.batch_bytes, config_.merge_chapter_blocks};
+    }
     [[nodiscard]] Task<Status> return_to_newest();
     [[nodiscard]] Point point_of(std::uint64_t epoch) const;
     [[nodiscard]] Status may_move() const;

@@ -64,7 +64,7 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
     }
     if (merge_error_) co_return give_up_served(full, false);
     const bool never = false;
-    status = co_await journal_.merge(step->begin, step->end, config_.batch_bytes, &never);
+    status = co_await journal_.merge(step->begin, step->end, merge_limits(), &never);
     if (status) co_return true;
     status = after_merge(status.error());
     if (!status) co_return std::unexpected(status.error());
@@ -144,7 +144,7 @@ Task<void> Target::Impl::stop_upkeep() {
 }
 
 Task<void> Target::Impl::merge_beside(RetentionStep step) {
-    auto status = co_await journal_.merge(step.begin, step.end, config_.batch_bytes, &upkeep_stop_);
+    auto status = co_await journal_.merge(step.begin, step.end, merge_limits(), &upkeep_stop_);
     if (status) {
         enqueue([](Impl& impl) -> Task<void> {
             if (impl.broken_) co_return;

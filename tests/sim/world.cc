@@ -96,6 +96,7 @@ core::TargetConfig World::target_config() const {
     config.batch_bytes = batch_;
     config.rewind_bytes = batch_;
     config.rewind_chapter_bytes = 3 * batch_;
+    config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention.all_for = std::chrono::seconds(4);

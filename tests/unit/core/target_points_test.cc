@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From one point to another, points that are given up, and the proof of those that are kept.
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "target_fixture.h"
@@ -298,6 +299,39 @@ TEST_F(TargetPointsTest, WithoutItsNameAPointGoesAsOthersDo) {
     ASSERT_TRUE(name_point(7, "kept too").has_value());
     EXPECT_LT(volume_.find(Journal::names_name)->current.size(), before);
     EXPECT_TRUE(verify().has_value());
+}
+
+// Whatever lies across the end of a chapter, however many there are.
+TEST_F(TargetPointsTest, MergedInChapters) {
+    Peer& peer = welcomed();
+    send(peer, 1, 0, disk_bytes / block_bytes, 1);
+    std::map<std::uint64_t, Bytes> contents;
+    for (std::uint64_t epoch = 2; epoch < 12; ++epoch) {
+        send(peer, epoch, epoch * 3 % 7, 1 + epoch * 5 % 9, static_cast<int>(epoch));
+        contents[epoch] = disk_.current;
+    }
+    life_.reset();
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(5);
+    const auto disk = disk_;
+    const auto volume = volume_;
+    for (const std::uint64_t chapter : {1, 2, 3, 5, 1000}) {
+        disk_ = disk;
+        volume_ = volume;
+        config_.merge_chapter_blocks = chapter;
+        start();
+        life_->target.trim([](const Status&) {});
+        wait();
+        ASSERT_LT(epochs().size(), 8U);
+        EXPECT_TRUE(verify().has_value());
+        ASSERT_TRUE(fail_over().has_value());
+        for (const std::uint64_t epoch : epochs()) {
+            if (epoch == 1) continue;
+            ASSERT_TRUE(change_point(epoch).has_value());
+            EXPECT_EQ(disk_.current, contents[epoch]) << chapter << " " << epoch;
+        }
+        life_.reset();
+    }
 }
 
 // A merged file bears the name of its time; what is said of it later counts.
