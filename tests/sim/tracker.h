@@ -40,6 +40,7 @@ public:
     void keep_map(DiskIndex disk);
     // The whole machine, disks and maps, as it would be after a crash now.
     void take_snapshot();
+    void drop_snapshot() { snapshot_.clear(); }
     [[nodiscard]] bool has_snapshot() const { return !snapshot_.empty(); }
     // Cookies as they were, or are.
     [[nodiscard]] std::optional<env::Cookie> cookie(bool of_snapshot) const;

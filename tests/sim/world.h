@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -52,6 +53,7 @@ private:
     struct Attempt;
     struct Wander;
     struct Session;
+    struct Older;
     struct Try {
         std::uint64_t seed = 0;
         bool interrupted = false;
@@ -98,6 +100,12 @@ private:
     void watch_for_ambush();
     void watch_for_comparing();
     void both_lose_power();
+
+    // world_older.cc
+    void watch_for_older();
+    void keep_older(const core::SourceStatus& status);
+    void put_back_target(bool between);
+    void until_noticed();
 
     // world_operations.cc
     void main_failover();
@@ -183,9 +191,13 @@ private:
     std::uint64_t same_before_ = 0;
     std::uint64_t ahead_ = 0, ahead_again_ = 0;  // of this source daemon
     bool verifying_ = false;
-    bool wide_next_ = false;       // the next source daemon freezes whatever is dirty
-    bool delta_failover_ = false;  // when there is something to take back
-    std::uint64_t oldest_ = 0;     // point
+    std::shared_ptr<Older> older_;
+    bool older_wanted_ = false;
+    bool put_back_ = false;               // and the source has not seen it yet
+    std::uint64_t acks_may_be_lost_ = 0;  // times, of this source daemon
+    bool wide_next_ = false;              // the next source daemon freezes whatever is dirty
+    bool delta_failover_ = false;         // when there is something to take back
+    std::uint64_t oldest_ = 0;            // point
     std::uint64_t live_epoch_ = 0;
     std::uint64_t session_ = 1;
     std::uint64_t first_session_ = 1;  // of the protection, as it was begun

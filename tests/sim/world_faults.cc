@@ -20,6 +20,7 @@ void World::something_happens() {
 }
 
 void World::fault() {
+    if (put_back_) return;
     Rng& rng = executor_.rng;
     if (rng.chance(20)) {
         hit("snapshot");
@@ -28,6 +29,7 @@ void World::fault() {
     if (rng.chance(50)) serve();
     if (rng.chance(20)) name_point();
     if (rng.chance(8)) certify();
+    if (rng.chance(5)) older_wanted_ = true;
     // Both machines have to die at one moment for it to show: that one is waited for all the time.
     if (options_.mutation == "epoch-again" && restart_ == Restart::none) restart_ = Restart::wanted;
     switch (rng.below(28)) {
@@ -193,7 +195,7 @@ bool World::undecidable() const {
 // After every event: moments that mere chance would not find.
 void World::watch() {
     if (executor_.now() < look_until_ && target_run_ && executor_.rng.chance(4)) check_replica();
-    if (operation_ || !target_run_) return;
+    if (operation_ || !target_run_ || put_back_) return;
     if (delta_failover_ && target_run_->open && target_run_->target->status().rollback_bytes > 0 &&
         executor_.rng.chance(5)) {
         delta_failover_ = false;
@@ -211,6 +213,7 @@ void World::watch() {
     if (restart_ != Restart::none) watch_for_restarts();
     if (comparing_ != Comparing::none && source_run_ && target_run_) watch_for_comparing();
     if (ambush_ && source_run_) watch_for_ambush();
+    if (older_wanted_ && source_run_ && target_run_) watch_for_older();
 }
 
 // The daemon dies when a new epoch has a name in the cache alone.

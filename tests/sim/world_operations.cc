@@ -171,7 +171,8 @@ void World::checkpointed(const Export& exported, const std::string& name,
         return;
     }
     hit("checkpoint");
-    if (!name.empty()) {
+    // Of a target that was put back it may be gone already.
+    if (!name.empty() && !put_back_) {
         hit("named-point");
         // It may have been named otherwise before the source heard of it.
         named_.try_emplace(result->epoch, std::set{name});
@@ -192,6 +193,7 @@ void World::checkpointed(const Export& exported, const std::string& name,
 void World::main_failover() {
     if (!target_run_ || !target_run_->open || operation_) return;
     operation_ = true;
+    older_.reset();
     observe();
     const std::uint64_t acknowledged = acknowledged_;
     TargetRun* run = target_run_.get();
@@ -344,6 +346,7 @@ void World::named(std::uint64_t epoch, std::string before, const std::string& na
 void World::disable() {
     if (!target_run_ || !target_run_->open || operation_) return;
     operation_ = true;
+    older_.reset();
     hit("disable");
     observe();
     disabling_ = true;
