@@ -16,9 +16,10 @@ ALL = " ".join(str(i) for i in range(CPUS))
 MODULES = ("dm_mod", "dm_era", "dm_snapshot", "drbd")
 # The null_blk disks are 0 to 3; 4 to 7 are for copies.
 PREPARE = (f"modprobe null_blk nr_devices={2 * CPUS} queue_mode=2 irqmode=0 gb=1 submit_queues={CPUS}; "
-           f"modprobe brd rd_nr={CPUS} rd_size=16384; " + "; ".join(f"modprobe {m}" for m in MODULES))
+           f"modprobe brd rd_nr={CPUS} rd_size=131072; " + "; ".join(f"modprobe {m}" for m in MODULES))
 DM = "dmsetup --noudevsync"
 WIPE = "dd if=/dev/zero of=/dev/ram$i bs=1M count=16 2>/dev/null"
+# DRBD's metadata has 128 MiB, whatever it uses of them.
 # The first write to a block of an era, a snapshot or a bitmap is not the steady state.
 FILL = "dd if=/dev/zero of={dev}$i bs=1M count=61 oflag=direct 2>/dev/null"
 DRBD = "/lib/drbd/drbdsetup-84"
