@@ -135,11 +135,11 @@ Task<Status> Journal::open_names(const std::vector<env::VolumeFile>& files) {
     co_return Status{};
 }
 
-void Journal::give_names() {
-    for (const format::NamesFile::Entry& entry : names_.entries) {
-        const auto point = std::ranges::lower_bound(closed_, entry.epoch, {}, &ClosedEpoch::epoch);
-        if (point != closed_.end() && point->epoch == entry.epoch) point->record.name = entry.name;
-    }
+// As soon as it is known: the points are shown while the journal is opened, and when it cannot be.
+void Journal::give_name(ClosedEpoch& point) const {
+    const auto named =
+        std::ranges::find(names_.entries, point.epoch, &format::NamesFile::Entry::epoch);
+    if (named != names_.entries.end()) point.record.name = named->name;
 }
 
 Task<Status> Journal::rename_point(std::uint64_t epoch, std::string name) {
@@ -182,8 +182,6 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, 
     status = co_await open_names(*files);
     if (!status) co_return status;
     status = co_await recover_files(*files);
-    // Also of what was found before an error: it is shown.
-    give_names();
     co_return status;
 }
 

@@ -158,7 +158,7 @@ private:
                                             std::string_view content_site = "replace-content",
                                             std::string_view name_site = "replace-name");
     [[nodiscard]] Task<Status> open_names(const std::vector<env::VolumeFile>& files);
-    void give_names();
+    void give_name(ClosedEpoch& point) const;
     // journal_recovery.cc
     [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
     [[nodiscard]] Task<Status> remove_leftovers(std::vector<env::VolumeFile>& files);

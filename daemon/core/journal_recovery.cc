@@ -114,6 +114,7 @@ Task<Status> Journal::scan_file(std::string name, std::uint64_t size, bool last)
     closed_.push_back({span.last, span, scan.records.at() + seal_bytes, std::move(*scan.closed),
                        std::move(scan.epoch.undo), scan.records.chain_before(), chain_closed_,
                        std::move(scan.epoch.manifests)});
+    give_name(closed_.back());
     co_return Status{};
 }
 

@@ -96,7 +96,7 @@ core::TargetConfig World::target_config() const {
     config.batch_bytes = batch_;
     config.rewind_bytes = batch_;
     config.rewind_chapter_bytes = 3 * batch_;
-    config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
+    if (small_chapters()) config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention.all_for = std::chrono::seconds(4);
@@ -192,6 +192,7 @@ void World::start_target() {
         hit("old-target");
         config.version = old_version();
     }
+    certifying_ = nullptr;
     target_run_ = std::make_unique<TargetRun>(executor_, disks_, volume_, faults_,
                                               std::move(config), clock_stepped_);
     target_run_->storage_errors(storage_errors_);
@@ -334,7 +335,9 @@ void World::check_ages() {
         const core::Point& newer = points[points.size() - 2];
         const std::int64_t by_both = std::min(newer.closed_time.ns - point.closed_time.ns,
                                               newer.cut_time.ns - point.cut_time.ns);
-        const Duration limit = target_config().retention.age + std::chrono::seconds(2);
+        // What is merged is gone over once for each chapter.
+        const auto patience = std::chrono::seconds(small_chapters() ? 10 : 2);
+        const Duration limit = target_config().retention.age + patience;
         if (by_both > limit.count() && !faults_.hits.contains("clock-step"))
             problem("points are kept beyond their age");
     }

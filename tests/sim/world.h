@@ -65,6 +65,7 @@ private:
 
     // world.cc
     [[nodiscard]] std::uint16_t old_version();
+    [[nodiscard]] bool small_chapters() const { return options_.seed % 4 == 1; }
     void start_source();
     void stop_source();
     void start_target();
@@ -191,6 +192,7 @@ private:
     std::uint64_t same_before_ = 0;
     std::uint64_t ahead_ = 0, ahead_again_ = 0;  // of this source daemon
     bool verifying_ = false;
+    const void* certifying_ = nullptr;  // the target that reads its journal, which stays as it is
     std::shared_ptr<Older> older_;
     bool older_wanted_ = false;
     bool put_back_ = false;               // and the source has not seen it yet

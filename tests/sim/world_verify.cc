@@ -57,7 +57,9 @@ void World::certify() {
 }
 
 void World::certify(std::uint64_t epoch, bool whole) {
+    certifying_ = target_run_.get();
     target_run_->target->certify(epoch, whole, [=, this](Result<core::CertifiedPoint> result) {
+        certifying_ = nullptr;
         // The journal is read all the time while there is no room.
         if (result && volume_.capacity != UINT64_MAX) {
             later(20 * ms, [=, this, run = target_run_.get()] {
