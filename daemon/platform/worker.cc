@@ -72,7 +72,7 @@ void Worker::finished(Completion completion) {
         completed_.push_back(std::move(completion));
         if (completed_.size() > 1) return;
     }
-    loop_.post([this, alive = std::weak_ptr<char>(alive_)] {
+    loop_.post([this, alive = lives_] {
         if (!alive.expired()) deliver();
     });
 }
@@ -84,7 +84,7 @@ void Worker::deliver() {
         completed.swap(completed_);
     }
     // Each may be the end of us.
-    const std::weak_ptr<char> alive(alive_);
+    const std::weak_ptr<char> alive(lives_);
     for (Completion& completion : completed) {
         if (alive.expired()) return;
         completion();

@@ -52,6 +52,7 @@ private:
 
     EventLoop& loop_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
+    const std::weak_ptr<char> lives_{alive_};  // for the threads, which may copy it at any time
     std::mutex mutex_;
     std::condition_variable wake_;
     // Under mutex_:
