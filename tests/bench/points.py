@@ -35,7 +35,9 @@ def bench(lab, label, options):
                   for _ in range(1 if options.quick else 3)]
         one = sorted(rounds, key=lambda r: r["back_seconds"])[len(rounds) // 2]
         back, forth = one["back_seconds"], one["forth_seconds"]
-        print(f"| {name} | {one['retention_bytes'] / one['changed_bytes']:.3f} | "
+        # What is rolled back was kept as well, and did not close.
+        kept = "" if one["rolled_back_bytes"] else f"{one['retention_bytes'] / one['changed_bytes']:.3f}"
+        print(f"| {name} | {kept} | "
               f"{one['failover_seconds'] * 1000:.0f} ms | "
               f"{one['rolled_back_bytes'] / MIB:.0f} MiB | {back:.2f} s | {one['back_bytes'] / MIB:.0f} MiB | "
               f"{one['back_bytes'] / MIB / back:.0f} MiB | {forth:.2f} s | "
