@@ -32,6 +32,9 @@ void World::fault() {
     if (rng.chance(5)) older_wanted_ = true;
     // Both machines have to die at one moment for it to show: that one is waited for all the time.
     if (options_.mutation == "epoch-again" && restart_ == Restart::none) restart_ = Restart::wanted;
+    // Two crashes at their moments, and what was compared has to be in a cache alone.
+    if (options_.mutation == "same" && comparing_ == Comparing::none)
+        comparing_ = Comparing::wanted;
     switch (rng.below(28)) {
         case 0:
         case 1:
