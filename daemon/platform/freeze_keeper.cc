@@ -263,6 +263,8 @@ private:
                 take_all(news_);
                 if (either[1].revents != 0) return ended(by_ebbd());
             }
+            // The others have thawed by themselves: this one's news came first to a busy machine.
+            if (now_ms() >= deadline_) return ended(ThawedBy::limit);
             const int error = item.freeze_error;
             if (error != 0 && error != EOPNOTSUPP)
                 return {KeeperWord::thawed, ThawedBy::failure, i, error};
