@@ -3,7 +3,7 @@
 # timeout: 400
 # Thousands of writes held at once, by reads that dm lets wait: all of them go on, in order of arrival
 # where they go to one block, and the worker that lets them go is not the one to be waited for.
-load hold_deadline_ms=120000
+load hold_deadline_ms=$((120000 + 480000 * SLOW))
 n=$(nullb ht 64 submit_queues=2 hw_queue_depth=1024) || fail "null_blk"
 d=$(linear ebbht "$n") || fail "dm"
 finish() { dmsetup remove ebbht; nullb_gone ht; }

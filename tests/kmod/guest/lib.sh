@@ -124,7 +124,7 @@ fresh() { # the disk reads zero everywhere
 
 # -- the module -----------------------------------------------------------------------------------
 load() { # load [parameter=value]...: deadlines as emulation needs them, unless given
-    local p=(hold_deadline_ms=$((2000 + 6000 * SLOW)) owner_timeout_ms=60000)
+    local p=(hold_deadline_ms=$((2000 + 6000 * SLOW)) owner_timeout_ms=$((60000 + 540000 * SLOW)))
     insmod "$KO" "${p[@]}" "$@" || fail "insmod $*"
 }
 field() { # field NAME: the first number or word of that name in the JSON on standard input
