@@ -146,7 +146,8 @@ protected:
 };
 
 constexpr milliseconds long_limit{120'000};
-constexpr milliseconds short_limit{200};
+// It passes in the test, but not while a busy machine freezes three that are none.
+constexpr milliseconds short_limit{3'000};
 
 TEST_F(FreezeKeeper, ThawsWhenItIsTold) {
     start(long_limit);
