@@ -138,8 +138,9 @@ Task<Status> Journal::open_names(const std::vector<env::VolumeFile>& files) {
 // As soon as it is known: the points are shown while the journal is opened, and when it cannot be.
 void Journal::give_name(ClosedEpoch& point) const {
     const auto named =
-        std::ranges::find(names_.entries, point.epoch, &format::NamesFile::Entry::epoch);
-    if (named != names_.entries.end()) point.record.name = named->name;
+        std::ranges::lower_bound(names_.entries, point.epoch, {}, &format::NamesFile::Entry::epoch);
+    if (named != names_.entries.end() && named->epoch == point.epoch)
+        point.record.name = named->name;
 }
 
 Task<Status> Journal::rename_point(std::uint64_t epoch, std::string name) {

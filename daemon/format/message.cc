@@ -299,9 +299,9 @@ void ExtentsWriter::add(const ExtentHead& head, std::span<const std::byte> conte
     w.bytes(head.digest);
     const std::size_t content_at = frame_.size();
     if (put_content(frame_, content, level)) frame_[codec_at] = std::byte{1};
-    FrameBytes stored;
-    Writer(stored).u32(static_cast<std::uint32_t>(frame_.size() - content_at));
-    std::ranges::copy(stored, frame_.begin() + static_cast<std::ptrdiff_t>(codec_at) + 1);
+    const std::size_t stored = frame_.size() - content_at;
+    for (std::size_t i = 0; i < sizeof(std::uint32_t); ++i)
+        frame_[codec_at + 1 + i] = static_cast<std::byte>(stored >> (8 * i));
 }
 
 FrameBytes ExtentsWriter::take(std::uint64_t sequence) {

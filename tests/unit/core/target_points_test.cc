@@ -373,6 +373,21 @@ TEST_F(TargetPointsTest, ANameIsShownWhileTheVolumeIsBroken) {
     EXPECT_EQ(name_of(1), "kept");
 }
 
+// The points that have been found are shown, and with their names.
+TEST_F(TargetPointsTest, NamesAreShownWhileTheJournalIsOpened) {
+    close_epochs(6);
+    for (std::uint64_t epoch = 1; epoch <= 6; ++epoch)
+        ASSERT_TRUE(name_point(epoch, "kept").has_value());
+    life_.reset();
+    life_ = std::make_unique<Life>(*this, config_);
+    std::set<std::size_t> seen;
+    while (!life_->opened && executor_.step()) {
+        seen.insert(epochs().size());
+        for (const Point& point : life_->target.points()) EXPECT_EQ(point.name, "kept");
+    }
+    EXPECT_GT(seen.size(), 3U);
+}
+
 // What an administrator does when replication is paused.
 TEST_F(TargetPointsTest, ANameTakenOffMakesRoomOnAFullVolume) {
     config_.reserve_bytes = 2'000;
