@@ -14,21 +14,28 @@ replicate r 1 "$id" --initial --cuts 1 --interval 10
 wait "$pid_r" || fail "first replicator"
 stamp u --disk "$d@0+2000" --engine uring --writers 2
 fio --name=nw --filename="$d" --offset=16M --size=8M --rw=randwrite --bs=4k --ioengine=pvsync2 --nowait=1 --direct=1 \
-    --time_based --runtime=3600 --randseed=7 --output="$W/fio.out" &
+    --time_based --runtime=3600 --randseed=7 --exec_prerun=true --output="$W/fio.out" &
 fio=$!
 background+=("$fio")
 fio --name=big --filename="$d" --offset=24M --size=8M --rw=randwrite --bs=512k --ioengine=libaio --iodepth=4 --direct=1 \
-    --time_based --runtime=3600 --randseed=9 --output="$W/big.out" &
+    --time_based --runtime=3600 --randseed=9 --exec_prerun=true --output="$W/big.out" &
 big=$!
 background+=("$big")
 fio --name=dm --filename=/dev/mapper/ebbgn --size=16M --rw=randwrite --bs=64k --ioengine=libaio --iodepth=8 --direct=1 \
-    --time_based --runtime=3600 --randseed=11 --output="$W/dm.out" &
+    --time_based --runtime=3600 --randseed=11 --exec_prerun=true --output="$W/dm.out" &
 dm=$!
 background+=("$dm")
 fio --name=trim --filename="$d" --offset=48M --size=8M --rw=randtrim --bs=64k --ioengine=libaio --iodepth=4 --direct=1 \
-    --time_based --runtime=3600 --randseed=13 --output="$W/trim.out" &
+    --time_based --runtime=3600 --randseed=13 --exec_prerun=true --output="$W/trim.out" &
 trim=$!
 background+=("$trim")
+# Each leaves a file as it begins. Before, none of its writes meets a gate, and a SIGINT would be lost: the shell
+# starts what runs in the background with that ignored.
+begun() {
+    local name
+    for name in nw big dm trim; do [ -e "$W/$name.prerun.txt" ] || return 1; done
+}
+wait_for 120 begun || fail "fio does not write: $(ls "$W")"
 coordinator --disk "1:$id@0+2000" --cuts $((SLOW ? 6 : 20)) --deadline-ms 60000 --hold-us 50000 --tickets "$TICKETS" \
     --log "$W/r.cuts" >"$W/c.out" 2>&1 || fail "no common cuts"
 say "$(tail -1 "$W/c.out")"
