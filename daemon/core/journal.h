@@ -102,9 +102,10 @@ public:
     [[nodiscard]] Task<Status> drop_open();
     [[nodiscard]] Task<Status> remove_oldest();
     // Of closed()[begin] to [end], which is not the newest, one file: all points of them but the
-    // last are given up. An error, E_CANCELLED when `stop` became true among them, leaves the
-    // journal as it was, unless half_merged(). Epochs may be opened and closed meanwhile; nothing
-    // else may be given up. Each chapter reads all tables again.
+    // last are given up, and of their digests those that are not its. An error, E_CANCELLED when
+    // `stop` became true among them, leaves the journal as it was, unless half_merged(). Epochs may
+    // be opened and closed meanwhile; nothing else may be given up. Each chapter reads all tables
+    // again.
     [[nodiscard]] Task<Status> merge(std::size_t begin, std::size_t end, MergeLimits limits,
                                      const bool* stop);
     // The last merge() had an error after the files were not the same any more: open() again.
@@ -130,7 +131,7 @@ public:
     [[nodiscard]] UndoReader reader(const ClosedEpoch& epoch, const UndoRecord& record) const {
         return {volume_, file_name(epoch.span), record};
     }
-    // Of a closed epoch: what was sent of it, in order.
+    // Of a closed file: what was sent of its epoch, in order; of several, what counts at the last.
     [[nodiscard]] Task<Result<format::ManifestRecord>> read_manifest(EpochSpan span,
                                                                      UndoRecord record);
     [[nodiscard]] UndoReader open_reader(const UndoRecord& record) const {
@@ -167,11 +168,16 @@ private:
     [[nodiscard]] Task<Status> seal_again(const Scan& scan);
     // journal_merge.cc
     struct Merge;
+    [[nodiscard]] Task<Status> count_places(const ClosedEpoch& epoch, Merge& merge);
     [[nodiscard]] Task<Result<std::vector<std::pair<DiskIndex, std::uint64_t>>>> chapter_ends(
-        const Merge& merge);
+        Merge& merge);
     [[nodiscard]] Task<Status> write_merged(Merge& merge);
+    [[nodiscard]] Task<Status> copy_chapter(Merge& merge);
     [[nodiscard]] Task<Status> copy_undo(const ClosedEpoch& epoch, Merge& merge);
     [[nodiscard]] Task<Status> write_slice(Merge& merge);
+    [[nodiscard]] Task<Status> copy_manifests(const ClosedEpoch& epoch, Merge& merge);
+    [[nodiscard]] Task<Status> cover_undo(const ClosedEpoch& epoch, Merge& merge);
+    [[nodiscard]] Task<Status> write_manifest(Merge& merge);
     [[nodiscard]] Task<Status> put_in_place(Merge& merge);
     [[nodiscard]] Task<Status> discard_file(std::string name);
 

@@ -17,8 +17,6 @@ constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
 constexpr std::uint32_t names_magic = 0x4e424245;    // "EBBN"
 constexpr std::uint16_t format_version = 2;
 
-constexpr std::size_t manifest_entry_bytes = 37;
-
 std::unexpected<Error> damaged(const char* what) {
     return fail(ErrorCode::corrupt, std::string("damaged ") + what);
 }

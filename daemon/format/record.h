@@ -122,7 +122,10 @@ struct ManifestEntry {
     std::uint64_t length = 0;
     ExtentKind kind = ExtentKind::data;
     Digest128 digest{};
+
+    [[nodiscard]] std::uint64_t end() const { return offset + length; }
 };
+inline constexpr std::size_t manifest_entry_bytes = 37;
 
 struct ManifestRecord {
     std::vector<ManifestEntry> extents;  // in order

@@ -54,6 +54,11 @@ private:
     struct Wander;
     struct Session;
     struct Older;
+    // Of an epoch, in order.
+    struct Sent {
+        format::Sha256 before{}, after{};  // chain
+        std::vector<format::ManifestEntry> extents;
+    };
     struct Try {
         std::uint64_t seed = 0;
         bool interrupted = false;
@@ -134,6 +139,11 @@ private:
                                           const std::set<std::pair<DiskIndex, Block>>& rotten);
     void disturb();
 
+    // world_manifests.cc
+    void watch_for_manifests();
+    void check_manifests(const core::EpochSpan& span, const Bytes& file);
+    [[nodiscard]] static std::optional<Sent> sent_of(const Bytes& file);
+
     void stranger();
 
     // world_serve.cc
@@ -211,6 +221,9 @@ private:
     std::map<std::uint64_t, format::PointKind> kinds_;  // of those
     std::map<std::uint64_t, core::Point> seen_;         // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;
+    std::uint64_t noted_ = 0;             // the newest point, of which is noted what was sent
+    std::map<std::uint64_t, Sent> sent_;  // by epoch
+    std::set<core::EpochSpan> checked_;   // merged files
     std::map<std::uint64_t, core::PointReaderStatus> counted_;  // by epoch: of what is served
     std::uint64_t budget_, batch_, extent_, window_, frozen_limit_, retention_;
     unsigned storage_errors_ = 0;     // per thousand

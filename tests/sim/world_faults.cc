@@ -198,6 +198,7 @@ bool World::undecidable() const {
 // After every event: moments that mere chance would not find.
 void World::watch() {
     if (executor_.now() < look_until_ && target_run_ && executor_.rng.chance(4)) check_replica();
+    watch_for_manifests();
     if (operation_ || !target_run_ || put_back_) return;
     if (delta_failover_ && target_run_->open && target_run_->target->status().rollback_bytes > 0 &&
         executor_.rng.chance(5)) {

@@ -5,6 +5,7 @@
 
 #include "core/journal.h"
 #include "core/rewind.h"
+#include "journal_records.h"
 #include "world.h"
 
 namespace ebb::sim {
@@ -18,36 +19,6 @@ struct World::Attempt {
     bool fenced = false;       // it was failed over before
     bool moved_again = false;  // the disks were moved before anybody asked
 };
-
-namespace {
-
-// Whole records of a journal file, and where each begins.
-struct JournalRecord {
-    std::size_t at = 0;
-    format::RecordHeader header;
-    std::span<const std::byte> payload;
-    [[nodiscard]] std::size_t end() const {
-        return at + format::record_header_bytes + payload.size() + format::record_trailer_bytes;
-    }
-};
-
-std::vector<JournalRecord> records_of(const Bytes& file) {
-    std::vector<JournalRecord> records;
-    std::size_t at = 0;
-    while (file.size() - at >= format::record_header_bytes) {
-        const auto here = std::span(file).subspan(at);
-        auto header = format::decode_record_header(here);
-        if (!header) break;
-        const auto rest = here.subspan(format::record_header_bytes);
-        const std::uint64_t size = header->payload_bytes + format::record_trailer_bytes;
-        if (rest.size() < size || !format::check_record(*header, rest.first(size))) break;
-        records.push_back({at, *header, rest.first(header->payload_bytes)});
-        at = records.back().end();
-    }
-    return records;
-}
-
-}  // namespace
 
 std::string World::compare(const std::vector<const Bytes*>& disks, std::int64_t cut_time) {
     ++report_.checks;
