@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -158,6 +159,7 @@ struct CertifyValue {
     std::uint64_t discarded_bytes = 0;
     std::uint64_t unreadable_bytes = 0;
     std::uint64_t different_bytes = 0;
+    std::optional<std::uint64_t> undigested_bytes;  // not of a target before it kept digests
 };
 
 struct PointsValue {
@@ -365,6 +367,7 @@ void describe(V& visit, CertifyValue& v) {
     visit("discarded_bytes", v.discarded_bytes);
     visit("unreadable_bytes", v.unreadable_bytes);
     visit("different_bytes", v.different_bytes);
+    visit.optional("undigested_bytes", v.undigested_bytes);
 }
 
 template <class V>

@@ -105,7 +105,7 @@ struct CertifiedPoint {
     Point point;
     format::Sha256 chain{};  // of the journal, after the point
     VerifiedJournal journal;
-    bool merged = false;  // what was sent of it is not known any more
+    bool merged = false;  // several epochs: of what was sent the last word is known alone
     bool whole = false;   // of all retained epochs up to the point, not of its own alone
     std::uint64_t extents = 0;
     std::uint64_t bytes = 0;             // of them
@@ -116,6 +116,7 @@ struct CertifiedPoint {
     std::uint64_t discarded_bytes = 0;
     std::uint64_t unreadable_bytes = 0;  // the source could not read them
     std::uint64_t different_bytes = 0;   // read back, and the digest is another one
+    std::uint64_t undigested_bytes = 0;  // changed, and merged so that no digest of them is left
 };
 
 // What a retention directory says about whom it belongs to: the mark by which a disk with data is

@@ -84,7 +84,7 @@ Task<Status> Target::Impl::certify_point(Certifying& it) {
     auto status = co_await index_certified(it);
     for (auto at = epochs.rbegin(); at != epochs.rend() && status; ++at) {
         status = co_await certify_epoch(it, *at);
-        if (status && it.result.whole) status = co_await add_undo(it, *at);
+        if (status && (it.result.whole || it.result.merged)) status = co_await add_undo(it, *at);
     }
     co_return status;
 }
@@ -132,7 +132,7 @@ Task<Status> Target::Impl::certify_epoch(Certifying& it, std::uint64_t epoch) {
     co_return Status{};
 }
 
-// Also of points that were merged, of whose extents nothing else is known.
+// Of points that were merged not all extents are known any more.
 Task<Status> Target::Impl::add_undo(Certifying& it, std::uint64_t epoch) {
     auto closed = closed_epoch(epoch);
     if (!closed) co_return std::unexpected(closed.error());
@@ -143,7 +143,10 @@ Task<Status> Target::Impl::add_undo(Certifying& it, std::uint64_t epoch) {
         for (const format::UndoEntry& entry : *table) {
             if (entry.disk >= it.superseded.size())
                 co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-            it.superseded[entry.disk].add(entry.offset, entry.end());
+            Ranges& superseded = it.superseded[entry.disk];
+            for (const auto& [from, to] : superseded.missing(entry.offset, entry.end()))
+                it.result.undigested_bytes += to - from;
+            superseded.add(entry.offset, entry.end());
         }
     }
     co_return Status{};

@@ -24,15 +24,14 @@ api::Json claims(const api::CertifyValue& found, const api::Json& verified) {
         "The journal of the target was read as a whole; nothing of it is missing, "
         "changed or out of order, and its chain ends, at this point, in the digest "
         "given as chain.");
-    if (found.merged && !found.whole) {
+    if (found.merged && found.extents == 0 && !found.whole) {
         list.push_back(
-            "This point has been merged with others: what was sent of it was not "
-            "compared.");
+            "This point has been merged with others, and no digest is left of what was sent of "
+            "them: nothing of it was compared.");
     } else {
         list.push_back(
             "Of the " + number(found.bytes) + " bytes that the source sent for " +
-            (found.whole ? "this point and the retained points before it that were not merged"
-                         : "this point") +
+            (found.whole ? "this point and the retained points before it" : "this point") +
             " the target has read " + number(found.equal_bytes) +
             " back as they are at this point: " + number(found.journal_bytes) +
             " from its journal, as they have been overwritten since, the others from its disks; "
@@ -45,8 +44,18 @@ api::Json claims(const api::CertifyValue& found, const api::Json& verified) {
     }
     if (found.whole) {
         list.push_back("The disks have " + number(found.disk_bytes) +
-                       " bytes: what of them was sent before the oldest retained point, or was "
-                       "merged, is not compared.");
+                       " bytes: what of them was sent before the oldest retained point is not "
+                       "compared.");
+    }
+    if ((found.merged || found.whole) && found.undigested_bytes) {
+        list.push_back(
+            "Where points were merged into one, of what was sent for them that counts which was "
+            "not sent again up to the last of them. Changed by the rest, and not compared: " +
+            number(*found.undigested_bytes) + " bytes.");
+    } else if (found.merged || found.whole) {
+        list.push_back(
+            "The target is of an older release: nothing that was sent for points that were merged "
+            "is compared.");
     }
     if (verified.is_object()) {
         list.push_back(

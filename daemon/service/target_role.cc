@@ -44,6 +44,7 @@ api::CertifyValue to_api(const core::CertifiedPoint& certified) {
     value.discarded_bytes = certified.discarded_bytes;
     value.unreadable_bytes = certified.unreadable_bytes;
     value.different_bytes = certified.different_bytes;
+    value.undigested_bytes = certified.undigested_bytes;
     return value;
 }
 

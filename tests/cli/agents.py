@@ -337,7 +337,7 @@ class Target(Agent):
                     "bytes": 8192, "equal_bytes": 8192, "journal_bytes": 4096,
                     "superseded_bytes": 0, "whole": args["whole"], "disk_bytes": 2 * GIB,
                     "discarded_bytes": 0, "unreadable_bytes": 0,
-                    "different_bytes": self.different}
+                    "different_bytes": self.different, "undigested_bytes": 0}
         elif kind in ("target.commit", "target.disable"):
             self.protections.pop(ident, None)
             self.points.pop(ident, None)

@@ -209,6 +209,7 @@ class Certify(PairTest):
         said = json.loads(made["statement"])
         self.assertIn("the retained points before it", said["claims"][1])
         self.assertIn("The disks have 2147483648 bytes", said["claims"][2])
+        self.assertIn("not compared: 0 bytes", said["claims"][3])
 
     def test_what_was_changed_is_found_out(self):
         self.protect()

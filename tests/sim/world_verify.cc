@@ -46,7 +46,17 @@ void World::certify() {
     if (!target_run_ || !target_run_->open || operation_ || disabling_) return;
     const auto points = target_run_->target->points();
     if (points.empty()) return;
-    const std::uint64_t epoch = points[executor_.rng.below(points.size())].epoch;
+    std::size_t which = executor_.rng.below(points.size());
+    // Or the next one that stands for several.
+    const auto merged = [&](std::size_t i) {
+        return i != 0 && points[i].epoch != points[i - 1].epoch + 1;
+    };
+    if (executor_.rng.chance(50)) {
+        std::size_t next = which;
+        while (next < points.size() && !merged(next)) ++next;
+        if (next < points.size()) which = next;
+    }
+    const std::uint64_t epoch = points[which].epoch;
     const bool whole = executor_.rng.chance(50);
     if (whole && epoch % 2 == 0 && volume_.capacity == UINT64_MAX) {
         hit("small-volume");
@@ -84,6 +94,12 @@ void World::certify(std::uint64_t epoch, bool whole) {
         if (it.journal_bytes > it.equal_bytes) problem("certified more of the journal than of all");
         if (it.journal_bytes != 0) hit("certified-overwritten");
         if (it.whole != whole || it.equal_bytes > it.disk_bytes) problem("certified too much");
+        if (it.equal_bytes + it.discarded_bytes + it.unreadable_bytes + it.undigested_bytes >
+            it.disk_bytes)
+            problem("certified a block twice");
+        if (!whole && !it.merged && it.undigested_bytes != 0)
+            problem("a point that was not merged lacks digests");
+        if (it.merged && it.equal_bytes != 0) hit("certified-merged");
         if (whole) hit("certified-whole");
     });
 }

@@ -194,7 +194,6 @@ TEST_F(CertifyTest, ThePointsBeforeItToo) {
     EXPECT_EQ(certify(5)->different_bytes, 0U);
 }
 
-// What they have written is known from their undo alone.
 TEST_F(CertifyTest, MergedPointsAmongThoseBefore) {
     config_.retention.all_for = std::chrono::seconds(2);
     config_.retention.thinned_to = std::chrono::seconds(4);
