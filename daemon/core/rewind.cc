@@ -2,19 +2,13 @@
 #include "core/rewind.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace ebb::core {
 
 namespace {
 
-constexpr std::uint64_t read_bytes_max = 1ULL << 20;
 // Of the volume, beside what is saved: tables and headers.
 constexpr std::uint64_t overhead_divisor = 64;
-
-bool any(const std::vector<Ranges>& ranges) {
-    return std::ranges::any_of(ranges, [](const Ranges& disk) { return !disk.empty(); });
-}
 
 }  // namespace
 
@@ -84,7 +78,9 @@ Task<Status> Rewind::open() {
 Task<Status> Rewind::finish_move() {
     if (!move_) co_return Status{};
     const format::MoveRecord move = *move_;
-    auto done = co_await carry_out(move);
+    auto wanted = co_await between(move.from, move.to);
+    if (!wanted) co_return std::unexpected(wanted.error());
+    auto done = co_await carry_out(move, std::move(*wanted));
     // There was no room to go on: the disks are where they came from.
     if (!done && done.error().code == ErrorCode::no_space && !move_) co_return Status{};
     if (!done) co_return std::unexpected(done.error());
@@ -164,7 +160,7 @@ Task<Result<std::uint64_t>> Rewind::move(std::uint64_t to) {
     const format::MoveRecord move{point(), to};
     auto wanted = co_await between(move.from, move.to);
     if (!wanted) co_return std::unexpected(wanted.error());
-    auto status = co_await check_space(std::move(*wanted));
+    auto status = co_await check_space(*wanted);
     if (status && !file_) status = co_await start_file();
     if (status) before_ = {*file_, saved_, undo_};
     if (status) status = co_await note(format::RecordType::move, format::encode(move), "move");
@@ -176,16 +172,14 @@ Task<Result<std::uint64_t>> Rewind::move(std::uint64_t to) {
     if (!status) co_return std::unexpected(status.error());
     point_ = move.from;
     move_ = move;
-    auto done = co_await carry_out(move);
+    auto done = co_await carry_out(move, std::move(*wanted));
     co_return done;
 }
 
-Task<Result<std::uint64_t>> Rewind::carry_out(format::MoveRecord move) {
-    auto wanted = co_await between(move.from, move.to);
-    if (!wanted) co_return std::unexpected(wanted.error());
-    auto bytes = co_await put_point(move.to, *wanted, move.to < move.from);
+Task<Result<std::uint64_t>> Rewind::carry_out(format::MoveRecord move, std::vector<Ranges> wanted) {
+    auto bytes = co_await put_point(move.to, wanted, move.to < move.from);
     if (!bytes && bytes.error().code == ErrorCode::no_space) {
-        auto back = co_await take_back(move, std::move(*wanted));
+        auto back = co_await take_back(move, std::move(wanted));
         if (!back) co_return std::unexpected(back.error());
         co_return bytes;
     }
@@ -220,11 +214,8 @@ Task<Status> Rewind::take_back(format::MoveRecord move, std::vector<Ranges> want
     co_return Status{};
 }
 
-// In chapters of the disks' order, since what is to be read for one has to be known before, by all
-// tables.
 Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Ranges> wanted,
                                               bool save) {
-    std::uint64_t put = 0;
     std::vector<Source> sources;  // the oldest first, which counts
     for (const ClosedEpoch& closed : journal_.closed()) {
         if (closed.epoch <= to) continue;
@@ -234,201 +225,21 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
     // Everything else is as at the newest point.
     for (const UndoRecord& record : undo_)
         sources.push_back({{volume_, file_name, record}, std::nullopt});
-    while (any(wanted)) {
-        std::vector<Ranges> chapter = take_first(wanted, limits_.chapter_bytes);
-        std::vector<Part> parts;
-        for (std::uint32_t i = 0; i < sources.size() && any(chapter); ++i) {
-            auto status = co_await gather(sources[i], i, chapter, parts);
-            if (!status) co_return std::unexpected(status.error());
-        }
-        std::ranges::sort(parts, {}, &Part::place);
-        for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
-            std::uint64_t bytes = 0;
-            for (; end < parts.size() && bytes < limits_.slice_bytes; ++end)
-                bytes += parts[end].to - parts[end].from;
-            put += bytes;
-            auto status =
-                co_await this->put(sources, std::span(parts).subspan(begin, end - begin), save);
-            if (!status) co_return std::unexpected(status.error());
-        }
-    }
-    auto status = co_await flush();
+    Stages stages;
+    auto reading = read_stage(stages, sources, std::move(wanted), save);
+    auto saving = save_stage(stages);
+    auto writing = write_stage(stages);
+    reading.start();
+    saving.start();
+    writing.start();
+    // All of them, also after an error: nothing is under way when we go back.
+    co_await reading.join();
+    co_await saving.join();
+    co_await writing.join();
+    auto status = stages.status;
+    if (status) status = co_await flush();
     if (!status) co_return std::unexpected(status.error());
-    co_return put;
-}
-
-std::vector<Ranges> Rewind::take_first(std::vector<Ranges>& wanted, std::uint64_t bytes) {
-    std::vector<Ranges> taken(wanted.size());
-    for (std::size_t disk = 0; disk < wanted.size(); ++disk) {
-        while (bytes >= block_bytes && wanted[disk].bytes() != 0) {
-            // The end of a disk may be less than a block; another disk may take whole ones alone.
-            const Extent first = wanted[disk].front(bytes / block_bytes * block_bytes);
-            taken[disk].add(first.offset, first.end());
-            wanted[disk].remove(first.offset, first.end());
-            bytes -= first.length;
-        }
-    }
-    return taken;
-}
-
-// What a record has of `wanted` goes over to `parts`.
-Task<Status> Rewind::gather(Source& source, std::uint32_t index, std::vector<Ranges>& wanted,
-                            std::vector<Part>& parts) {
-    if (source.bounds && !source.bounds->touch(wanted)) co_return Status{};
-    auto table = co_await source.reader.table();
-    if (!table) co_return std::unexpected(table.error());
-    Bounds bounds(wanted.size());
-    for (const format::UndoEntry& entry : *table) {
-        if (entry.disk >= wanted.size())
-            co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-        bounds.add(entry);
-        for (const auto& [from, to] : wanted[entry.disk].common(entry.offset, entry.end())) {
-            wanted[entry.disk].remove(from, to);
-            parts.push_back({entry, index, from, to});
-        }
-    }
-    source.bounds = std::move(bounds);
-    co_return Status{};
-}
-
-// What is overwritten is kept, durably, before any of it is.
-Task<Status> Rewind::put(std::vector<Source>& sources, std::span<Part> slice, bool save) {
-    if (save) {
-        auto status = co_await this->save(slice);
-        if (!status) co_return status;
-    }
-    std::ranges::sort(slice, {}, [](const Part& part) {
-        return std::tuple(part.source, part.entry.at, part.from);
-    });
-    std::vector<Putting> content;
-    for (std::size_t begin = 0, end = 0; begin < slice.size(); begin = end) {
-        while (end < slice.size() && slice[end].source == slice[begin].source) ++end;
-        auto status = co_await read_parts(sources[slice[begin].source].reader,
-                                          slice.subspan(begin, end - begin), content);
-        if (!status) co_return status;
-    }
-    auto status = co_await write(std::move(content));
-    co_return status;
-}
-
-Task<Status> Rewind::read_parts(UndoReader& reader, std::span<const Part> parts,
-                                std::vector<Putting>& content) {
-    std::vector<format::UndoEntry> entries;
-    for (const Part& part : parts) {
-        if (entries.empty() || entries.back().offset != part.entry.offset ||
-            entries.back().disk != part.entry.disk)
-            entries.push_back(part.entry);
-    }
-    auto part = parts.begin();
-    for (std::size_t begin = 0; begin < entries.size();) {
-        const std::size_t size = UndoReader::run_length(std::span(entries).subspan(begin));
-        const auto first = entries.begin() + static_cast<std::ptrdiff_t>(begin);
-        auto run = co_await reader.read({first, first + static_cast<std::ptrdiff_t>(size)});
-        if (!run) co_return std::unexpected(run.error());
-        for (const format::UndoEntry& entry : std::span(entries).subspan(begin, size)) {
-            std::vector<std::byte> unpacked;
-            if (entry.kind != format::UndoKind::zero) {
-                unpacked.resize(entry.length);
-                auto whole = format::unpack(entry, run->stored(entry), unpacked);
-                if (!whole) co_return std::unexpected(whole.error());
-            }
-            for (; part != parts.end() && part->entry.disk == entry.disk &&
-                   part->entry.offset == entry.offset;
-                 ++part)
-                content.push_back({entry.disk, part->from, part->to, part->of(unpacked)});
-        }
-        begin += size;
-    }
-    co_return Status{};
-}
-
-// In the order of the disks, and together what lies together: epochs are small and scattered.
-Task<Status> Rewind::write(std::vector<Putting> parts) {
-    std::ranges::sort(parts, {},
-                      [](const Putting& part) { return std::pair(part.disk, part.from); });
-    Together writes(limits_.depth);
-    for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
-        const Putting& first = parts[begin];
-        std::uint64_t to = first.to;
-        for (end = begin + 1; end < parts.size() && parts[end].follows(first, to); ++end)
-            to = parts[end].to;
-        // What fails is known when all are finished.
-        (void)co_await writes.room();
-        if (first.content.empty()) {
-            disks_[first.disk]->write_zeroes(first.from, to - first.from, writes.callback());
-            continue;
-        }
-        auto buffer = std::make_shared<Buffer>(to - first.from);
-        for (const Putting& part : std::span(parts).subspan(begin, end - begin))
-            std::ranges::copy(part.content, buffer->data() + (part.from - first.from));
-        disks_[first.disk]->write(first.from, buffer->span(), writes.callback(buffer));
-    }
-    auto status = co_await writes.finish();
-    if (status) co_return status;
-    // Of the disk, not of the volume.
-    co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
-}
-
-// What is there and not saved yet.
-Task<Status> Rewind::save(std::span<const Part> slice) {
-    std::vector<Saving> parts;
-    format::UndoWriter writer(limits_.compression);
-    Together reads(limits_.depth);
-    std::uint64_t sum = 0;
-    const auto take = [&] {
-        for (const Saving& part : parts) writer.add(part.disk, part.at, part.content->span());
-        parts.clear();
-        sum = 0;
-    };
-    for (Saving& part : not_saved(slice)) {
-        auto room = co_await reads.room();
-        if (!room) co_return room;
-        part.content = std::make_shared<Buffer>(part.length);
-        disks_[part.disk]->read(part.at, part.content->span(), reads.callback(part.content));
-        sum += part.length;
-        parts.push_back(std::move(part));
-        if (sum < limits_.slice_bytes) continue;
-        auto status = co_await reads.finish();
-        if (!status) co_return status;
-        take();
-        status = co_await append_saved(writer);
-        if (!status) co_return status;
-    }
-    auto status = co_await reads.finish();
-    if (!status) co_return status;
-    take();
-    if (writer.empty()) co_return Status{};
-    status = co_await append_saved(writer);
-    co_return status;
-}
-
-// In the order of the disks, as what is overwritten is.
-std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> slice) const {
-    std::vector<Ranges> wanted(disks_.size());
-    for (const Part& part : slice) wanted[part.entry.disk].add(part.from, part.to);
-    std::vector<Saving> all;
-    for (DiskIndex disk = 0; disk < wanted.size(); ++disk) {
-        for (const Extent& range : wanted[disk].extents()) {
-            for (const auto& [begin, end] : saved_[disk].missing(range.offset, range.end())) {
-                for (std::uint64_t at = begin; at < end; at += read_bytes_max)
-                    all.push_back({disk, at, std::min(read_bytes_max, end - at), nullptr});
-            }
-        }
-    }
-    return all;
-}
-
-Task<Status> Rewind::append_saved(format::UndoWriter& writer) {
-    std::vector<format::UndoEntry> entries;
-    auto record = writer.take(entries);
-    const std::uint64_t at = file_->bytes;
-    auto header = co_await append_record(volume_, *file_, format::RecordType::undo,
-                                         std::move(record), "rewind-undo");
-    if (!header) co_return std::unexpected(header.error());
-    undo_.push_back({at, *header});
-    for (const format::UndoEntry& entry : entries)
-        saved_[entry.disk].add(entry.offset, entry.end());
-    co_return Status{};
+    co_return stages.written;
 }
 
 Task<Status> Rewind::flush() {

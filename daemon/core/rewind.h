@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Takes the disks of a machine that is failed over from one of its points to another, there and
-// back: docs/disk-format.md, "Rewinding". Each block that differs is read and written once.
+// back: docs/disk-format.md, "Rewinding". Each block that differs is read and written once. Slices
+// of a move are read, saved and written side by side (rewind_slices.cc).
 #pragma once
 
 #include <algorithm>
+#include <deque>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -18,7 +21,8 @@ namespace ebb::core {
 class Rewind {
 public:
     struct Limits {
-        std::uint64_t slice_bytes;    // saved, synced, overwritten at a time; in memory
+        std::uint64_t slice_bytes;    // saved, synced, overwritten as one
+        std::size_t slices;           // of them in memory, at most
         std::uint64_t chapter_bytes;  // whose places in the journal are in memory
         std::size_t depth;
         int compression;
@@ -83,47 +87,84 @@ private:
     struct Part {
         format::UndoEntry entry;
         std::uint32_t source = 0;  // whose entry
+        std::uint32_t write = 0;   // of the slice, which this is in
         std::uint64_t from = 0;
         std::uint64_t to = 0;
         [[nodiscard]] auto place() const { return std::pair(entry.disk, from); }
-        [[nodiscard]] std::vector<std::byte> of(std::span<const std::byte> unpacked) const {
-            if (unpacked.empty()) return {};
-            const auto content = unpacked.subspan(from - entry.offset, to - from);
-            return {content.begin(), content.end()};
-        }
+        [[nodiscard]] std::uint64_t bytes() const { return to - from; }
+    };
+    // Parts of one record whose content is read at once.
+    struct Run {
+        std::span<const Part> parts;
+        std::span<const format::UndoEntry> entries;
+        std::shared_ptr<UndoRun> stored;
     };
     [[nodiscard]] static std::vector<Ranges> take_first(std::vector<Ranges>& wanted,
                                                         std::uint64_t bytes);
     [[nodiscard]] Task<Status> gather(Source& source, std::uint32_t index,
                                       std::vector<Ranges>& wanted, std::vector<Part>& parts);
-    [[nodiscard]] Task<Status> put(std::vector<Source>& sources, std::span<Part> slice, bool save);
-    // A part of a disk, from where to where, that gets this content; none: zeroes.
-    struct Putting {
+    // A part of a disk that gets this content; none: zeroes.
+    struct Write {
         DiskIndex disk = 0;
         std::uint64_t from = 0;
         std::uint64_t to = 0;
-        std::vector<std::byte> content;
-        // One write can put both: `end` is where the first one, and what followed it, ends.
-        [[nodiscard]] bool follows(const Putting& first, std::uint64_t end) const {
-            return disk == first.disk && from == end && to - first.from <= write_bytes_max &&
-                   content.empty() == first.content.empty();
-        }
+        std::shared_ptr<Buffer> content;
     };
-    static constexpr std::uint64_t write_bytes_max = 1ULL << 20;
-    [[nodiscard]] Task<Status> read_parts(UndoReader& reader, std::span<const Part> parts,
-                                          std::vector<Putting>& content);
-    [[nodiscard]] Task<Status> write(std::vector<Putting> parts);
     // A part of a disk that is to be overwritten, and whose content is not in the file.
     struct Saving {
         DiskIndex disk = 0;
         std::uint64_t at = 0;
         std::uint64_t length = 0;
-        std::shared_ptr<Buffer> content;
+        std::shared_ptr<Buffer> content;  // from `content_at` on, which neighbours share
+        std::uint64_t content_at = 0;
+        [[nodiscard]] std::uint64_t end() const { return at + length; }
     };
-    [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> slice) const;
-    [[nodiscard]] Task<Status> save(std::span<const Part> slice);
-    [[nodiscard]] Task<Status> append_saved(format::UndoWriter& writer);
-    [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move);
+    struct Slice {
+        std::vector<Saving> saved;
+        std::vector<Write> writes;
+        std::uint64_t bytes = 0;
+    };
+    // Slices on their way, one after the other, through three stages side by side: what they are
+    // to have is read, and what they have; that is saved; they are written.
+    struct Stages {
+        std::deque<Slice> read;   // to be saved
+        std::deque<Slice> saved;  // durably, and to be written
+        bool all_read = false;
+        bool all_saved = false;
+        std::size_t in_memory = 0;
+        std::uint64_t written = 0;
+        Status status;  // the first error, after which no stage begins anything
+        Signal room, to_save, to_write;
+        void fail(Error error) {
+            if (status) status = std::unexpected(std::move(error));
+            all_read = all_saved = true;
+            room.notify();
+            to_save.notify();
+            to_write.notify();
+        }
+    };
+    [[nodiscard]] Task<void> read_stage(Stages& stages, std::vector<Source>& sources,
+                                        std::vector<Ranges> wanted, bool save);
+    [[nodiscard]] Task<void> save_stage(Stages& stages);
+    [[nodiscard]] Task<void> write_stage(Stages& stages);
+    [[nodiscard]] Task<Status> read_chapter(Stages& stages, std::vector<Source>& sources,
+                                            std::vector<Ranges> chapter, bool save);
+    [[nodiscard]] Task<Result<Slice>> read_slice(std::vector<Source>& sources,
+                                                 std::span<Part> parts, bool save);
+    [[nodiscard]] static std::vector<Write> writes_of(std::span<Part> parts);
+    [[nodiscard]] Task<Status> read_new(std::vector<Source>& sources, std::span<Part> parts,
+                                        std::vector<Write>& writes);
+    [[nodiscard]] static std::vector<Run> runs_of(std::span<const Part> parts,
+                                                  std::vector<format::UndoEntry>& entries);
+    [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
+    [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> parts) const;
+    // Over gaps of what is not wanted, up to so long.
+    void begin_old(std::vector<Saving>& saved, std::uint64_t gap, Together& reads);
+    [[nodiscard]] Task<Status> save(std::vector<Saving> saved);
+    [[nodiscard]] Task<Status> write(const std::vector<Write>& writes);
+    // `wanted`: what is between both points.
+    [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move,
+                                                        std::vector<Ranges> wanted);
     // There was no room for it: the disks go back, and it never was.
     [[nodiscard]] Task<Status> take_back(format::MoveRecord move, std::vector<Ranges> wanted);
     [[nodiscard]] Task<Status> flush();

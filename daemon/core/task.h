@@ -77,6 +77,20 @@ public:
     // For the outermost one, whose owner keeps it until it is done.
     void start() { handle_.resume(); }
     [[nodiscard]] bool done() const { return !handle_ || handle_.done(); }
+    // Awaits one that was started, and goes on beside the one that awaits it.
+    [[nodiscard]] auto join() {
+        struct Awaiter {
+            Handle handle;
+            bool await_ready() const { return handle.done(); }
+            void await_suspend(std::coroutine_handle<> awaiting) {
+                handle.promise().continuation = awaiting;
+            }
+            T await_resume() {
+                if constexpr (!std::is_void_v<T>) return std::move(*handle.promise().value);
+            }
+        };
+        return Awaiter{handle_};
+    }
 
     bool await_ready() const { return false; }
     std::coroutine_handle<> await_suspend(std::coroutine_handle<> awaiting) {

@@ -46,18 +46,31 @@ std::size_t UndoReader::run_length(std::span<const format::UndoEntry> entries) {
     return entries.size();
 }
 
-Task<Result<UndoRun>> UndoReader::read(std::vector<format::UndoEntry> run) {
+UndoRun::UndoRun(std::span<const format::UndoEntry> entries) {
     std::uint64_t from = UINT64_MAX, to = 0;
-    for (const format::UndoEntry& entry : run) {
+    for (const format::UndoEntry& entry : entries) {
         if (entry.stored == 0) continue;
         from = std::min(from, entry.at);
         to = std::max(to, entry.at + entry.stored);
     }
-    if (to == 0) co_return UndoRun(0, {});
-    auto bytes = co_await read_bytes(volume_, file_,
-                                     record_.at + format::record_header_bytes + from, to - from);
-    if (!bytes) co_return std::unexpected(bytes.error());
-    co_return UndoRun(from, std::move(*bytes));
+    if (to == 0) return;
+    from_ = from;
+    bytes_.resize(to - from);
+}
+
+Task<Result<UndoRun>> UndoReader::read(std::vector<format::UndoEntry> entries) {
+    auto run = std::make_shared<UndoRun>(entries);
+    if (run->bytes().empty()) co_return std::move(*run);
+    Op<void> done;
+    read(*run, done.callback(run));
+    auto status = co_await done;
+    if (!status) co_return std::unexpected(status.error());
+    co_return std::move(*run);
+}
+
+void UndoReader::read(UndoRun& run, env::StatusCallback done) {
+    volume_.read(file_, record_.at + format::record_header_bytes + run.from(), run.bytes(),
+                 std::move(done));
 }
 
 }  // namespace ebb::core

@@ -3,6 +3,7 @@
 // lie close together.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,14 +22,16 @@ struct UndoRecord {
 // What the entries of a run store.
 class UndoRun {
 public:
-    UndoRun(std::uint64_t from, std::vector<std::byte> bytes)
-        : from_(from), bytes_(std::move(bytes)) {}
+    // Room for what they store, to be read.
+    explicit UndoRun(std::span<const format::UndoEntry> entries);
+    [[nodiscard]] std::uint64_t from() const { return from_; }
+    [[nodiscard]] std::span<std::byte> bytes() { return bytes_; }
     [[nodiscard]] std::span<const std::byte> stored(const format::UndoEntry& entry) const {
         return std::span(bytes_).subspan(entry.at - from_, entry.stored);
     }
 
 private:
-    std::uint64_t from_;
+    std::uint64_t from_ = 0;  // of the payload
     std::vector<std::byte> bytes_;
 };
 
@@ -41,7 +44,9 @@ public:
     // How many of the first entries are read at once: at least one, and bytes that are not wanted
     // between them are few. Entries ascend by place; those that store nothing may be among them.
     [[nodiscard]] static std::size_t run_length(std::span<const format::UndoEntry> entries);
-    [[nodiscard]] Task<Result<UndoRun>> read(std::vector<format::UndoEntry> run);
+    [[nodiscard]] Task<Result<UndoRun>> read(std::vector<format::UndoEntry> entries);
+    // `run`, which is not empty, lives until `done`.
+    void read(UndoRun& run, env::StatusCallback done);
 
 private:
     env::Volume& volume_;

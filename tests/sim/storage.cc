@@ -159,9 +159,16 @@ bool SimDisk::fails() {
     return true;
 }
 
+bool SimDisk::is_bad(std::uint64_t offset, std::uint64_t length) const {
+    const std::uint64_t at = bad_block.value_or(UINT64_MAX / block_bytes) * block_bytes;
+    return at < offset + length && at + block_bytes > offset;
+}
+
 void SimDisk::read(std::uint64_t offset, std::span<std::byte> into, env::StatusCallback done) {
+    state_.read_bytes += into.size();
     life_.io([this, offset, into, done = std::move(done)]() mutable {
-        if (fails()) return done(fail(ErrorCode::io, "simulated read error"));
+        if (fails() || is_bad(offset, into.size()))
+            return done(fail(ErrorCode::io, "simulated read error"));
         std::memcpy(into.data(), state_.current.data() + offset, into.size());
         done(Status{});
     });

@@ -39,6 +39,7 @@ struct DiskState {
     };
     std::vector<Write> pending;  // since the last flush, in order
     std::uint64_t writes = 0;    // that were asked for
+    std::uint64_t read_bytes = 0;
 
     explicit DiskState(std::uint64_t size) : current(size), durable(size) {}
     void write(std::uint64_t offset, Bytes data);
@@ -96,9 +97,11 @@ public:
     void flush(std::string_view site, env::StatusCallback done) override;
 
     unsigned errors_per_thousand = 0;
+    std::optional<std::uint64_t> bad_block;  // cannot be read
 
 private:
     [[nodiscard]] bool fails();
+    [[nodiscard]] bool is_bad(std::uint64_t offset, std::uint64_t length) const;
     Life& life_;
     DiskState& state_;
     Faults& faults_;

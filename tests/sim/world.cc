@@ -95,6 +95,7 @@ core::TargetConfig World::target_config() const {
     config.closing_budget = std::make_shared<core::ClosingBudget>(budget_);
     config.batch_bytes = batch_;
     config.rewind_bytes = batch_;
+    config.rewind_slices = 1 + options_.seed % 4;
     config.rewind_chapter_bytes = 3 * batch_;
     if (small_chapters()) config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
     config.window_bytes = window_;

@@ -80,6 +80,141 @@ TEST_F(TargetPointsTest, NeighboursOfSeveralEpochsAreOneWrite) {
         EXPECT_EQ(disk_.current[at * block_bytes], std::byte{7}) << at;
 }
 
+// Of the first point: 1; of the newest: a value of its own in each block.
+class RewindTest : public TargetPointsTest {
+protected:
+    RewindTest() {
+        config_.rewind_bytes = 2 * block_bytes;
+        config_.rewind_slices = 3;
+        config_.undo_compression = 0;  // what is saved can be found
+        life_.reset();
+        start();
+    }
+    static constexpr std::uint64_t blocks = disk_bytes / block_bytes;
+    static int newest(std::uint64_t at) { return static_cast<int>(at) + 10; }
+    void two_points() {
+        Peer& peer = welcomed();
+        send(peer, 1, 0, blocks, 1);
+        begin(peer, 2, 1);
+        format::ManifestChain chain;
+        for (std::uint64_t at = 0; at < blocks; ++at) {
+            const auto extent = head(1, at, at, block(newest(at)));
+            peer.send_extent(extent, block(newest(at)));
+            chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
+        }
+        const WallTime cut{executor_.now() + sim::wall_start};
+        peer.send(format::PassEnd{2, 1, format::PassKind::frozen, blocks, chain.value, cut, ""});
+        wait();
+        ASSERT_TRUE(fail_over().has_value());
+    }
+    std::uint64_t overwritten() const {
+        std::uint64_t count = 0;
+        for (std::uint64_t at = 0; at < blocks; ++at)
+            count += disk_.current[at * block_bytes] == std::byte{1} ? 1 : 0;
+        return count;
+    }
+    // Whatever was overwritten would be there after a power cut now.
+    bool is_kept() const {
+        const auto file = volume_.names.find(rewind_file);
+        for (std::uint64_t at = 0; at < blocks; ++at) {
+            if (disk_.current[at * block_bytes] != std::byte{1}) continue;
+            if (file == volume_.names.end()) return false;
+            if (std::ranges::search(file->second->durable, block(newest(at))).empty()) return false;
+        }
+        return true;
+    }
+    Bytes content_of(std::uint64_t epoch) const {
+        Bytes all(disk_bytes, std::byte{1});
+        for (std::uint64_t at = 0; epoch == 2 && at < blocks; ++at)
+            std::ranges::copy(block(newest(at)),
+                              all.begin() + static_cast<std::ptrdiff_t>(at * block_bytes));
+        return all;
+    }
+};
+
+// Slices are on their way side by side: no more than may be in memory, each block once, and none
+// is overwritten before what it has is durable.
+TEST_F(RewindTest, SlicesSideBySideAreSavedBeforeTheyAreOverwritten) {
+    two_points();
+    const std::uint64_t writes = disk_.writes;
+    const std::uint64_t reads = disk_.read_bytes;
+    std::optional<Result<FailoverResult>> moved;
+    life_->target.change_point(1, [&](auto done) { moved = std::move(done); });
+    std::uint64_t ahead = 0;
+    while (!moved && executor_.step()) {
+        ASSERT_TRUE(is_kept());
+        const std::uint64_t read = (disk_.read_bytes - reads) / block_bytes;
+        ASSERT_GE(read, overwritten());
+        ahead = std::max(ahead, read - overwritten());
+    }
+    ASSERT_TRUE(moved && moved->has_value());
+    EXPECT_EQ(disk_.current, content_of(1));
+    EXPECT_EQ(ahead, config_.rewind_slices * config_.rewind_bytes / block_bytes);
+    EXPECT_EQ(disk_.read_bytes - reads, disk_bytes);
+    EXPECT_EQ((disk_.writes - writes) * config_.rewind_bytes, disk_bytes);
+    ASSERT_TRUE(change_point(2).has_value());
+    EXPECT_EQ(disk_.current, content_of(2));
+    EXPECT_EQ(disk_.read_bytes - reads, disk_bytes);
+}
+
+TEST_F(RewindTest, PowerFailsAnywhereInAMove) {
+    two_points();
+    life_.reset();
+    const auto disk = disk_;
+    const auto volume = volume_;
+    bool whole = false;
+    for (std::uint64_t steps = 0; !whole; steps += 1 + steps % 3) {
+        disk_ = disk;
+        volume_ = volume.copy();
+        start();
+        life_->target.change_point(1, [&](const auto&) { whole = true; });
+        for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) {
+        }
+        power_cut();
+        ASSERT_TRUE(life_->opened->has_value()) << life_->opened->error().message;
+        EXPECT_EQ(disk_.current, content_of(life_->target.status().point)) << steps;
+        ASSERT_TRUE(change_point(2).has_value());
+        EXPECT_EQ(disk_.current, content_of(2)) << steps;
+    }
+}
+
+// Room for some slices, not for all: nothing is left of it.
+TEST_F(RewindTest, NoRoomInTheMiddle) {
+    two_points();
+    for (std::uint64_t room = 1; room < blocks; room += 3) {
+        volume_.capacity = volume_.used() + room * block_bytes;
+        volume_.overstated = 1 << 20;
+        ASSERT_EQ(change_point(1).error().code, ErrorCode::no_space) << room;
+        ASSERT_EQ(disk_.current, content_of(2)) << room;
+    }
+    volume_.capacity = UINT64_MAX;
+    ASSERT_TRUE(change_point(1).has_value());
+    EXPECT_EQ(disk_.current, content_of(1));
+}
+
+// Neighbours are read as one, over what is between them; that need not be readable.
+TEST_F(TargetPointsTest, ABadBlockBetweenThoseThatAreWanted) {
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 32, 1);
+    send(peer, 2, 11, 1, 7);
+    send(peer, 3, 13, 1, 7);
+    ASSERT_TRUE(fail_over().has_value());
+    const std::uint64_t before = disk_.read_bytes;
+    ASSERT_TRUE(change_point(1).has_value());
+    EXPECT_EQ(disk_.read_bytes - before, 3 * block_bytes);
+    life_->target.resume([](const Status&) {});
+    wait();
+    ASSERT_TRUE(fail_over().has_value());
+    life_->disk.bad_block = 12;
+    ASSERT_TRUE(change_point(1).has_value());
+    EXPECT_EQ(disk_.current[13 * block_bytes], std::byte{1});
+    life_->target.resume([](const Status&) {});
+    wait();
+    ASSERT_TRUE(fail_over().has_value());
+    life_->disk.bad_block = 13;
+    EXPECT_EQ(change_point(1).error().code, ErrorCode::io);
+}
+
 TEST_F(TargetPointsTest, WhatItWouldCost) {
     close_epochs(4);
     ASSERT_TRUE(fail_over().has_value());
