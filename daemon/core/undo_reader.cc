@@ -55,7 +55,7 @@ UndoRun::UndoRun(std::span<const format::UndoEntry> entries) {
     }
     if (to == 0) return;
     from_ = from;
-    bytes_.resize(to - from);
+    bytes_ = Buffer(to - from);
 }
 
 Task<Result<UndoRun>> UndoReader::read(std::vector<format::UndoEntry> entries) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/buffer.h"
 #include "core/task.h"
 #include "env/volume.h"
 #include "format/undo.h"
@@ -25,14 +26,14 @@ public:
     // Room for what they store, to be read.
     explicit UndoRun(std::span<const format::UndoEntry> entries);
     [[nodiscard]] std::uint64_t from() const { return from_; }
-    [[nodiscard]] std::span<std::byte> bytes() { return bytes_; }
+    [[nodiscard]] std::span<std::byte> bytes() { return bytes_.span(); }
     [[nodiscard]] std::span<const std::byte> stored(const format::UndoEntry& entry) const {
-        return std::span(bytes_).subspan(entry.at - from_, entry.stored);
+        return bytes_.span().subspan(entry.at - from_, entry.stored);
     }
 
 private:
     std::uint64_t from_ = 0;  // of the payload
-    std::vector<std::byte> bytes_;
+    Buffer bytes_;
 };
 
 class UndoReader {
