@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "platform/system_error.h"
 
@@ -16,12 +18,82 @@ namespace ebb::platform {
 namespace {
 
 constexpr std::size_t open_files_max = 32;
+constexpr unsigned reading_threads = 4;
+// Shorter ones are made by way of the cache.
+constexpr std::uint64_t direct_append_bytes = 1ULL << 20;
+constexpr std::uint64_t direct_read_bytes = 256ULL << 10;
+constexpr std::uint64_t direct_step_bytes = 1ULL << 20;
 constexpr mode_t file_mode = 0600;
 constexpr mode_t directory_mode = 0700;
 
 // What is clean goes from the cache: after a write that failed that is what never reached the disk.
 void drop_cache(int file) {
     (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+// Memory of a thread, for what is not where direct I/O wants it.
+Buffer& bounce() {
+    thread_local Buffer buffer(direct_step_bytes);
+    return buffer;
+}
+
+bool not_direct(int error) {
+    return error == EINVAL || error == EOPNOTSUPP;
+}
+
+Status append_cached(int file, std::span<const std::byte> from, const std::string& path) {
+    while (!from.empty()) {
+        const ssize_t written = ::write(file, from.data(), from.size());
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0) return system_fail(errno, "append to " + path);
+        from = from.subspan(static_cast<std::size_t>(written));
+    }
+    return {};
+}
+
+// Whole blocks of `from`, which come to lie at `at`, a multiple of a block; says how many bytes.
+// The rest is for the cache.
+Result<std::uint64_t> append_direct(int file, std::uint64_t at, std::span<const std::byte> from,
+                                    const std::string& path) {
+    std::uint64_t done = 0;
+    while (from.size() - done >= direct_io_alignment) {
+        const std::uint64_t whole =
+            (from.size() - done) / direct_io_alignment * direct_io_alignment;
+        const auto part = from.subspan(done, std::min(whole, direct_step_bytes));
+        std::memcpy(bounce().data(), part.data(), part.size());
+        const ssize_t written =
+            ::pwrite(file, bounce().data(), part.size(), static_cast<off_t>(at + done));
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0 && not_direct(errno)) break;
+        if (written < 0) return system_fail(errno, "append to " + path);
+        done += static_cast<std::uint64_t>(written);
+        if (done % direct_io_alignment != 0) break;
+    }
+    return done;
+}
+
+// Says how much; less than all: the rest is for the cache.
+Result<std::uint64_t> read_direct(int file, std::uint64_t at, std::span<std::byte> into,
+                                  const std::string& path) {
+    std::uint64_t done = 0;
+    while (done < into.size()) {
+        const std::uint64_t from = (at + done) / direct_io_alignment * direct_io_alignment;
+        const std::uint64_t before = at + done - from;
+        const std::uint64_t wanted = before + into.size() - done + direct_io_alignment - 1;
+        const ssize_t got =
+            ::pread(file, bounce().data(),
+                    std::min(wanted / direct_io_alignment * direct_io_alignment, direct_step_bytes),
+                    static_cast<off_t>(from));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && not_direct(errno)) break;
+        if (got < 0) return system_fail(errno, "read " + path);
+        if (static_cast<std::uint64_t>(got) <= before) break;
+        const std::uint64_t part = std::min(static_cast<std::uint64_t>(got) - before,
+                                            static_cast<std::uint64_t>(into.size()) - done);
+        std::memcpy(into.data() + done, bounce().data() + before, part);
+        done += part;
+    }
+    return done;
 }
 
 Status check_name(const std::string& name) {
@@ -34,7 +106,10 @@ Status check_name(const std::string& name) {
 }  // namespace
 
 DirectoryVolume::DirectoryVolume(EventLoop& loop, std::string path, FileDescriptor directory)
-    : path_(std::move(path)), directory_(std::move(directory)), worker_(loop, 1, "ebb-volume") {}
+    : path_(std::move(path)),
+      directory_(std::move(directory)),
+      worker_(loop, 1, "ebb-volume"),
+      readers_(loop, reading_threads, "ebb-volume-read") {}
 
 DirectoryVolume::~DirectoryVolume() = default;
 
@@ -86,25 +161,54 @@ Result<std::vector<env::VolumeFile>> DirectoryVolume::list_now() {
     return files;
 }
 
-Result<int> DirectoryVolume::file_of(const std::string& name) {
+Result<DirectoryVolume::OpenFilePtr> DirectoryVolume::file_of(const std::string& name,
+                                                              bool changed) {
     if (auto status = check_name(name); !status) return std::unexpected(status.error());
-    for (auto it = open_files_.begin(); it != open_files_.end(); ++it) {
-        if (it->name != name) continue;
-        open_files_.splice(open_files_.begin(), open_files_, it);
-        return open_files_.front().file.get();
+    const std::lock_guard lock(mutex_);
+    auto found = std::ranges::find(open_files_, name, &Named::name);
+    if (found == open_files_.end()) {
+        auto file = open_now(name, 0);
+        if (!file) return file;
+        // A daemon before this one may have died of a sync that failed.
+        drop_cache((*file)->file.get());
+        remember(name, std::move(*file));
+        found = open_files_.begin();
     }
-    FileDescriptor file(
-        ::openat(directory_.get(), name.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_APPEND));
-    if (!file.valid()) return system_fail(errno, "open " + full(name));
-    // A daemon before this one may have died of a sync that failed.
-    drop_cache(file.get());
-    open_files_.push_front({name, std::move(file)});
-    if (open_files_.size() > open_files_max) open_files_.pop_back();
-    return open_files_.front().file.get();
+    open_files_.splice(open_files_.begin(), open_files_, found);
+    found->unsynced = found->unsynced || changed;
+    return found->file;
+}
+
+Result<DirectoryVolume::OpenFilePtr> DirectoryVolume::open_now(const std::string& name,
+                                                               int flags) const {
+    constexpr int always = O_RDWR | O_NOFOLLOW | O_CLOEXEC;
+    auto file = std::make_shared<OpenFile>();
+    file->file = FileDescriptor(
+        ::openat(directory_.get(), name.c_str(), always | O_APPEND | flags, file_mode));
+    if (!file->file.valid())
+        return system_fail(errno, (flags == 0 ? "open " : "create ") + full(name));
+    file->direct = FileDescriptor(::openat(directory_.get(), name.c_str(), always | O_DIRECT));
+    return file;
+}
+
+// With mutex_.
+void DirectoryVolume::remember(std::string name, OpenFilePtr file) {
+    open_files_.push_front({std::move(name), std::move(file)});
+    if (open_files_.size() <= open_files_max) return;
+    const auto oldest = std::find_if(open_files_.rbegin(), std::prev(open_files_.rend()),
+                                     [](const Named& open) { return !open.unsynced; });
+    if (oldest != std::prev(open_files_.rend())) open_files_.erase(std::next(oldest).base());
+}
+
+void DirectoryVolume::synced(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    for (Named& open : open_files_)
+        if (open.name == name) open.unsynced = false;
 }
 
 void DirectoryVolume::forget(const std::string& name) {
-    std::erase_if(open_files_, [&](const OpenFile& open) { return open.name == name; });
+    const std::lock_guard lock(mutex_);
+    std::erase_if(open_files_, [&](const Named& open) { return open.name == name; });
 }
 
 void DirectoryVolume::create(std::string name, env::StatusCallback done) {
@@ -115,12 +219,10 @@ void DirectoryVolume::create(std::string name, env::StatusCallback done) {
 Status DirectoryVolume::create_now(const std::string& name) {
     if (auto status = check_name(name); !status) return status;
     forget(name);
-    FileDescriptor file(::openat(directory_.get(), name.c_str(),
-                                 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_APPEND,
-                                 file_mode));
-    if (!file.valid()) return system_fail(errno, "create " + full(name));
-    open_files_.push_front({name, std::move(file)});
-    if (open_files_.size() > open_files_max) open_files_.pop_back();
+    auto file = open_now(name, O_CREAT | O_EXCL);
+    if (!file) return std::unexpected(file.error());
+    const std::lock_guard lock(mutex_);
+    remember(name, std::move(*file));
     return {};
 }
 
@@ -130,29 +232,44 @@ void DirectoryVolume::append(const std::string& name, std::span<const std::byte>
 }
 
 Status DirectoryVolume::append_now(const std::string& name, std::span<const std::byte> from) {
-    const auto file = file_of(name);
+    const auto file = file_of(name, true);
     if (!file) return std::unexpected(file.error());
-    while (!from.empty()) {
-        const ssize_t written = ::write(*file, from.data(), from.size());
-        if (written < 0 && errno == EINTR) continue;
-        if (written < 0) return system_fail(errno, "append to " + full(name));
-        from = from.subspan(static_cast<std::size_t>(written));
+    const int cached = (*file)->file.get();
+    if (from.size() >= direct_append_bytes && (*file)->direct.valid()) {
+        struct stat info{};
+        if (::fstat(cached, &info) != 0) return system_fail(errno, "stat " + full(name));
+        const auto size = static_cast<std::uint64_t>(info.st_size);
+        const std::uint64_t begin =
+            (size + direct_io_alignment - 1) / direct_io_alignment * direct_io_alignment;
+        auto status = append_cached(cached, from.first(begin - size), full(name));
+        if (!status) return status;
+        from = from.subspan(begin - size);
+        const auto done = append_direct((*file)->direct.get(), begin, from, full(name));
+        if (!done) return std::unexpected(done.error());
+        from = from.subspan(*done);
     }
-    return {};
+    return append_cached(cached, from, full(name));
 }
 
 void DirectoryVolume::read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                            env::StatusCallback done) {
-    worker_.submit<void>([this, name, offset, into] { return read_now(name, offset, into); },
-                         std::move(done));
+    readers_.submit<void>([this, name, offset, into] { return read_now(name, offset, into); },
+                          std::move(done));
 }
 
 Status DirectoryVolume::read_now(const std::string& name, std::uint64_t offset,
                                  std::span<std::byte> into) {
     const auto file = file_of(name);
     if (!file) return std::unexpected(file.error());
+    if (into.size() >= direct_read_bytes && (*file)->direct.valid()) {
+        const auto done = read_direct((*file)->direct.get(), offset, into, full(name));
+        if (!done) return std::unexpected(done.error());
+        into = into.subspan(*done);
+        offset += *done;
+    }
     while (!into.empty()) {
-        const ssize_t got = ::pread(*file, into.data(), into.size(), static_cast<off_t>(offset));
+        const ssize_t got =
+            ::pread((*file)->file.get(), into.data(), into.size(), static_cast<off_t>(offset));
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return system_fail(errno, "read " + full(name));
         if (got == 0) return fail(ErrorCode::io, "read " + full(name) + ": it is shorter");
@@ -166,9 +283,9 @@ void DirectoryVolume::truncate(const std::string& name, std::uint64_t size,
                                env::StatusCallback done) {
     worker_.submit<void>(
         [this, name, size]() -> Status {
-            const auto file = file_of(name);
+            const auto file = file_of(name, true);
             if (!file) return std::unexpected(file.error());
-            if (::ftruncate(*file, static_cast<off_t>(size)) != 0)
+            if (::ftruncate((*file)->file.get(), static_cast<off_t>(size)) != 0)
                 return system_fail(errno, "truncate " + full(name));
             return {};
         },
@@ -181,9 +298,11 @@ void DirectoryVolume::sync(const std::string& name, std::string_view /*site*/,
         [this, name]() -> Status {
             const auto file = file_of(name);
             if (!file) return std::unexpected(file.error());
-            if (::fdatasync(*file) == 0) return {};
+            const int result = ::fdatasync((*file)->file.get());
             const int error = errno;
-            drop_cache(*file);
+            synced(name);
+            if (result == 0) return {};
+            drop_cache((*file)->file.get());
             return system_fail(error, "sync " + full(name));
         },
         std::move(done));
@@ -202,9 +321,11 @@ void DirectoryVolume::remove(const std::string& name, env::StatusCallback done) 
     worker_.submit<void>(
         [this, name]() -> Status {
             if (auto status = check_name(name); !status) return status;
+            const int result = ::unlinkat(directory_.get(), name.c_str(), 0);
+            const int error = errno;
+            // Not before: somebody who reads might open it once more.
             forget(name);
-            if (::unlinkat(directory_.get(), name.c_str(), 0) != 0)
-                return system_fail(errno, "remove " + full(name));
+            if (result != 0) return system_fail(error, "remove " + full(name));
             return {};
         },
         std::move(done));
@@ -218,10 +339,11 @@ void DirectoryVolume::rename(const std::string& from, const std::string& to,
 Status DirectoryVolume::rename_now(const std::string& from, const std::string& to) {
     if (auto status = check_name(from); !status) return status;
     if (auto status = check_name(to); !status) return status;
-    forget(to);
+    const std::lock_guard lock(mutex_);
+    std::erase_if(open_files_, [&](const Named& open) { return open.name == to; });
     if (::renameat(directory_.get(), from.c_str(), directory_.get(), to.c_str()) != 0)
         return system_fail(errno, "rename " + full(from) + " to " + to);
-    for (auto& open : open_files_)
+    for (Named& open : open_files_)
         if (open.name == from) open.name = to;
     return {};
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// env::Volume on a directory. One thread makes the calls, in the order they were asked for.
+// env::Volume on a directory. One thread makes the calls, in the order they were asked for, and a
+// few others read beside it. What is long passes the page cache by: undo is written once and read
+// seldom, and memory that the kernel has to find for it costs more than the disk.
 #pragma once
 
 #include <list>
 #include <memory>
+#include <mutex>
 #include <string>
 
+#include "base/buffer.h"
 #include "env/volume.h"
 #include "platform/event_loop.h"
 #include "platform/file_descriptor.h"
@@ -37,28 +41,41 @@ public:
 
 private:
     struct OpenFile {
-        std::string name;
         FileDescriptor file;
+        FileDescriptor direct;  // past the cache; none: the file system has no such thing
+    };
+    using OpenFilePtr = std::shared_ptr<const OpenFile>;
+    struct Named {
+        std::string name;
+        OpenFilePtr file;
+        bool unsynced = false;
     };
 
     DirectoryVolume(EventLoop& loop, std::string path, FileDescriptor directory);
 
+    // On any thread. `changed`: it stays open until it is synced.
+    Result<OpenFilePtr> file_of(const std::string& name, bool changed = false);
+    [[nodiscard]] Result<OpenFilePtr> open_now(const std::string& name, int flags) const;
+    void remember(std::string name, OpenFilePtr file);
+    void synced(const std::string& name);
+    void forget(const std::string& name);
+    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into);
+
     // All below run on the worker's thread.
     Result<std::vector<env::VolumeFile>> list_now();
-    Result<int> file_of(const std::string& name);
-    void forget(const std::string& name);
     Status create_now(const std::string& name);
     Status append_now(const std::string& name, std::span<const std::byte> from);
-    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into);
     Status rename_now(const std::string& from, const std::string& to);
     [[nodiscard]] std::string full(const std::string& name) const { return path_ + "/" + name; }
 
     const std::string path_;
     FileDescriptor directory_;
-    // Recently used first. A file written to stays open until it is synced, or so many others
-    // were used: an error of write-back is then reported to its next sync.
-    std::list<OpenFile> open_files_;
+    std::mutex mutex_;
+    // Under mutex_. Recently used first. A file written to stays open until it is synced: an error
+    // of write-back is then reported to that.
+    std::list<Named> open_files_;
     Worker worker_;
+    Worker readers_;
 };
 
 }  // namespace ebb::platform
