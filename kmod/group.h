@@ -70,6 +70,8 @@ struct ebb_group {
 	struct ebb_pass		pass;
 	struct ebb_gate		gate;
 	struct ebb_pool		pool;
+	u8			note[EBB_NOTE_MAX];
+	u32			note_bytes;
 	struct work_struct	look_work;	/* something happened: look what, and tell */
 	struct delayed_work	owner_work;
 };

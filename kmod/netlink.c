@@ -40,6 +40,7 @@ static const struct nla_policy policy[EBB_A_MAX + 1] = {
 	[EBB_A_LOG]		= { .type = NLA_NESTED },
 	[EBB_A_COOKIE]		= { .type = NLA_BINARY, .len = EBB_COOKIE_LEN },
 	[EBB_A_MARK_FLAGS]	= { .type = NLA_U32 },
+	[EBB_A_NOTE]		= { .type = NLA_BINARY, .len = EBB_NOTE_MAX },
 };
 
 static int refuse(struct genl_info *info, int err, const char *why)
@@ -565,12 +566,19 @@ static int do_cookie(struct genl_info *info)
 	int err = 0;
 	struct ebb_group *group = get_group(info, &err);
 	const void *cookie = group ? get_cookie(info, &err) : NULL;
+	const struct nlattr *note = info->attrs[EBB_A_NOTE];
 	struct ebb_disk *disk;
 
 	if (err)
 		return err;
+	if (!cookie && !note)
+		return refuse(info, -EINVAL, "COOKIE and NOTE are missing");
+	if (note) {
+		group->note_bytes = nla_len(note);
+		memcpy(group->note, nla_data(note), group->note_bytes);
+	}
 	if (!cookie)
-		return refuse(info, -EINVAL, "COOKIE is missing");
+		return 0;
 	list_for_each_entry(disk, &group->disks, member)
 		ebb_log_cookie(disk, cookie);
 	return 0;

@@ -29,7 +29,7 @@ int ebb_stats_put_module(struct sk_buff *skb)
 {
 	u64 features = EBB_FEATURE_SECOND_WITNESS | EBB_FEATURE_DISCARD_MASK |
 		       EBB_FEATURE_WHOLE_PASS | EBB_FEATURE_GATE | EBB_FEATURE_LOG |
-		       EBB_FEATURE_COMPARE;
+		       EBB_FEATURE_COMPARE | EBB_FEATURE_NOTE;
 
 	return nla_put_string(skb, EBB_A_VERSION_STRING, THIS_MODULE->version) ||
 	       nla_put_u64_64bit(skb, EBB_A_FEATURES, features, EBB_A_PAD) ||
@@ -145,6 +145,13 @@ static int put_counters(struct sk_buff *skb, struct ebb_disk *disk)
 	       put_disk_u64(skb, EBB_DISK_A_GATED, READ_ONCE(disk->nr_gated));
 }
 
+static int put_note(struct sk_buff *skb, struct ebb_group *group)
+{
+	if (!group->note_bytes)
+		return 0;
+	return nla_put(skb, EBB_DISK_A_NOTE, group->note_bytes, group->note);
+}
+
 int ebb_stats_put_disk(struct sk_buff *skb, struct ebb_disk *disk)
 {
 	struct nlattr *nest = nla_nest_start(skb, EBB_A_DISK);
@@ -153,7 +160,7 @@ int ebb_stats_put_disk(struct sk_buff *skb, struct ebb_disk *disk)
 	if (!nest)
 		return -EMSGSIZE;
 	if (put_identity(skb, disk) || put_maps(skb, disk) || put_counters(skb, disk) ||
-	    put_log(skb, disk)) {
+	    put_log(skb, disk) || put_note(skb, disk->group)) {
 		nla_nest_cancel(skb, nest);
 		return -EMSGSIZE;
 	}

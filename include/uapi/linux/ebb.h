@@ -163,6 +163,7 @@
 #define EBB_NAME_MAX		32	/* bytes of a kernel device name, with the NUL */
 #define EBB_UUID_LEN		16
 #define EBB_COOKIE_LEN		64	/* bytes kept for user space with the map */
+#define EBB_NOTE_MAX		256	/* bytes kept for user space with the group */
 #define EBB_BOOTS_MAX		16	/* boots that a map remembers */
 #define EBB_WITNESSES_MAX	64	/* blocks */
 
@@ -271,8 +272,10 @@ enum ebb_cmd {
 	 */
 	EBB_CMD_GATE_OPEN,
 	/*
-	 * Keep a cookie with the maps of a group, as a confirmation does, during a pass too
-	 * and without dropping anything. Takes GROUP, COOKIE.
+	 * Keep a cookie with the maps of a group, as a confirmation does, and a note in memory,
+	 * during a pass too and without dropping anything. Takes GROUP, [COOKIE], [NOTE]; one of
+	 * them must be there. The note replaces that before it, and lives as long as the group:
+	 * what the unconfirmed maps rely on can be told by it to whoever comes after their owner.
 	 */
 	EBB_CMD_COOKIE_SET,
 
@@ -333,6 +336,7 @@ enum ebb_attr {
 	EBB_A_GATE_DEADLINE_MS,	/* u32 */
 	EBB_A_GATE_HELD,	/* u64, write bios that came while it was closed */
 	EBB_A_GATE_NS,		/* u64, how long it was closed */
+	EBB_A_NOTE,		/* at most EBB_NOTE_MAX bytes; means nothing to the module */
 
 	__EBB_A_MAX
 };
@@ -379,6 +383,7 @@ enum ebb_log_attr {
 #define EBB_FEATURE_LOG			(1ull << 3)	/* EBB_A_LOG is understood */
 #define EBB_FEATURE_COMPARE		(1ull << 4)	/* EBB_MARK_F_COMPARE is understood */
 #define EBB_FEATURE_GATE		(1ull << 5)	/* EBB_CMD_GATE_CLOSE, EBB_CMD_GATE_OPEN */
+#define EBB_FEATURE_NOTE		(1ull << 6)	/* EBB_A_NOTE is understood */
 
 /**
  * enum ebb_disk_attr - inside EBB_A_DISK
@@ -425,6 +430,7 @@ enum ebb_disk_attr {
 	EBB_DISK_A_BOOTS,
 	EBB_DISK_A_WITNESSES,		/* u32, number of witness blocks */
 	EBB_DISK_A_GATED,		/* u64, write bios ever held by a closed gate */
+	EBB_DISK_A_NOTE,		/* the note of its group; not there: none was kept */
 
 	__EBB_DISK_A_MAX
 };

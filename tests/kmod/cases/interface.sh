@@ -47,3 +47,17 @@ SCRIPT
 say "$(tr '\n' ' ' <"$W/s.out")"
 [ "$(grep -c EBUSY "$W/s.out")" -ge 3 ] || fail "a second pass, an attach or a confirm during a pass"
 [ "$(disk_get "$id" dirty_blocks)" = "$blocks" ] || fail "abandon did not put everything back"
+# A note outlives whoever left it, passes and confirmations, and is of the group; it goes with that.
+[ -z "$(disk_get "$id" note)" ] || fail "a note that nobody left"
+printf 'pass-begin live 1\nnote 1 first\nnote 1 another\n' | ebbtest script >"$W/n.out" 2>&1
+[ "$(disk_get "$id" note)" = 616e6f74686572 ] || fail "the note is $(disk_get "$id" note)"
+expect "abandon" ebbtest abandon 1
+expect "confirm" ebbtest confirm 1
+[ "$(disk_get "$id" note)" = 616e6f74686572 ] || fail "the note is $(disk_get "$id" note)"
+printf -v long %0256d 7
+expect "the longest note" ebbtest note 1 "$long"
+disk_get "$id" note | grep -q '37$' || fail "the longest note is $(disk_get "$id" note)"
+ebbtest note 1 "${long}8" 2>/dev/null && fail "a note of 257 bytes"
+refused ENOENT ebbtest note 7 nobody
+expect "no note" ebbtest note 1
+[ -z "$(disk_get "$id" note)" ] || fail "a note that was taken off"

@@ -98,6 +98,7 @@ const std::map<int, Field>& disk_fields() {
         {EBB_DISK_A_LOG_HELD, {"log_held"}},
         {EBB_DISK_A_LOG_HELD_NS_MAX, {"log_held_ns_max"}},
         {EBB_DISK_A_COOKIE, {"cookie", Shape::bytes}},
+        {EBB_DISK_A_NOTE, {"note", Shape::bytes}},
         {EBB_DISK_A_BOOTS, {"boots", Shape::bytes}},
         {EBB_DISK_A_WITNESSES, {"witnesses"}},
     };
@@ -243,6 +244,9 @@ bool put(nl_msg* message, const Request& request) {
     if (!request.cookie.empty())
         ok &= nla_put(message, EBB_A_COOKIE, static_cast<int>(request.cookie.size()),
                       request.cookie.data()) == 0;
+    if (request.note)
+        ok &= nla_put(message, EBB_A_NOTE, static_cast<int>(request.note->size()),
+                      request.note->data()) == 0;
     if (request.mark_flags) ok &= nla_put_u32(message, EBB_A_MARK_FLAGS, request.mark_flags) == 0;
     return ok;
 }

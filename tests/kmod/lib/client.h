@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,7 @@ struct Request {
     std::vector<ebb_extent> extents = {};
     LogArea log = {};
     std::string cookie = {};
+    std::optional<std::string> note = {};
     std::uint32_t mark_flags = 0;
 };
 

@@ -6,7 +6,8 @@
 //   get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
 //   witness DISK [SECTOR COUNT]... | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
 //   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP [COOKIE]
-//   cookie GROUP COOKIE | abandon GROUP | gate-close GROUP DEADLINE_MS | gate-open GROUP GATE
+//   cookie GROUP COOKIE | note GROUP [NOTE] | abandon GROUP | gate-close GROUP DEADLINE_MS
+//   gate-open GROUP GATE
 //   script   reads such lines from standard input and runs them over one socket, so that a pass
 //            lives from one line to the next; "sleep MS" waits; after a failure it goes on and
 //            prints "error ERRNO-NAME: message"; each answer is followed by a line "ok"
@@ -77,16 +78,18 @@ bool pass_request(const std::vector<std::string>& w, Request& r) {
         r.flags = word(w, 1) == "whole" ? 1 : 0;
         r.group = small(w, 2);
         r.gate = number(w, 3);
-    } else if (name == "pass-get" || name == "confirm" || name == "abandon" || name == "cookie") {
+    } else if (name == "pass-get" || name == "confirm" || name == "abandon" || name == "cookie" ||
+               name == "note") {
         r.command = name == "pass-get"  ? EBB_CMD_PASS_GET
                     : name == "confirm" ? EBB_CMD_EPOCH_CONFIRM
-                    : name == "cookie"  ? EBB_CMD_COOKIE_SET
-                                        : EBB_CMD_EPOCH_ABANDON;
+                    : name == "abandon" ? EBB_CMD_EPOCH_ABANDON
+                                        : EBB_CMD_COOKIE_SET;
         r.group = small(w, 1);
         if (w.size() > 2 && (name == "confirm" || name == "cookie")) {
             r.cookie = w[2];
             r.cookie.resize(EBB_COOKIE_LEN);
         }
+        if (name == "note") r.note = word(w, 2);
     } else if (name == "map" || name == "release") {
         r.command = name == "map" ? EBB_CMD_PASS_MAP : EBB_CMD_PASS_RELEASE;
         r.pass = number(w, 1);
