@@ -52,6 +52,9 @@ struct TargetConfig {
     int undo_compression = 1;                    // level of zstd; 0: none
     std::uint64_t reserve_bytes = 256ULL << 20;  // left free on the volume
     Duration space_retry = std::chrono::seconds(5);
+    // After older points could not be merged; longer each time, up to the maximum.
+    Duration merge_retry = std::chrono::seconds(60);
+    Duration merge_retry_max = std::chrono::hours(1);
     Duration silence_limit = std::chrono::seconds(30);
     std::uint64_t serve_index_bytes = 256ULL << 20;  // of memory, for each point that is served
     std::size_t served_points = 8;                   // at most

@@ -136,6 +136,8 @@ private:
     [[nodiscard]] bool give_up_served(const Error& why, bool all);
     // What an unfinished merge means. E_CANCELLED: nothing.
     [[nodiscard]] Status after_merge(const Error& error);
+    [[nodiscard]] bool may_merge() const { return !merge_error_ || clock_.now() >= merge_again_; }
+    void merge_failed(const Error& error);
     [[nodiscard]] MergeLimits merge_limits() const {
         return {config_.batch_bytes, config_.merge_chapter_blocks};
     }
@@ -182,7 +184,9 @@ private:
     Upkeep upkeep_ = Upkeep::none;
     bool upkeep_stop_ = false;
     bool upkeep_full_ = false;          // it was stopped for the room of what it reads
-    std::optional<Error> merge_error_;  // nothing is merged until the journal is opened again
+    std::optional<Error> merge_error_;  // of the last one; nothing is merged until then:
+    MonoTime merge_again_;
+    Duration merge_pause_{0};
     Signal upkeep_end_;
     env::StatusCallback opened_;
     bool ready_ = false;   // recovered

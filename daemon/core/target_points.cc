@@ -19,7 +19,7 @@ Task<Status> Target::Impl::trim() {
         const auto step = next_step();
         if (!step) break;
         if (step->kind == RetentionStep::Kind::merge) {
-            if (merge_error_) break;
+            if (!may_merge()) break;
             start_upkeep(Upkeep::merge, [this, step = *step] { return merge_beside(step); });
             break;
         }
@@ -33,7 +33,7 @@ bool Target::Impl::end_reading() {
     if (upkeep_ != Upkeep::verify) return false;
     const auto step = next_for_space(journal_.closed());
     // Nothing is won where all points have names, or what is to be merged cannot be read.
-    if (!step || (step->kind == RetentionStep::Kind::merge && merge_error_)) return false;
+    if (!step || (step->kind == RetentionStep::Kind::merge && !may_merge())) return false;
     upkeep_stop_ = upkeep_full_ = true;
     return true;
 }
@@ -62,10 +62,13 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
         if (!status) co_return std::unexpected(status.error());
         co_return true;
     }
-    if (merge_error_) co_return give_up_served(full, false);
+    if (!may_merge()) co_return give_up_served(full, false);
     const bool never = false;
     status = co_await journal_.merge(step->begin, step->end, merge_limits(), &never);
-    if (status) co_return true;
+    if (status) {
+        merge_error_.reset();
+        co_return true;
+    }
     status = after_merge(status.error());
     if (!status) co_return std::unexpected(status.error());
     co_return give_up_served(full, false);
@@ -146,6 +149,7 @@ Task<void> Target::Impl::stop_upkeep() {
 Task<void> Target::Impl::merge_beside(RetentionStep step) {
     auto status = co_await journal_.merge(step.begin, step.end, merge_limits(), &upkeep_stop_);
     if (status) {
+        merge_error_.reset();
         enqueue([](Impl& impl) -> Task<void> {
             if (impl.broken_) co_return;
             auto trimmed = co_await impl.trim();
@@ -164,11 +168,19 @@ Task<void> Target::Impl::merge_beside(RetentionStep step) {
 Status Target::Impl::after_merge(const Error& error) {
     if (journal_.half_merged()) return std::unexpected(error);
     if (error.code == ErrorCode::no_space || error.code == ErrorCode::cancelled) return {};
+    merge_failed(error);
+    return {};
+}
+
+void Target::Impl::merge_failed(const Error& error) {
+    merge_pause_ =
+        merge_error_ ? std::min(merge_pause_ * 2, config_.merge_retry_max) : config_.merge_retry;
+    merge_again_ = clock_.now() + merge_pause_;
     merge_error_ = error;
     merge_error_->message = "older points cannot be merged: " + error.message;
     merge_error_->remedy =
-        "ebbctl retention verify says what is damaged. Newer points are made all the same";
-    return {};
+        "It is tried again later. ebbctl retention verify says what is damaged. Newer points are "
+        "made all the same";
 }
 
 Task<void> Target::Impl::verify(std::shared_ptr<env::Callback<VerifiedJournal>> done) {

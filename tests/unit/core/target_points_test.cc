@@ -321,6 +321,29 @@ TEST_F(TargetPointsTest, WhatIsLeftOfAMergeGoes) {
     EXPECT_TRUE(verify().has_value());
 }
 
+// A volume that fails once is asked again, and what it said is told until it has gone well.
+TEST_F(TargetPointsTest, MergingGoesOnAfterAnError) {
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    close_epochs(9);
+    life_.reset();
+    start();
+    life_->volume.failing_site = "merge-content";
+    life_->target.trim([](const Status&) {});
+    wait();
+    const auto kept = epochs();
+    EXPECT_TRUE(life_->target.status().has_error);
+    life_->target.trim([](const Status&) {});
+    wait();
+    EXPECT_EQ(epochs(), kept);
+    test::run_for(executor_, 61 * a_second);
+    life_->target.trim([](const Status&) {});
+    wait();
+    EXPECT_LT(epochs().size(), kept.size());
+    EXPECT_FALSE(life_->target.status().has_error);
+    EXPECT_TRUE(verify().has_value());
+}
+
 // The name of the merged file was in the cache alone when the daemon died; so is it when the power
 // fails.
 TEST_F(TargetPointsTest, PartsOfAMergeGoAfterItsName) {
