@@ -45,6 +45,7 @@ Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& c
       connector_(connector),
       clock_(clock),
       hasher_(hasher),
+      random_(random),
       run_(random.uuid()),
       full_(config_.full),
       compare_(config_.disks.size()),
@@ -318,6 +319,7 @@ Task<Status> Source::Impl::look_at_tracker() {
         fresh_ = true;
         loaded_ = *incarnation;
         incarnation_ = lasting_incarnation(loaded_);
+        take_note();
     }
     co_return Status{};
 }
@@ -469,16 +471,11 @@ bool Source::Impl::has_brought() const {
     if (!brought_) return true;
     const format::OpenEpoch& open = welcome_->open;
     // A later pass of ours had begun there. Numbers are not used twice.
-    if (open.run == run_ && (brought_->run != run_ || open.pass > brought_->pass)) return true;
+    const bool later = brought_->run != brought_->by || open.pass > brought_->pass;
+    if (open.run == brought_->by && later) return true;
     if (open.run != brought_->run || open.pass != brought_->pass) return false;
     if (open.count == brought_->count) return open.chain == brought_->chain;
     return open.count > brought_->count && open.count <= brought_->sent;
-}
-
-// The pass is over, and what the target has acknowledged of it is let go of.
-void Source::Impl::note_brought() {
-    if (pass_->acknowledged == 0) return;  // nothing is, and the target may have no note of it
-    brought_ = {run_, pass_->number, pass_->acknowledged, pass_->count(), pass_->chain.value};
 }
 
 Task<Status> Source::Impl::reconcile() {
@@ -542,8 +539,13 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     std::string reason;
     if (full_) reason = "asked for";
     if (nothing) reason = "the target has no recovery point";
+    const bool lost = newest_confirmed() > there.closed_epoch;
+    if (reason.empty() && lost) reason = "the target lost points";
     if (reason.empty() && base != incarnation_) reason = "tracking was interrupted";
-    if (reason.empty() && confirmed_ > there.closed_epoch) reason = "the target lost points";
+    if (reason.empty()) reason = out_of_step();
+    // Numbers of epochs are used again: what was closed under them before is not to be taken for
+    // it.
+    if (lost) incarnation_ = random_.uuid();
     const bool gap = !reason.empty();
     // What is sent for the first time, or because nothing is believed, need not be compared.
     const bool compare = full_ ? config_.compare : !nothing;
@@ -565,8 +567,10 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     epoch_ = has_open ? open.epoch : 0;
     if (has_open) last_pass_ = std::max(last_pass_, open.pass);
     brought_.reset();
-    if (resumes) brought_ = {open.run, open.pass, open.count, open.count, open.chain};
+    if (resumes) brought_ = {open.run, open.pass, open.count, open.count, open.chain, run_};
     confirmed_ = there.closed_epoch;
+    left_.reset();
+    foreign_note_ = false;
     live_in_row_ = voids_in_row_ = 0;
     forget_ahead();
     next_cut_ = clock_.now();
@@ -577,6 +581,10 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
         status = co_await keep_cookie();
         if (!status) co_return status;
         send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
+    }
+    if (resumes) {
+        status = co_await leave_note(cookie(confirmed_), brought_);
+        if (!status) co_return status;
     }
     if (open.full && !gap) {
         status_.state = SourceState::initial_sync;

@@ -17,6 +17,7 @@
 #include "core/task.h"
 #include "format/map_cookie.h"
 #include "format/message.h"
+#include "format/source_note.h"
 
 namespace ebb::core {
 
@@ -153,6 +154,7 @@ private:
         std::uint64_t count = 0;
         std::uint64_t sent = 0;  // of a pass that was given up: beyond that
         format::Sha256 chain{};  // over `count`
+        Uuid by;                 // that noted it: any other pass of this run came later
     };
     // Where the reading of a pass stands; begins anew with each connection.
     struct Cursor {
@@ -171,7 +173,6 @@ private:
     [[nodiscard]] Task<Status> reconcile();
     [[nodiscard]] bool in_step() const;
     [[nodiscard]] bool has_brought() const;
-    void note_brought();
     // `may_resume`: what the target has of the open epoch can be relied on.
     [[nodiscard]] Task<Status> reconcile_fresh(bool may_resume);
     [[nodiscard]] Task<Status> reconcile_pass();
@@ -180,6 +181,12 @@ private:
     // source_restart.cc: maps that survive restarts.
     [[nodiscard]] Uuid lasting_incarnation(const Uuid& loaded) const;
     void find_stale_maps();
+    [[nodiscard]] std::uint64_t newest_confirmed() const;
+    void take_note();
+    [[nodiscard]] std::string out_of_step() const;
+    [[nodiscard]] Task<Status> leave_note(env::Cookie cookie, std::optional<Brought> brought);
+    [[nodiscard]] std::optional<Brought> brought_by_pass() const;
+    [[nodiscard]] Task<Status> end_pass();
     [[nodiscard]] bool in_step(const format::MapCookie& cookie) const;
     [[nodiscard]] env::Cookie cookie(std::uint64_t closed) const;
     [[nodiscard]] Task<Status> keep_cookie();
@@ -281,6 +288,7 @@ private:
     env::Connector& connector_;
     env::Clock& clock_;
     env::Hasher& hasher_;
+    env::Random& random_;
     Uuid run_;
     Signal wake_;
     Task<void> loop_;
@@ -308,6 +316,10 @@ private:
     bool has_point_ = false;
     std::uint32_t last_pass_ = 0;  // number on the wire
     std::optional<Brought> brought_;
+    // Of the daemon before this one, until what it left has been looked at. `foreign_note_`: it
+    // cannot be read, or is about another protection.
+    std::optional<format::SourceNote> left_;
+    bool foreign_note_ = false;
     std::shared_ptr<Pass> pass_;
     unsigned live_in_row_ = 0;
     unsigned voids_in_row_ = 0;

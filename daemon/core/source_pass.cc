@@ -211,14 +211,11 @@ Task<Status> Source::Impl::run_pass() {
         co_return status;
     }
     if (!pass_->ended) {
-        Op<void> ended;
-        tracker_.end_pass(pass_->info.id, ended.callback());
-        status = co_await ended;
+        status = co_await end_pass();
         if (!status) co_return status;
-        pass_->ended = true;
     }
     send_pass_end();
-    note_brought();
+    brought_ = brought_by_pass();
     if (pass_->ahead) {
         ahead_ended();
     } else {
@@ -539,11 +536,8 @@ Task<Status> Source::Impl::finish_frozen() {
     if (!status) co_return status;
     if (!pass_->ended) {
         look_at_pass();  // most passes end before the next heartbeat, and their account with them
-        Op<void> ended;
-        tracker_.end_pass(pass_->info.id, ended.callback());
-        status = co_await ended;
+        status = co_await end_pass();
         if (!status) co_return status;
-        pass_->ended = true;
     }
     status = co_await look_at_tracker();
     if (!status) co_return status;
@@ -568,9 +562,11 @@ Task<Status> Source::Impl::await_closed() {
 }
 
 Task<Status> Source::Impl::closed() {
+    auto status = co_await leave_note(cookie(epoch_), {});
+    if (!status) co_return status;
     Op<void> confirmed;
     tracker_.confirm(cookie(epoch_), confirmed.callback());
-    auto status = co_await confirmed;
+    status = co_await confirmed;
     if (!status) co_return status;
     ++status_.cuts_closed;
     status_.closed_epoch = confirmed_ = epoch_;
@@ -639,9 +635,7 @@ Task<Status> Source::Impl::return_rest() {
             if (!status) co_return status;
         }
     }
-    Op<void> ended;
-    tracker_.end_pass(pass_->info.id, ended.callback());
-    auto status = co_await ended;
+    auto status = co_await end_pass();
     co_return status;
 }
 
@@ -661,7 +655,7 @@ Task<Status> Source::Impl::give_up_pass() {
         ++status_.cuts_void;
         ++voids_in_row_;
     } else {
-        note_brought();
+        brought_ = brought_by_pass();
     }
     put_back_requests();
     pass_.reset();

@@ -47,6 +47,8 @@ struct TrackedDisk {
     std::vector<std::string> resync_reasons;  // empty: the map can be trusted
     // Of a map that survives restarts; zeroes: none was kept yet.
     std::optional<Cookie> cookie;
+    // Of the group, the same for all of its disks; empty: none was left in this incarnation.
+    std::vector<std::byte> note;
 };
 
 struct PassMap {
@@ -86,6 +88,9 @@ public:
     virtual void end_pass(PassId pass, StatusCallback done) = 0;
     // Durable with the map of each disk that has one, when it answers. During a pass, too.
     virtual void keep(const Cookie& cookie, StatusCallback done) = 0;
+    // In the tracker's memory, for whoever comes after this owner; as long as the maps there.
+    // During a pass, too. A tracker of an older version keeps none. At most 256 bytes.
+    virtual void leave_note(std::vector<std::byte> note, StatusCallback done) = 0;
     // The cookie is durable before anything is dropped.
     virtual void confirm(const Cookie& cookie, StatusCallback done) = 0;
     virtual void abandon(StatusCallback done) = 0;

@@ -108,6 +108,10 @@ bool put(nl_msg* message, const NetlinkRequest& request) {
         ok &= nla_put(message, EBB_A_COOKIE, static_cast<int>(request.cookie.size()),
                       request.cookie.data()) == 0;
     }
+    if (!request.note.empty()) {
+        ok &= nla_put(message, EBB_A_NOTE, static_cast<int>(request.note.size()),
+                      request.note.data()) == 0;
+    }
     return ok;
 }
 

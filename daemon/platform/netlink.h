@@ -40,6 +40,7 @@ struct NetlinkRequest {
     std::vector<ebb_extent> extents = {};
     std::optional<MapArea> log = {};
     std::string cookie = {};  // EBB_COOKIE_LEN bytes
+    std::string note = {};    // at most EBB_NOTE_MAX bytes
 };
 
 // Of this boot of the machine, as binary. Blocking.

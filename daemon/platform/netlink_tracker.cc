@@ -315,6 +315,7 @@ void NetlinkTracker::incarnation(env::Callback<Uuid> done) {
             if (bytes.size() != uuid.bytes.size())
                 return fail(ErrorCode::protocol, "the module ebb gave no incarnation");
             std::memcpy(uuid.bytes.data(), bytes.data(), bytes.size());
+            keeps_notes_ = (reply->top.number(EBB_A_FEATURES) & EBB_FEATURE_NOTE) != 0;
             return uuid;
         },
         std::move(done));
@@ -345,6 +346,9 @@ Result<env::TrackedDisk> NetlinkTracker::look(const Attached& disk) {
     tracked.dirty_blocks = nest.number(EBB_DISK_A_DIRTY_BLOCKS);
     tracked.gone = nest.number(EBB_DISK_A_STATE) == EBB_DISK_GONE;
     tracked.resync_reasons = resync_reasons(nest.number(EBB_DISK_A_RESYNC_REASONS));
+    const auto note = nest.text(EBB_DISK_A_NOTE);
+    const auto bytes = std::as_bytes(std::span(note.data(), note.size()));
+    tracked.note.assign(bytes.begin(), bytes.end());
     const auto state = nest.number(EBB_DISK_A_LOG_STATE);
     if (state == EBB_LOG_NONE || !restarts_) return tracked;
     if (state == EBB_LOG_FAILED) {
@@ -483,6 +487,19 @@ void NetlinkTracker::keep(const env::Cookie& cookie, env::StatusCallback done) {
     auto request = for_group(EBB_CMD_COOKIE_SET);
     request.cookie.assign(reinterpret_cast<const char*>(cookie.data()), cookie.size());
     simple(std::move(request), std::move(done));
+}
+
+void NetlinkTracker::leave_note(std::vector<std::byte> note, env::StatusCallback done) {
+    auto request = for_group(EBB_CMD_COOKIE_SET);
+    request.note.assign(reinterpret_cast<const char*>(note.data()), note.size());
+    command_->submit<void>(
+        [this, request = std::move(request)]() -> Status {
+            if (!keeps_notes_) return {};
+            auto replies = commands_.call(request);
+            if (!replies) return std::unexpected(replies.error());
+            return {};
+        },
+        std::move(done));
 }
 
 void NetlinkTracker::confirm(const env::Cookie& cookie, env::StatusCallback done) {

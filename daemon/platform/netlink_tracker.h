@@ -44,6 +44,7 @@ public:
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
     void keep(const env::Cookie& cookie, env::StatusCallback done) override;
+    void leave_note(std::vector<std::byte> note, env::StatusCallback done) override;
     void confirm(const env::Cookie& cookie, env::StatusCallback done) override;
     void abandon(env::StatusCallback done) override;
     void on_event(std::move_only_function<void()> event) override { event_ = std::move(event); }
@@ -75,6 +76,7 @@ private:
     NetlinkClient commands_;  // used on command_ alone after open()
     NetlinkClient events_;
     std::vector<Attached> disks_;
+    bool keeps_notes_ = false;  // on command_, since the module was asked what it is
     std::shared_ptr<RestartRecord> restarts_;
     std::move_only_function<void()> event_;
     boost::asio::posix::stream_descriptor event_wait_;

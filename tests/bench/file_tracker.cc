@@ -189,6 +189,10 @@ void FileTracker::keep(const env::Cookie& /*cookie*/, env::StatusCallback done) 
     answer<void>(std::move(done), {});
 }
 
+void FileTracker::leave_note(std::vector<std::byte> /*note*/, env::StatusCallback done) {
+    answer<void>(std::move(done), {});
+}
+
 void FileTracker::confirm(const env::Cookie& /*cookie*/, env::StatusCallback done) {
     const std::lock_guard lock(mutex_);
     for (auto& disk : disks_) disk->unconfirmed.clear();

@@ -50,6 +50,7 @@ public:
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
     void keep(const env::Cookie& cookie, env::StatusCallback done) override;
+    void leave_note(std::vector<std::byte> note, env::StatusCallback done) override;
     void confirm(const env::Cookie& cookie, env::StatusCallback done) override;
     void abandon(env::StatusCallback done) override;
     void on_event(std::move_only_function<void()>) override {}

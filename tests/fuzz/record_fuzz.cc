@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every decoder of the retention directory.
+// Every decoder of the retention directory, and of what the source leaves with the module.
 #include <cstdlib>
 #include <span>
 
 #include "core/journal.h"
 #include "format/record.h"
+#include "format/source_note.h"
 #include "format/undo.h"
 
 using namespace ebb::format;
@@ -34,6 +35,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_move_record(bytes), decode_move_record);
     again(decode_arrived_record(bytes), decode_arrived_record);
     again(decode_manifest_record(bytes), decode_manifest_record);
+    if (const auto note = decode_source_note(bytes);
+        note && decode_source_note(encode(*note)) != note)
+        std::abort();
+    if (const auto cookie = decode_map_cookie(bytes);
+        cookie && decode_map_cookie(encode(*cookie)) != cookie)
+        std::abort();
     if (auto entries = decode_undo_table(bytes, size)) {
         for (const UndoEntry& entry : *entries) {
             if (entry.length > undo_content_max) continue;

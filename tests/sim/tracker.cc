@@ -155,8 +155,7 @@ void SourceMachine::untracked_write(Rng& rng) {
 void SourceMachine::put_back(bool unconfirmed) {
     for (Disk& disk : disks_) {
         if (pass_) {
-            const auto& own = void_puts_back_released ? disk.taken : disk.left;
-            disk.dirty.insert(own.begin(), own.end());
+            disk.dirty.insert(disk.taken.begin(), disk.taken.end());
             disk.taken.clear();
             disk.left.clear();
             disk.preserved.clear();
@@ -211,6 +210,7 @@ void SimTracker::disks(env::Callback<std::vector<env::TrackedDisk>> done) {
             tracked.resync_reasons.assign(disk.reasons.begin(), disk.reasons.end());
             if (m_.hide_reasons) std::erase(tracked.resync_reasons, "untracked write");
             if (disk.kept) tracked.cookie = disk.cookie;
+            if (!m_.forget_note) tracked.note = m_.note_;
             list.push_back(std::move(tracked));
         }
         done(std::move(list));
@@ -393,6 +393,13 @@ void SimTracker::end_pass(env::PassId id, env::StatusCallback done) {
 void SimTracker::keep(const env::Cookie& cookie, env::StatusCallback done) {
     life_.io([this, cookie, done = std::move(done)]() mutable {
         for (auto& disk : m_.disks_) disk.cookie = cookie;
+        done(Status{});
+    });
+}
+
+void SimTracker::leave_note(std::vector<std::byte> note, env::StatusCallback done) {
+    life_.io([this, note = std::move(note), done = std::move(done)]() mutable {
+        m_.note_ = std::move(note);
         done(Status{});
     });
 }

@@ -60,7 +60,6 @@ public:
     std::int64_t bad_since = 0;
     std::size_t pool_blocks = 64;
     std::int64_t clock_stepped = 0;  // ns ahead of the truth
-    bool void_puts_back_released = false;
     bool death_puts_back_unconfirmed = false;
     bool hide_stale_release = false;  // mutations: the daemon's view is falsified
     bool ignore_mark = false;
@@ -71,6 +70,7 @@ public:
     bool lose_region = false;
     bool lose_sealed = false;
     bool forge_cookie = false;
+    bool forget_note = false;
     bool cool_early = false;
     bool old_disk_reads = false;
 
@@ -116,6 +116,7 @@ private:
     std::shared_ptr<Life> life_;
     std::vector<Disk> disks_;
     std::vector<Disk> snapshot_;
+    std::vector<std::byte> note_;
     Uuid incarnation_;
     std::uint64_t generation_ = 1;
     std::map<std::uint64_t, std::uint64_t> in_flight_;  // generation -> writes
@@ -146,6 +147,7 @@ public:
                  env::StatusCallback done) override;
     void end_pass(env::PassId pass, env::StatusCallback done) override;
     void keep(const env::Cookie& cookie, env::StatusCallback done) override;
+    void leave_note(std::vector<std::byte> note, env::StatusCallback done) override;
     void confirm(const env::Cookie& cookie, env::StatusCallback done) override;
     void abandon(env::StatusCallback done) override;
     void on_event(std::move_only_function<void()> event) override;

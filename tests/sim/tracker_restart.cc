@@ -66,6 +66,7 @@ void SourceMachine::forget() {
     life_ = std::make_shared<Life>(executor_);
     event_ = {};
     pass_.reset();
+    note_.clear();
     in_flight_.clear();
     for (Disk& disk : disks_) {
         disk.dirty.clear();
@@ -103,6 +104,7 @@ void SourceMachine::reboot(bool clean) {
 
 void SourceMachine::detach() {
     snapshot_.clear();
+    note_.clear();
     for (Disk& disk : disks_) {
         if (!disk.kept) continue;
         disk.cookie = {};

@@ -23,15 +23,12 @@ Uuid protection_id() {
 
 const std::vector<std::string>& falsifications() {
     static const std::vector<std::string> names = {
-        "tracker:stale-release-hidden", "tracker:mark-ignored",
-        "tracker:abandon-ignored",      "tracker:reasons-hidden",
-        "tracker:reboot-unseen",        "tracker:region-lost",
-        "tracker:sealed-lost",          "tracker:cooled-early",
-        "tracker:cookie-forged",        "reader:unpinned",
-        "reader:undo-unnoted",          "reader:disk-after-index",
-        "reader:newest-first",          "reader:merge-missed",
-        "compare:always-same",          "verify:always-same",
-        "tracker:old-disk-reads"};
+        "tracker:stale-release-hidden", "tracker:mark-ignored",  "tracker:abandon-ignored",
+        "tracker:reasons-hidden",       "tracker:reboot-unseen", "tracker:region-lost",
+        "tracker:sealed-lost",          "tracker:cooled-early",  "tracker:cookie-forged",
+        "tracker:note-forgotten",       "reader:unpinned",       "reader:undo-unnoted",
+        "reader:disk-after-index",      "reader:newest-first",   "reader:merge-missed",
+        "compare:always-same",          "verify:always-same",    "tracker:old-disk-reads"};
     return names;
 }
 
@@ -50,7 +47,6 @@ World::World(Options options)
         disks_.back().current = disks_.back().durable;
     }
     source_->pool_blocks = 4 + rng.below(60);
-    source_->void_puts_back_released = rng.chance(50);
     source_->death_puts_back_unconfirmed = rng.chance(30);
     source_->hide_stale_release = options_.mutation == "tracker:stale-release-hidden";
     source_->ignore_mark = options_.mutation == "tracker:mark-ignored";
@@ -59,6 +55,7 @@ World::World(Options options)
     source_->fixed_incarnation = options_.mutation == "tracker:reboot-unseen";
     source_->lose_region = options_.mutation == "tracker:region-lost";
     source_->lose_sealed = options_.mutation == "tracker:sealed-lost";
+    source_->forget_note = options_.mutation == "tracker:note-forgotten";
     source_->cool_early = options_.mutation == "tracker:cooled-early";
     source_->old_disk_reads = options_.mutation == "tracker:old-disk-reads";
     source_->forge_cookie = options_.mutation == "tracker:cookie-forged";
@@ -108,6 +105,8 @@ core::TargetConfig World::target_config() const {
     // Most volumes are filled by somebody else just after they were asked.
     config.reserve_bytes = options_.seed % 4 == 0 ? 4096 : 0;
     config.space_retry = std::chrono::seconds(1);
+    config.merge_retry = std::chrono::seconds(1);
+    config.merge_retry_max = std::chrono::seconds(4);
     config.reader_rules.pin = options_.mutation != "reader:unpinned";
     config.reader_rules.note_undo = options_.mutation != "reader:undo-unnoted";
     config.reader_rules.look_again = options_.mutation != "reader:disk-after-index";

@@ -111,6 +111,7 @@ private:
     void watch_for_older();
     void keep_older(const core::SourceStatus& status);
     void put_back_target(bool between);
+    void restart_daemon();
     void until_noticed();
 
     // world_operations.cc

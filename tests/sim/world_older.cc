@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target is put back to an older state, disks and volume, while the source's daemon lives on.
+// The target is put back to an older state, disks and volume, while the source goes on.
 #include <algorithm>
 
 #include "world.h"
@@ -71,13 +71,21 @@ void World::put_back_target(bool between) {
     source_->drop_snapshot();
     put_back_ = true;
     ++acks_may_be_lost_;
+    if (executor_.rng.chance(50) && !disabling_) restart_daemon();
     later(second / 10, [this] {
         start_target();
         until_noticed();
     });
 }
 
-// One whose daemon is started anew does not know what the one before it was told.
+// The source's, so that it has not met the target as it was.
+void World::restart_daemon() {
+    hit("put-back-restarted");
+    stop_source();
+    full_next_ = false;
+    later(static_cast<std::int64_t>(executor_.rng.below(second)), [this] { start_source(); });
+}
+
 void World::until_noticed() {
     // On a connection that has fallen silent the source may still believe that it is there.
     const bool met = target_run_ && source_run_ && source_run_->source->status().connected &&

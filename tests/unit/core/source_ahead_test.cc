@@ -51,6 +51,7 @@ protected:
                 ++begun_;
                 open_ = {};
                 open_.epoch = format::decode_epoch_begin(frame)->epoch;
+                incarnation_ = format::decode_epoch_begin(frame)->incarnation;
                 open_.resumable = true;
                 break;
             case FrameType::pass_begin: {
@@ -122,6 +123,7 @@ protected:
     std::uint64_t bytes_ = 0;
     std::uint64_t acks_ = UINT64_MAX;  // of a pass, at most
     unsigned begun_ = 0;               // EPOCH_BEGINs
+    Uuid incarnation_;                 // of the last of them
     format::Hello hello_;
     format::OpenEpoch open_;              // as the target has it
     std::vector<format::OpenEpoch> was_;  // after each extent
@@ -424,6 +426,94 @@ TEST_F(PutBackTest, AfterAnotherRunWentOn) {
             EXPECT_FALSE(target_->take(FrameType::epoch_begin).has_value());
         }
     }
+}
+
+// The daemon of the source is started anew, and has only the note of the one before it.
+class StartedAnewTest : public PutBackTest {
+protected:
+    void start_anew(const format::OpenEpoch& open) {
+        restart();
+        source_->set_interval(std::chrono::seconds(20));
+        come_again(open);
+        serve(2 * a_second);
+    }
+    [[nodiscard]] std::uint64_t blocks_sent() const {
+        std::uint64_t blocks = 0;
+        for (const Ended& ended : sent_) blocks += ended.blocks;
+        return blocks;
+    }
+};
+
+TEST_F(StartedAnewTest, GoesOnWhereTheTargetIsWhereItWas) {
+    live_pass();
+    const std::uint64_t before = blocks_sent();
+    start_anew(open_);
+    EXPECT_EQ(begun_, 0U);
+    EXPECT_EQ(blocks_sent(), before);
+    EXPECT_TRUE(source_->status().resync_reasons.empty());
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+TEST_F(StartedAnewTest, StartsTheEpochOverWhereItWasPutBackInIt) {
+    live_pass();
+    const std::uint64_t before = blocks_sent();
+    start_anew(at(open_.pass, 2));
+    EXPECT_EQ(begun_, 1U);
+    EXPECT_GE(blocks_sent(), before + 16);
+    EXPECT_TRUE(source_->status().resync_reasons.empty());
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+// By a daemon that came between, which went on with it and brought nothing.
+TEST_F(StartedAnewTest, StartsTheEpochOverAfterOneThatWentOn) {
+    live_pass();
+    const auto older = at(open_.pass, 2);
+    restart();
+    come_again(open_);
+    wait(a_millisecond);
+    target_->received.clear();
+    start_anew(older);
+    EXPECT_EQ(begun_, 1U);
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
+}
+
+// Numbers are given again then. A state of the target that has one of them from before is older.
+TEST_F(StartedAnewTest, MissesPoints) {
+    live_pass();
+    source_->checkpoint({}, [](const Result<CheckpointResult>&) {});
+    serve(a_second);
+    ASSERT_EQ(source_->status().closed_epoch, 2U);
+    const Uuid first = hello_.incarnation;
+    start_anew({});
+    EXPECT_EQ(source_->status().resync_reasons, std::vector<std::string>{"the target lost points"});
+    EXPECT_NE(incarnation_, first);
+    restart();
+    hello_ = hello();
+    EXPECT_EQ(hello_.incarnation, incarnation_);
+    auto message = welcome();
+    message.closed_epoch = 2;
+    message.closed_incarnation = first;
+    target_->send(message);
+    serve(a_second);
+    EXPECT_EQ(source_->status().resync_reasons.size(), 1U);
+}
+
+TEST_F(StartedAnewTest, RelysOnNoNoteThatItCannotRead) {
+    live_pass();
+    tracker_.leave_note(std::vector<std::byte>(164), [](const Status&) {});
+    start_anew(open_);
+    EXPECT_EQ(source_->status().resync_reasons,
+              std::vector<std::string>{"what was tracked was for another protection, or version"});
+}
+
+// As a module of an older version has none.
+TEST_F(StartedAnewTest, GoesOnWithoutANote) {
+    machine_.forget_note = true;
+    live_pass();
+    start_anew(open_);
+    EXPECT_EQ(begun_, 0U);
+    EXPECT_TRUE(source_->status().resync_reasons.empty());
+    EXPECT_EQ(source_->status().closed_epoch, 2U);
 }
 
 // Of a live pass that was given up: what was let go of is not sent again, and more may have come.

@@ -53,6 +53,7 @@ public:
     }
     void end_pass(env::PassId, env::StatusCallback done) override { done(no()); }
     void keep(const env::Cookie&, env::StatusCallback done) override { done(no()); }
+    void leave_note(std::vector<std::byte>, env::StatusCallback done) override { done(no()); }
     void confirm(const env::Cookie&, env::StatusCallback done) override { done(no()); }
     void abandon(env::StatusCallback done) override { done(no()); }
     void on_event(std::move_only_function<void()>) override {}

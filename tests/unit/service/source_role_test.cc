@@ -49,6 +49,9 @@ public:
     }
     void end_pass(env::PassId, env::StatusCallback done) override { refuse(std::move(done)); }
     void keep(const env::Cookie&, env::StatusCallback done) override { refuse(std::move(done)); }
+    void leave_note(std::vector<std::byte>, env::StatusCallback done) override {
+        refuse(std::move(done));
+    }
     void confirm(const env::Cookie&, env::StatusCallback done) override { refuse(std::move(done)); }
     void abandon(env::StatusCallback done) override { answer(std::move(done)); }
     void on_event(std::move_only_function<void()>) override {}
