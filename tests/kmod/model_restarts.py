@@ -245,6 +245,12 @@ def generate(seed):
     return Plan(done.stdout[:done.stdout.index("{")])
 
 
+def reason(wrong):
+    """What is printed of it: with its first line, which says "machine: ", without the scenario."""
+    lines = wrong.partition("==== scenario\n")[0].splitlines()
+    return "\n    ".join(lines[:1] + lines[1:][-29:])
+
+
 def one(plan, options):
     """A plan, as often as asked for: (whether nothing was found, text, numbers)."""
     for _ in range(options.tries):
@@ -257,7 +263,7 @@ def one(plan, options):
                                             "m.console"))
         text = f"{said}\n{wrong}\nkernel:\n{log[-20000:]}\n==== scenario\n{plan.text()}==== end\n"
         print(f"{options.kernel} restarts seed {plan.seed}: FAILED after "
-              f"{numbers['restarts']} restarts\n    " + "\n    ".join(wrong.splitlines()[-30:]), flush=True)
+              f"{numbers['restarts']} restarts\n    {reason(wrong)}", flush=True)
         if options.shrink:
             small = Shrinker(plan, options, said).run()
             text += f"==== scenario\n{small.text()}==== end\n"

@@ -23,7 +23,7 @@ LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 
 MODEL_RESTARTS = "model_restarts:1..6"  # seeds
 # What a case, or the runner, says of the reason for which it failed.
-WHY = re.compile(r"FAILED: |BUG: |WARNING: |LOST BY THE MODULE|machine: |does not end")
+WHY = re.compile(r"FAILED(: | seed )|BUG: |WARNING: |LOST BY THE MODULE|machine: |does not end")
 
 # name: (file, text, replacement, case that must fail[, kernel where it runs, if not on every one])
 MUTATIONS = {
