@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: built without loop
 # Loop devices over files of a filesystem on a tracked disk, with direct I/O and without, the loop devices tracked too
 # in the same group: what is held above waits for what is held below and no deadlock comes of it.
 modprobe loop || skip "no loop"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # disks: more
-# not on debug: these disks were not tried there
 # Commands that go past the bio hook by every door: SCSI's three interfaces and its oldest, NVMe's, and those that reach
 # a tracked dm disk through the node of dm or of the disk below. Each is flagged; what only reads is not.
 modprobe -a sg dm-mod

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: these disks were not tried there
 # disks: more
 # Polled writes, on queues of NVMe and null_blk that raise no interrupt, while blocks are being preserved: nobody polls
 # for what is held, and nothing is lost or hangs. Before 5.16 the sender polls with what the entry returned: for a bio
