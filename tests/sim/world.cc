@@ -307,14 +307,15 @@ void World::finish() {
     check_replica();
     check_end();
     // After a long pause many are too old at once, and are merged beside replication.
-    const std::int64_t merged = executor_.now() + 5 * second;
-    // In tiny chapters, for each of which tables and manifests are gone over, that may take longer.
-    const auto merging = [&] {
-        return executor_.now() < merged + 60 * second && target_run_->target->status().merging;
+    // In tiny chapters, for each of which all that is merged is gone over, that may take longer.
+    const std::int64_t begun = executor_.now();
+    const auto merged = [&] {
+        const std::int64_t time = executor_.now() - begun;
+        return time > 5 * second && (time > 65 * second || ages_are_kept());
     };
-    while (report_.passed && (executor_.now() < merged || merging()) && executor_.step()) {
+    while (report_.passed && !merged() && executor_.step()) {
     }
-    if (report_.passed) check_ages();
+    if (report_.passed && !ages_are_kept()) problem("points are kept beyond their age");
     // However far apart points were in between.
     if (report_.passed && source_run_->source->status().pace != core::Pace::kept)
         problem("points are further apart than they need to be");
@@ -331,20 +332,19 @@ void World::check_end() {
 }
 
 // Those of the newest one may be about to go.
-void World::check_ages() {
+bool World::ages_are_kept() {
+    if (faults_.hits.contains("clock-step")) return true;
     const auto points = target_run_->target->points();
-    for (const core::Point& point : points) {
-        if (points.size() < 3 || !point.name.empty() || point.epoch == points.back().epoch)
-            continue;
-        const core::Point& newer = points[points.size() - 2];
+    if (points.size() < 3) return true;
+    const core::Point& newer = points[points.size() - 2];
+    const auto patience = std::chrono::seconds(small_chapters() ? 10 : 2);
+    const Duration limit = target_config().retention.age + patience;
+    return std::ranges::none_of(points, [&](const core::Point& point) {
+        if (!point.name.empty() || point.epoch == points.back().epoch) return false;
         const std::int64_t by_both = std::min(newer.closed_time.ns - point.closed_time.ns,
                                               newer.cut_time.ns - point.cut_time.ns);
-        // What is merged is gone over once for each chapter.
-        const auto patience = std::chrono::seconds(small_chapters() ? 10 : 2);
-        const Duration limit = target_config().retention.age + patience;
-        if (by_both > limit.count() && !faults_.hits.contains("clock-step"))
-            problem("points are kept beyond their age");
-    }
+        return by_both > limit.count();
+    });
 }
 
 Report World::run() {

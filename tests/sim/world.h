@@ -79,7 +79,7 @@ private:
     void settle_down();
     void finish();
     void check_end();
-    void check_ages();
+    [[nodiscard]] bool ages_are_kept();
     [[nodiscard]] core::TargetConfig target_config() const;
     void observe();
     void problem(const std::string& what);
