@@ -10,7 +10,7 @@ namespace ebb::format {
 
 namespace {
 
-constexpr std::uint32_t magic = 0x4e424245;  // "EBBN"
+constexpr std::uint32_t magic = 0x44424245;  // "EBBD"
 constexpr std::uint32_t version = 1;
 constexpr std::size_t checked_bytes = source_note_bytes - 4;
 

@@ -21,16 +21,6 @@ struct Sent {
 
 class CertifyMergedTest : public TargetTest {
 protected:
-    Result<CertifiedPoint> certify(std::uint64_t epoch, bool whole = false) {
-        return wait_for<CertifiedPoint>(
-            [&](auto done) { life_->target.certify(epoch, whole, std::move(done)); });
-    }
-    void restart() {
-        peers_.clear();
-        life_.reset();
-        start();
-        ASSERT_TRUE(life_->opened->has_value()) << life_->opened->error().message;
-    }
     // One epoch.
     void send_all(Peer& peer, std::uint64_t epoch, const std::vector<Sent>& all,
                   const char* name = "") {

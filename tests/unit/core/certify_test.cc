@@ -8,18 +8,7 @@
 namespace ebb::core {
 namespace {
 
-class CertifyTest : public TargetTest {
-protected:
-    Result<CertifiedPoint> certify(std::uint64_t epoch, bool whole = false) {
-        return wait_for<CertifiedPoint>(
-            [&](auto done) { life_->target.certify(epoch, whole, std::move(done)); });
-    }
-    void restart() {
-        peers_.clear();
-        life_.reset();
-        start();
-    }
-};
+class CertifyTest : public TargetTest {};
 
 TEST_F(CertifyTest, WhatWasSentIsReadBack) {
     Peer& peer = welcomed();

@@ -74,6 +74,12 @@ protected:
         wait();
         ASSERT_TRUE(life_->opened.has_value());
     }
+    void restart() {
+        peers_.clear();
+        life_.reset();
+        start();
+        ASSERT_TRUE(life_->opened->has_value()) << life_->opened->error().message;
+    }
     void wait() { test::run_for(executor_, a_second); }
     Peer& connect() {
         peers_.push_back(std::make_unique<Peer>(network_.connect()));
@@ -151,6 +157,10 @@ protected:
     Result<FailoverResult> change_point(std::uint64_t epoch) {
         return wait_for<FailoverResult>(
             [&](auto done) { life_->target.change_point(epoch, std::move(done)); });
+    }
+    Result<CertifiedPoint> certify(std::uint64_t epoch, bool whole = false) {
+        return wait_for<CertifiedPoint>(
+            [&](auto done) { life_->target.certify(epoch, whole, std::move(done)); });
     }
     Result<VerifiedJournal> verify() {
         return wait_for<VerifiedJournal>(
