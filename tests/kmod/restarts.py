@@ -8,6 +8,10 @@ Each story boots the machine, attaches disks with map areas, lets something happ
 orderly reboot, a power cut at chance or at a chosen write), and demands of the next attach what
 include/uapi/linux/ebb.h and docs/map-format.md say: the replica, brought up to date by what was
 recovered alone, must equal the disk byte by byte; or the gap must have its name.
+
+No kernel of a story may have complained in any boot. Under `debug` the module is unloaded at a
+story's end, and kmemleak looks for what the last boot has lost; a machine that loses its power, or
+halts, cannot be asked.
 """
 import argparse
 import json
@@ -31,6 +35,7 @@ MIB = 1 << 20
 REGION = 256  # blocks
 # Of data1: one for data, one for its own map.
 PARTITIONS = "2048,100000\n102048,16384\n"
+LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
 
 
 class Failure(Exception):
@@ -42,12 +47,13 @@ class Machine:
 
     def __init__(self, lab, options):
         self.options = options
-        slow = options.kernel == "debug"
+        self.slow = options.kernel == "debug"
+        self.patience = 4 if self.slow else 1
         self.out = os.path.join(lab.folder, "out")
         os.makedirs(self.out)
-        self.vm = lab.vm("m", kernel=options.kernel, mem=3072 if slow else 768, smp=2, out=self.out,
-                         append="pci=noacpi" if slow else "", timeout=3000)
-        self.prefix = (f"export KO=/ebb/{options.ko} SLOW={int(slow)}; "
+        self.vm = lab.vm("m", kernel=options.kernel, mem=3072 if self.slow else 768, smp=2, out=self.out,
+                         timeout=3000 * self.patience)
+        self.prefix = (f"export KO=/ebb/{options.ko} SLOW={int(self.slow)}; "
                        ". /ebb/tests/kmod/guest/restart.sh; ")
         self.disks, self.images = {}, {}
         for name, size in (("data0", 64), ("data1", 64), ("map0", 16), ("wide0", 512)):
@@ -58,12 +64,29 @@ class Machine:
             self.disks[name] = PowerCutDisk(self.images[name], lab.sockets)
             self.vm.disk("nbd:" + self.disks[name].socket, "virtio", serial=name)
         self.seed = options.seed
+        self.start()
+
+    def start(self):
+        """The next boot. kmemleak does not scan when it likes: what it says is asked for at the end."""
         self.vm.start()
+        if self.slow:
+            self.vm.run(LEAKS + "begin", 900)
+
+    def halt(self):
+        self.vm.halt(600 * self.patience)
+
+    def end(self):
+        """After a story: the module lets go of what it tracks, and has lost nothing in this boot."""
+        if self.slow:
+            self.run("unload")
+            begun = time.monotonic()
+            self.vm.run(LEAKS + "end", 1800)
+            print(f"    nothing lost, looked for {time.monotonic() - begun:.0f} s")
 
     def run(self, command, timeout=900):
         """A command in the guest, with the words of guest/restart.sh; what it prints."""
         try:
-            return self.vm.run(f"exec bash -c '{self.prefix}{command}'", timeout).output
+            return self.vm.run(f"exec bash -c '{self.prefix}{command}'", timeout * self.patience).output
         except GuestError as error:
             raise Failure(f"{command}\n{error}") from None
 
@@ -76,13 +99,13 @@ class Machine:
     def power_cut(self, how="tear"):
         self.vm.power_cut()
         self.lose(how)
-        self.vm.start()
+        self.start()
 
     def reboot(self, how="tear"):
         """An orderly one; what is still in the caches after it is lost all the same."""
-        self.vm.halt()
+        self.halt()
         self.lose(how)
-        self.vm.start()
+        self.start()
 
     def disk(self, number=1):
         """What the module says of a disk."""
@@ -170,7 +193,7 @@ def crash_armed(m):
         m.vm.process.wait(600)
         m.vm.power_cut()
         m.lose()
-        m.vm.start()
+        m.start()
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=CRASH, resync_reasons=[])
         m.catch_up()
@@ -325,12 +348,12 @@ def corrupt(m):
     for what, offset, data in places:
         m.replicate_first()
         m.run("write $(dev data0) 4711 100; sync")
-        m.vm.halt()
+        m.halt()
         m.lose()
         m.disks["map0"].close()
         m.edit("map0", offset, data)
         m.disks["map0"].open()
-        m.vm.start()
+        m.start()
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=0, resync_reasons=["MAP_LOST"])
         print(f"    {what}: lost")
@@ -380,8 +403,8 @@ def stale(m):
         # Behind the module's back: by a kernel without it.
         stop()
         m.run("write $(dev data0) 8193 1; sync")
-        m.vm.halt()
-        m.vm.start()
+        m.halt()
+        m.start()
         m.run("load; attach data0 d0 map0 0")
         m.demand(recovery=0, resync_reasons=["MAP_STALE"])
         m.replicate_first()
@@ -512,8 +535,8 @@ def share(m):
     m.power_cut()
     # Behind the module's back: by a kernel without it.
     m.run("write $(dev data0) 8193 1; sync")
-    m.vm.halt()
-    m.vm.start()
+    m.halt()
+    m.start()
     m.run(attach)
     m.demand(1, recovery=0, resync_reasons=["MAP_STALE"])
     m.demand(2, recovery=CRASH, resync_reasons=[])
@@ -530,7 +553,9 @@ def tell(story, options):
     words = ""
     try:
         with Lab(f"restarts-{options.kernel}-{options.tag}{story.__name__}") as lab:
-            story(Machine(lab, options))
+            machine = Machine(lab, options)
+            story(machine)
+            machine.end()
     except (Failure, LabError, GuestError, OSError, subprocess.TimeoutExpired) as error:
         words = str(error)
     print(f"{options.kernel} {story.__name__:20} {'failed' if words else 'passed'} "

@@ -30,7 +30,17 @@ dev() { # dev SERIAL[-PARTITION]
 }
 field() { grep -o "\"$1\":[^,}]*" | head -1 | cut -d: -f2- | tr -d '"'; }
 get() { ebbtest get "$1" | sed 's/.*"disk":{//' | field "$2"; }
-load() { insmod "$KO" hold_deadline_ms=$((2000 + 6000 * SLOW)) owner_timeout_ms=$((60000 + 540000 * SLOW)) log_cool_s=0 "$@" || fail "insmod"; }
+load() {
+    insmod "$KO" hold_deadline_ms=$((2000 + 6000 * SLOW)) owner_timeout_ms=$((60000 + 540000 * SLOW)) \
+        log_deadline_ms=$((5000 + 15000 * SLOW)) log_cool_s=0 "$@" || fail "insmod"
+}
+unload() { # as nobody writes any more
+    local id
+    for id in $(ebbtest list | sed 's/.*"disk":{//' | grep -o '^"id":[0-9]*' | cut -d: -f2); do
+        ebbtest detach "$id" || fail "detach $id"
+    done
+    rmmod ebb || fail "rmmod"
+}
 # attach DISK ID MAP SECTOR [create]: prints nothing; numbers are 1, 2, ...
 attach() { ebbtest attach "$(dev "$1")" "$2" 1 "$(dev "$3")" "$4" 4096 ${5:+"$5"} >"$W/attach.out" 2>&1 || fail "attach $1: $(cat "$W/attach.out")"; }
 is() { # is DISK FIELD WANT
