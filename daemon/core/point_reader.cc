@@ -276,8 +276,10 @@ Task<Status> PointReader::fetch(DiskIndex disk, Part part, Piece piece, std::uin
     co_return Status{};
 }
 
-Task<Status> PointReader::read(DiskIndex disk, std::uint64_t offset, std::shared_ptr<Buffer> into) {
+Task<Result<Ranges>> PointReader::read(DiskIndex disk, std::uint64_t offset,
+                                       std::shared_ptr<Buffer> into) {
     ++status_.reads;
+    Ranges undone;
     std::vector<Part> left{{offset, offset + into->size()}};
     while (!left.empty()) {
         if (given_up()) co_return std::unexpected(*status_.error);
@@ -290,9 +292,9 @@ Task<Status> PointReader::read(DiskIndex disk, std::uint64_t offset, std::shared
             if (!status && status.error().code == ErrorCode::stale) {
                 left.push_back(part);
             } else if (!status) {
-                co_return status;
+                co_return std::unexpected(status.error());
             } else {
-                status_.undo_bytes += part.to - part.from;
+                undone.add(part.from, part.to);
             }
         }
         Together reads(limits_.depth);
@@ -304,7 +306,7 @@ Task<Status> PointReader::read(DiskIndex disk, std::uint64_t offset, std::shared
                                reads.callback(into));
         }
         auto status = co_await reads.finish();
-        if (!status) co_return status;
+        if (!status) co_return std::unexpected(status.error());
         if (!rules_.look_again) continue;
         // What has undo by now may have been overwritten before it was read.
         for (const auto& [part, piece] : find(disk, found.disk).undo) {
@@ -313,7 +315,7 @@ Task<Status> PointReader::read(DiskIndex disk, std::uint64_t offset, std::shared
         }
     }
     if (given_up()) co_return std::unexpected(*status_.error);
-    co_return Status{};
+    co_return undone;
 }
 
 }  // namespace ebb::core

@@ -36,8 +36,7 @@ struct PointReaderStatus {
     std::uint64_t reads = 0;
     std::uint64_t repeated = 0;  // parts of them that were overwritten meanwhile
     std::uint64_t merges_followed = 0;
-    std::uint64_t undo_bytes = 0;  // read from the journal, not from the disks
-    std::optional<Error> error;    // it was given up, and why
+    std::optional<Error> error;  // it was given up, and why
 };
 
 class PointReader {
@@ -73,9 +72,10 @@ public:
     // `merged` stands for files that are still there, and go when this is done.
     [[nodiscard]] Task<void> follow(ClosedEpoch merged);
     // Whole sectors within the disk. E_BUSY: not ready; E_CORRUPT: the undo that is wanted is
-    // damaged; else the reason why it was given up.
-    [[nodiscard]] Task<Status> read(DiskIndex disk, std::uint64_t offset,
-                                    std::shared_ptr<Buffer> into);
+    // damaged; else the reason why it was given up. What of it came from the journal, not from the
+    // disk. Several may be under way.
+    [[nodiscard]] Task<Result<Ranges>> read(DiskIndex disk, std::uint64_t offset,
+                                            std::shared_ptr<Buffer> into);
     // The first reason stays. Reads that are under way end with it.
     void give_up(Error why);
     [[nodiscard]] const PointReaderStatus& status() const { return status_; }

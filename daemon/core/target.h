@@ -58,6 +58,8 @@ struct TargetConfig {
     Duration silence_limit = std::chrono::seconds(30);
     std::uint64_t serve_index_bytes = 256ULL << 20;  // of memory, for each point that is served
     std::size_t served_points = 8;                   // at most
+    std::uint64_t certify_bytes = 16ULL << 20;       // of a point, being read back at once
+    std::size_t certify_reads = 16;                  // in so many reads, at most
     PointReaderRules reader_rules;
 };
 

@@ -6,9 +6,40 @@
 
 namespace ebb::core {
 
+namespace {
+
+using format::ExtentKind;
+using format::ManifestEntry;
+
+// So many are sorted, that neighbours become one read.
+constexpr std::size_t sorted_extents = 16384;
+constexpr std::uint64_t run_bytes = 1ULL << 20;
+
+// How many of the first ones, which are sorted and do not overlap, are one read: at least one.
+std::size_t run_length(std::span<const ManifestEntry> extents) {
+    std::size_t count = 1;
+    while (count < extents.size()) {
+        const ManifestEntry& next = extents[count];
+        const bool near = next.disk == extents[0].disk && next.offset == extents[count - 1].end() &&
+                          next.end() - extents[0].offset <= run_bytes;
+        if (!near) break;
+        ++count;
+    }
+    return count;
+}
+
+}  // namespace
+
 struct Target::Impl::Certifying {
+    struct Reading {
+        std::uint64_t bytes = 0;
+        Task<Status> task;
+    };
     CertifiedPoint result;
     std::vector<Ranges> superseded;  // by disk: of extents that were looked at; newest come first
+    std::vector<ManifestEntry> wanted;  // to be read back: the last word on what they are of
+    std::deque<Reading> under_way;      // the one that was begun first in front
+    std::uint64_t under_way_bytes = 0;
 };
 
 Task<void> Target::Impl::certify(std::uint64_t epoch, bool whole,
@@ -75,13 +106,23 @@ Task<Status> Target::Impl::certify_point(Certifying& it) {
     if (!wanted) co_return std::unexpected(wanted.error());
     it.result.chain = wanted->after;
     it.result.merged = wanted->span.first != wanted->span.last;
+    auto status = co_await index_certified(it);
+    if (status) status = co_await certify_epochs(it);
+    if (status) status = co_await begin_reads(it);
+    // Also where it was given up, or one had an error: nothing of it goes on after its answer.
+    auto ended = co_await end_reads(it);
+    co_return status ? ended : status;
+}
+
+Task<Status> Target::Impl::certify_epochs(Certifying& it) {
+    const std::uint64_t point = it.result.point.epoch;
     // The last word on a block first.
     std::vector<std::uint64_t> epochs;
     for (const ClosedEpoch& closed : journal_.closed()) {
-        const bool before = it.result.whole && closed.epoch < wanted->epoch;
-        if (before || closed.epoch == wanted->epoch) epochs.push_back(closed.epoch);
+        const bool before = it.result.whole && closed.epoch < point;
+        if (before || closed.epoch == point) epochs.push_back(closed.epoch);
     }
-    auto status = co_await index_certified(it);
+    Status status;
     for (auto at = epochs.rbegin(); at != epochs.rend() && status; ++at) {
         status = co_await certify_epoch(it, *at);
         if (status && (it.result.whole || it.result.merged)) status = co_await add_undo(it, *at);
@@ -100,7 +141,7 @@ Task<Status> Target::Impl::index_certified(Certifying& it) {
         if (it.result.whole) break;
         auto record = co_await journal_.read_manifest(closed->span, at);
         if (!record) co_return std::unexpected(record.error());
-        for (const format::ManifestEntry& extent : record->extents) {
+        for (const ManifestEntry& extent : record->extents) {
             if (extent.disk < only.size())
                 only[extent.disk].add(extent.offset, extent.offset + extent.length);
         }
@@ -153,9 +194,8 @@ Task<Status> Target::Impl::add_undo(Certifying& it, std::uint64_t epoch) {
 }
 
 Task<Status> Target::Impl::certify_extents(Certifying& it,
-                                           const std::vector<format::ManifestEntry>& extents) {
-    using format::ExtentKind;
-    for (const format::ManifestEntry& extent : extents) {
+                                           const std::vector<ManifestEntry>& extents) {
+    for (const ManifestEntry& extent : extents) {
         if (upkeep_stop_) co_return fail(ErrorCode::cancelled, "certifying was given up");
         const std::uint64_t end = extent.offset + extent.length;
         if (extent.disk >= disks_.size() || end > config_.disks[extent.disk].size)
@@ -172,25 +212,80 @@ Task<Status> Target::Impl::certify_extents(Certifying& it,
         } else if (extent.kind == ExtentKind::unreadable) {
             it.result.unreadable_bytes += extent.length;
         } else {
-            auto status = co_await certify_extent(it, extent);
+            it.wanted.push_back(extent);
+            if (it.wanted.size() < sorted_extents) continue;
+            auto status = co_await begin_reads(it);
             if (!status) co_return status;
         }
     }
     co_return Status{};
 }
 
-Task<Status> Target::Impl::certify_extent(Certifying& it, const format::ManifestEntry& extent) {
+// In the order of the disks. What comes of them is sums, so it does not matter which ends first.
+Task<Status> Target::Impl::begin_reads(Certifying& it) {
     const auto reader = certifying_;
-    auto content = std::make_shared<Buffer>(extent.length);
-    const std::uint64_t before = reader->status().undo_bytes;
-    auto reading = reader->read(extent.disk, extent.offset, content);
-    auto status = co_await reading;
-    if (!status) co_return status;
-    const bool zero = extent.kind == format::ExtentKind::zero;
-    const bool equal = zero ? format::all_zero(content->span())
-                            : format::xxh3_128(content->span()) == extent.digest;
-    (equal ? it.result.equal_bytes : it.result.different_bytes) += extent.length;
-    if (equal) it.result.journal_bytes += reader->status().undo_bytes - before;
+    auto sorted = std::exchange(it.wanted, {});
+    std::ranges::sort(sorted, {}, [](const ManifestEntry& extent) {
+        return std::pair(extent.disk, extent.offset);
+    });
+    auto rest = std::span<const ManifestEntry>(sorted);
+    while (!rest.empty()) {
+        const auto run = rest.first(run_length(rest));
+        rest = rest.subspan(run.size());
+        const std::uint64_t bytes = run.back().end() - run.front().offset;
+        auto status = co_await room_for_read(it, bytes);
+        if (!status) co_return status;
+        if (upkeep_stop_) co_return fail(ErrorCode::cancelled, "certifying was given up");
+        it.under_way_bytes += bytes;
+        it.under_way.push_back({bytes, read_back(it, reader, {run.begin(), run.end()})});
+        it.under_way.back().task.start();
+    }
+    co_return Status{};
+}
+
+Task<Status> Target::Impl::room_for_read(Certifying& it, std::uint64_t bytes) {
+    while (!it.under_way.empty() && (it.under_way.size() >= config_.certify_reads ||
+                                     it.under_way_bytes + bytes > config_.certify_bytes)) {
+        auto status = co_await end_read(it);
+        if (!status) co_return status;
+    }
+    co_return Status{};
+}
+
+Task<Status> Target::Impl::end_read(Certifying& it) {
+    auto status = co_await it.under_way.front().task.join();
+    it.under_way_bytes -= it.under_way.front().bytes;
+    it.under_way.pop_front();
+    co_return status;
+}
+
+Task<Status> Target::Impl::end_reads(Certifying& it) {
+    Status first;
+    while (!it.under_way.empty()) {
+        auto status = co_await end_read(it);
+        if (first) first = status;
+    }
+    co_return first;
+}
+
+// `it` is there until none is under way. `run`: neighbours.
+Task<Status> Target::Impl::read_back(Certifying& it, std::shared_ptr<PointReader> reader,
+                                     std::vector<ManifestEntry> run) {
+    const std::uint64_t from = run.front().offset;
+    auto content = std::make_shared<Buffer>(run.back().end() - from);
+    auto reading = reader->read(run.front().disk, from, content);
+    auto undone = co_await reading;
+    if (!undone) co_return std::unexpected(undone.error());
+    for (const ManifestEntry& extent : run) {
+        const auto bytes = content->span().subspan(extent.offset - from, extent.length);
+        const bool equal = extent.kind == ExtentKind::zero
+                               ? format::all_zero(bytes)
+                               : format::xxh3_128(bytes) == extent.digest;
+        (equal ? it.result.equal_bytes : it.result.different_bytes) += extent.length;
+        if (!equal) continue;
+        for (const auto& [begin, end] : undone->common(extent.offset, extent.end()))
+            it.result.journal_bytes += end - begin;
+    }
     co_return Status{};
 }
 

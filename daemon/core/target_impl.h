@@ -110,7 +110,14 @@ private:
     [[nodiscard]] Task<Status> certify_point(Certifying& it);
     [[nodiscard]] Task<Status> certify_extents(Certifying& it,
                                                const std::vector<format::ManifestEntry>& extents);
-    [[nodiscard]] Task<Status> certify_extent(Certifying& it, const format::ManifestEntry& extent);
+    [[nodiscard]] Task<Status> certify_epochs(Certifying& it);
+    [[nodiscard]] Task<Status> begin_reads(Certifying& it);
+    [[nodiscard]] Task<Status> read_back(Certifying& it, std::shared_ptr<PointReader> reader,
+                                         std::vector<format::ManifestEntry> run);
+    [[nodiscard]] Task<Status> room_for_read(Certifying& it, std::uint64_t bytes);
+    [[nodiscard]] Task<Status> end_read(Certifying& it);
+    // None is under way any more.
+    [[nodiscard]] Task<Status> end_reads(Certifying& it);
     [[nodiscard]] Task<Status> certify_epoch(Certifying& it, std::uint64_t epoch);
     [[nodiscard]] Task<Status> index_certified(Certifying& it);
     // What the epoch has changed, which those before it have not at the point.

@@ -135,7 +135,9 @@ Task<void> Target::Impl::read_one(std::shared_ptr<PointReader> reader, DiskIndex
                                   std::uint64_t offset, std::shared_ptr<Buffer> into,
                                   std::shared_ptr<env::StatusCallback> done) {
     auto reading = reader->read(disk, offset, std::move(into));
-    Status status = co_await reading;
+    auto read = co_await reading;
+    Status status;
+    if (!read) status = std::unexpected(read.error());
     post([done, status]() mutable { (*done)(std::move(status)); });
 }
 

@@ -166,7 +166,10 @@ bool SimDisk::is_bad(std::uint64_t offset, std::uint64_t length) const {
 
 void SimDisk::read(std::uint64_t offset, std::span<std::byte> into, env::StatusCallback done) {
     state_.read_bytes += into.size();
+    ++reads;
+    most_reads_under_way = std::max(most_reads_under_way, ++reads_under_way);
     life_.io([this, offset, into, done = std::move(done)]() mutable {
+        --reads_under_way;
         if (fails() || is_bad(offset, into.size()))
             return done(fail(ErrorCode::io, "simulated read error"));
         std::memcpy(into.data(), state_.current.data() + offset, into.size());

@@ -98,6 +98,9 @@ public:
 
     unsigned errors_per_thousand = 0;
     std::optional<std::uint64_t> bad_block;  // cannot be read
+    std::uint64_t reads = 0;
+    std::uint64_t reads_under_way = 0;
+    std::uint64_t most_reads_under_way = 0;
 
 private:
     [[nodiscard]] bool fails();
