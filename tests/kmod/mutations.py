@@ -209,6 +209,8 @@ MUTATIONS = {
     # Under the debug kernel: what kmemleak, lockdep and RCU's checks see. Under kcsan: data races.
     "leak": ("image.c", "\tida_free(&minors, image->minor);\n\tkfree(image);\n}\n",
              "\tida_free(&minors, image->minor);\n}\n", "log-memory", "debug"),
+    "log-leak": ("log.c", "\tkvfree(log->due);\n\tkvfree(log);\n", "\tkvfree(log);\n",
+                 "restarts:clean", "debug"),
     "lock-order": ("preserve.c", "\tspin_lock(&pool->lock);\n\tkeep = list_first",
                    "\tspin_lock(&pool->lock);\n\tmight_lock(&ebb_mutex);\n\tkeep = list_first",
                    "slow-reader-preserves", "debug"),
