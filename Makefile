@@ -55,13 +55,13 @@ check-kmod: deps ## module tests in virtual machines, a share on every kernel
 check-vm: deps ## two-machine tests: power cuts, killed daemons, the command line
 	@$(CHECK) vm
 
-check-kernels: deps ## every module test on 6.1, and on two of 5.10, 6.12, trixie's and sid's
+check-kernels: deps ## every module test on 6.1, and on two of 5.10, 6.12, trixie's and sid's; goes on where it stopped (EBB_FRESH=1: all anew)
 	@$(CHECK) kernels
 
-check-full: deps ## check-kernels, planted faults in the module, userspace in machines
+check-full: deps ## check-kernels, planted faults in the module, userspace in machines (EBB_FRESH=1)
 	@$(CHECK) kernels full
 
-check-debug: deps ## module tests under KASAN, lockdep, kmemleak, and under KCSAN
+check-debug: deps ## module tests under KASAN, lockdep, kmemleak, and under KCSAN; goes on where it stopped (EBB_FRESH=1)
 	@$(CHECK) debug
 
 check-install: deps ## make install, units, DKMS

@@ -7,7 +7,8 @@
 Each step writes a log to build/logs/STEP.log; one line per step is printed when it ends, and the
 end of the log where it failed. A step that counts tests prints `N passed, M failed` as its last
 such line (or is ctest or GoogleTest); any other counts as one. A step that should have run tests
-and ran none has failed. The last line printed is the sum.
+and ran none has failed. Where some passed in an earlier run with the same inputs it says how many
+(see docs/testing.md). The last line printed is the sum.
 """
 import argparse
 import os
@@ -24,6 +25,7 @@ from check_steps import STEPS  # noqa: E402  (the path is set just above)
 
 LOGS = os.path.join(TOP, "build", "logs")
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed\b", re.M)
+EARLIER = re.compile(r"^\d+ passed, \d+ failed; (\d+) of them in an earlier run$", re.M)
 CTEST = re.compile(r"(\d+) tests? failed out of (\d+)")
 GTEST_RAN = re.compile(r"\[==========\] (\d+) tests? from .* ran")
 GTEST_FAILED = re.compile(r"\[  FAILED  \] (\d+) tests?, listed below")
@@ -52,6 +54,7 @@ class Run:
         self.seconds = 0.0
         self.passed = 0
         self.failed = 0
+        self.earlier = 0
         self.why = ""
         self.process = None
         self.log = os.path.join(LOGS, step.name + ".log")
@@ -81,7 +84,9 @@ class Run:
 
     def judge(self, code):
         with open(self.log, encoding="utf-8", errors="replace") as log:
-            counted = count_tests(log.read())
+            text = log.read()
+        counted = count_tests(text)
+        self.earlier = int((EARLIER.findall(text) or [0])[-1])
         if counted is not None:
             self.passed, self.failed = counted
         elif code == 0 and not self.step.tests:
@@ -152,6 +157,7 @@ class Scheduler:
 
 def report(run):
     counts = f"{run.passed} passed" + (f", {run.failed} failed" if run.failed else "")
+    counts += f", {run.earlier} of them in an earlier run" if run.earlier else ""
     line = f"{run.state:9}{run.step.name:18}{run.seconds:7.1f} s   {counts}"
     print(line + (f"   ({run.why})" if run.why else ""), flush=True)
     if run.state != "failed":
@@ -231,7 +237,9 @@ def main():
     runs = list(scheduler.runs.values())
     print_table(runs, time.monotonic() - began)
     failed = sum(run.failed for run in runs)
-    print(f"{sum(run.passed for run in runs)} passed, {failed} failed")
+    earlier = sum(run.earlier for run in runs)
+    print(f"{sum(run.passed for run in runs)} passed, {failed} failed" +
+          (f"; {earlier} of them in an earlier run" if earlier else ""))
     return 1 if failed else 0
 
 

@@ -67,6 +67,12 @@ class CheckTest(unittest.TestCase):
                  3, 2)):
             self.assertEqual(check.count_tests(text), (passed, failed))
 
+    def test_what_passed_in_an_earlier_run_is_told(self):
+        runs, text = self.run_steps(Step("one", "group", "", "echo '7 passed, 0 failed; 5 of them in an earlier run'",
+                                         tests=True))
+        self.assertEqual((self.counts(runs["one"]), runs["one"].earlier), (("passed", 7, 0), 5))
+        self.assertIn("7 passed, 5 of them in an earlier run", text)
+
     def test_hanging_step_is_killed_with_its_children(self):
         run = self.one(f"sleep 600 & echo $! >{self.folder}/child; wait", limit=1)
         self.assertEqual(run.state, "failed")

@@ -3,6 +3,7 @@
 """Tests of the durable map over several boots of a machine whose disks lose what was not flushed.
 
     tests/kmod/restarts.py [--kernel 6.1] [--only NAME]... [--check] [--ko PATH] [--tag TAG]
+                           [--resume]
 
 Each story boots the machine, attaches disks with map areas, lets something happen to it (an
 orderly reboot, a power cut at chance or at a chosen write), and demands of the next attach what
@@ -12,8 +13,11 @@ recovered alone, must equal the disk byte by byte; or the gap must have its name
 No kernel of a story may have complained in any boot. Under `debug` the module is unloaded at a
 story's end, and kmemleak looks for what the last boot has lost; a machine that loses its power, or
 halts, cannot be asked.
+
+--resume tells only those that have not passed with the same module, tools and lab (verdicts.py).
 """
 import argparse
+import ast
 import json
 import os
 import random
@@ -25,6 +29,7 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
 sys.path.insert(0, os.path.join(TOP, "tests/vm/lib"))
+import verdicts  # noqa: E402
 from powercut import PowerCutDisk  # noqa: E402
 from vm import GuestError, Lab, LabError, tool  # noqa: E402
 
@@ -33,6 +38,8 @@ REASONS = {"NEW": 0, "UNTRACKED_WRITE": 1, "RESIZED": 6, "MAP_LOST": 8, "MAP_FOR
 CLEAN, CRASH = 1, 2
 MIB = 1 << 20
 REGION = 256  # blocks
+# What all stories run on beside what every test of the module does.
+FILES = ("tests/kmod/guest/restart.sh", "tests/vm/lib/powercut.py", "tests/vm/lib/powercut.c")
 # Of data1: one for data, one for its own map.
 PARTITIONS = "2048,100000\n102048,16384\n"
 LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
@@ -565,6 +572,41 @@ def tell(story, options):
     return not words
 
 
+def story_inputs(name):
+    """What one story depends on beside FILES: this file without the other stories."""
+    with open(os.path.join(TOP, "tests/kmod/restarts.py"), encoding="utf-8") as file:
+        text = file.read()
+    stories = {story.__name__ for story in STORIES}
+    lines, nodes = text.splitlines(), ast.parse(text).body
+    own = next(node for node in nodes if getattr(node, "name", "") == name)
+    left_out = stories - {name} - {word.id for word in ast.walk(own) if isinstance(word, ast.Name)}
+    left_out |= {"STORIES", "CHECK"}
+    kept = []
+    for node in nodes:
+        names = {getattr(node, "name", "")} | {getattr(t, "id", "") for t in getattr(node, "targets", ())}
+        if not names & left_out:
+            kept += lines[node.lineno - 1:node.end_lineno]
+    return {"test": verdicts.hash_of("\n".join(kept))}
+
+
+def passed_before(options, stories):
+    """(the verdicts that are kept, {name of a story: when it passed})"""
+    if not options.resume:
+        return None, {}
+    kept = verdicts.Verdicts(options.kernel, lambda: verdicts.shared_inputs(options.kernel, FILES), story_inputs)
+    dates = {story.__name__: kept.earlier(story.__name__) for story in stories}
+    return kept, {name: date for name, date in dates.items() if date}
+
+
+def build(options):
+    if options.resume:
+        verdicts.build_tools()
+    if not options.ko:
+        out = f"build/kmod/{options.kernel}"
+        tool("kmod.sh", options.kernel, os.path.join(TOP, "kmod"), os.path.join(TOP, out))
+        options.ko = out + "/ebb.ko"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--kernel", default="6.1")
@@ -573,16 +615,27 @@ def main():
     parser.add_argument("--ko", help="a module built already (path in the tree)")
     parser.add_argument("--tag", default="", help="keeps folders of runs apart")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="not those that have passed with the same inputs")
     options = parser.parse_args()
-    if not options.ko:
-        out = f"build/kmod/{options.kernel}"
-        tool("kmod.sh", options.kernel, os.path.join(TOP, "kmod"), os.path.join(TOP, out))
-        options.ko = out + "/ebb.ko"
+    if options.resume and (options.ko or options.seed != 1):
+        parser.error("--resume is for the module of the tree and the first seed")
     stories = [s for s in (CHECK if options.check else STORIES)
                if not options.only or s.__name__ in options.only]
-    passed = sum(tell(story, options) for story in stories)
-    print(f"{passed} passed, {len(stories) - passed} failed")
-    return 0 if passed == len(stories) and passed else 1
+    kept, earlier = passed_before(options, stories)
+    for name, date in earlier.items():
+        print(verdicts.told(options.kernel, name, 20, date), flush=True)
+    stories = [story for story in stories if story.__name__ not in earlier]
+    if stories:
+        build(options)
+    passed = len(earlier)
+    for story in stories:
+        if tell(story, options):
+            passed += 1
+            if kept and not kept.keep(story.__name__):
+                print("    the tree has changed since it began; not kept as passed", flush=True)
+    wrong = len(stories) + len(earlier) - passed
+    print(verdicts.summary(passed, wrong, len(earlier)))
+    return 0 if passed and not wrong else 1
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 """Runs the module's tests (tests/kmod/cases/*.sh) in virtual machines with a real kernel.
 
     tests/kmod/run.py --kernel 6.1 [--only NAME]... [--jobs N] [--pairwise | --check]
-                       [--repeat N]
+                       [--repeat N | --resume]
 
 Many cases share one boot; each loads and unloads the module itself, and the kernel's log must hold
 no complaint after it. A case that leaves the module loaded, or a complaint, costs the machine: the
@@ -25,6 +25,10 @@ Debian's kernels that is a failure, as their packages are known: it has to be in
 A case that does not end in time is asked what it waits for (guest/hung.sh) before it is killed.
 Before a machine under `debug` goes, kmemleak looks for what its cases have lost: two scans take
 minutes, so not after each of them; "leaks" counts as one more case.
+
+--resume goes on where an earlier run of the same content stopped: a case that has passed on this
+kernel with the same module, tools and lab (verdicts.py) is told, with its date, and not run. With
+EBB_FRESH=1 in the environment all run, and what passes is kept.
 """
 import argparse
 import concurrent.futures
@@ -42,6 +46,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 sys.path.insert(0, LAB)
 import console  # noqa: E402
+import verdicts  # noqa: E402
 from vm import GuestError, Lab, LabError, QmpError  # noqa: E402
 
 CASES = os.path.join(TOP, "tests/kmod/cases")
@@ -55,6 +60,8 @@ SLOW = {"debug": "pci=noacpi slub_debug=A,ebb_write",
         "kcsan": "kcsan.skip_watch=40 kcsan.udelay_task=300 kcsan.udelay_interrupt=60 "
                  "sym53c8xx.cmd_per_lun=1"}
 LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
+# Passes under `debug` are kept once nothing of them was lost: when one can resume, looked for so often.
+LEAKS_EVERY = 10
 
 
 def without_foreign_races(log):
@@ -233,8 +240,8 @@ class Machine:
 class Runner:
     """The queue of cases and the machines that serve it."""
 
-    def __init__(self, options, cases):
-        self.options, self.waiting = options, list(cases)
+    def __init__(self, options, cases, kept=None):
+        self.options, self.waiting, self.kept = options, list(cases), kept
         self.lock = threading.Lock()
         self.counts = {"passed": 0, "failed": 0, "skipped": 0}
         self.skipped = []
@@ -260,12 +267,26 @@ class Runner:
     def skip(self, case, reason):
         self.skipped.append(f"{self.options.kernel} {case} skipped: {reason}")
 
+    def keep(self, names):
+        """They have passed for good: a later run need not do it again."""
+        with self.lock:
+            for name in names:
+                if self.kept and not self.kept.keep(name):
+                    print(f"{name}: the tree has changed since it began; not kept as passed", flush=True)
+
+    def look_for_leaks(self, machine):
+        begun = time.monotonic()
+        verdict, text = machine.leaks()
+        self.report("leaks", verdict, time.monotonic() - begun, text)
+        if verdict == "passed":
+            self.keep(machine.passed)
+        machine.passed = []
+        return verdict
+
     def part(self, machine):
         """The machine goes; under kmemleak it is asked first what the cases have lost."""
         if self.options.kernel == "debug" and machine.passed:
-            begun = time.monotonic()
-            verdict, text = machine.leaks()
-            self.report("leaks", verdict, time.monotonic() - begun, text)
+            self.look_for_leaks(machine)
         machine.close()
 
     def serve(self, number):
@@ -284,6 +305,10 @@ class Runner:
             except (LabError, QmpError, GuestError, OSError) as error:
                 verdict, text = "failed", f"machine: {error}"
             self.report(case.name, verdict, time.monotonic() - begun, text)
+            if verdict == "passed" and self.options.kernel != "debug":
+                self.keep([case.name])
+            if self.kept and machine and self.options.kernel == "debug" and len(machine.passed) >= LEAKS_EVERY:
+                verdict = self.look_for_leaks(machine)
             if machine and (verdict == "failed" or case.own):
                 self.part(machine)
                 machine = None
@@ -299,7 +324,9 @@ def parse():
     share = parser.add_mutually_exclusive_group()
     share.add_argument("--pairwise", action="store_true", help="every case on two kernels of four")
     share.add_argument("--check", action="store_true", help="the share of make check alone")
-    parser.add_argument("--repeat", type=int, default=1, help="every case so many times")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--repeat", type=int, default=1, help="every case so many times")
+    again.add_argument("--resume", action="store_true", help="not those that have passed with the same inputs")
     parser.add_argument("--ko", help="a module built already (path in the tree)")
     parser.add_argument("--tag", default="", help="keeps folders and logs of runs apart")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE",
@@ -309,6 +336,8 @@ def parse():
     options = parser.parse_args()
     if options.pairwise and options.kernel not in PAIRWISE:
         parser.error("--pairwise is for " + ", ".join(PAIRWISE))
+    if options.resume and (options.ko or options.env or {"EBB_LAB", "EBB_BASH"} & set(os.environ)):
+        parser.error("--resume is for the module and the lab of the tree")
     return options
 
 
@@ -337,22 +366,45 @@ def select(options):
     return sorted(cases * options.repeat, key=lambda c: (c.own, c.needs, -c.timeout)), absent
 
 
-def main():
-    options = parse()
-    cases, absent = select(options)
-    if options.list:
-        print("\n".join(c.name for c in cases))
-        return 0
-    if not cases:
-        print("run.py: no such case", file=sys.stderr)
-        return 2
+def passed_before(options, cases):
+    """(the verdicts that are kept, {name of a case: when it passed})"""
+    if not options.resume:
+        return None, {}
+    kept = verdicts.Verdicts(options.kernel,
+                             lambda: verdicts.shared_inputs(options.kernel, ["tests/kmod/run.py"]),
+                             lambda name: verdicts.case_inputs(f"tests/kmod/cases/{name}.sh"))
+    dates = {case.name: kept.earlier(case.name) for case in cases}
+    return kept, {name: date for name, date in dates.items() if date}
+
+
+def build(options):
+    if options.resume:
+        verdicts.build_tools()
     build_module(options, "tests/kmod/modules", "build/kmod-test")
     if not options.ko:
         build_module(options, "kmod", "build/kmod")
         options.ko = os.path.join("build/kmod", options.kernel, "ebb.ko")
+
+
+def main():
+    options = parse()
+    cases, absent = select(options)
+    if not cases:
+        print("run.py: no such case", file=sys.stderr)
+        return 2
+    kept, earlier = passed_before(options, cases)
+    cases = [case for case in cases if case.name not in earlier]
+    if options.list:
+        print("".join(case.name + "\n" for case in cases), end="")
+        return 0
+    for name, date in earlier.items():
+        print(verdicts.told(options.kernel, name, 28, date), flush=True)
+    if cases:
+        build(options)
     options.tag = options.tag and options.tag + "-"
     options.env = ['{}="{}"'.format(*e.split("=", 1)) for e in options.env]
-    runner = Runner(options, cases)
+    runner = Runner(options, cases, kept)
+    runner.counts["passed"] = len(earlier)
     for case in absent:
         runner.skip(case.name, case.absent[options.kernel])
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
@@ -360,7 +412,7 @@ def main():
             future.result()
     counts = runner.counts
     print("".join(line + "\n" for line in runner.skipped), end="")
-    print(f"{counts['passed']} passed, {counts['failed']} failed")
+    print(verdicts.summary(counts["passed"], counts["failed"], len(earlier)))
     return 1 if counts["failed"] or not counts["passed"] else 0
 
 
