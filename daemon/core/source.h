@@ -42,8 +42,9 @@ struct SourceConfig {
     // Likewise when it is expected at the time of the cut: live passes go ahead of it. What is
     // dirty is looked at so often in an interval; 0: none go ahead.
     std::uint32_t looks_ahead = 8;
-    std::uint32_t sampled_ahead = 64;  // one block in so many, of what those passes bring again
-    int compression = 1;               // zstd level; 0: off
+    std::uint32_t sampled_ahead = 64;   // one block in so many, of what those passes bring again
+    std::size_t samples_ahead = 65536;  // some 64 bytes each; where there would be more: of fewer
+    int compression = 1;                // zstd level; 0: off
     std::uint16_t version = format::protocol_version;   // of the wire, at most
     Duration silence_limit = std::chrono::seconds(30);  // without a frame: connection given up
     Duration retry_min = std::chrono::milliseconds(200);
@@ -133,6 +134,7 @@ struct SourceStatus {
     std::uint64_t cuts_void = 0;
     std::uint64_t passes_ahead = 0;        // live ones, begun before their cut was due
     std::uint64_t passes_ahead_again = 0;  // of them: brought again what another had brought
+    std::uint64_t samples_ahead = 0;       // of what they have brought for this cut, in memory
     std::uint64_t reconnects = 0;
     std::uint64_t digest_mismatches = 0;
     // Times that the target did not have any more what it had acknowledged of live passes: none,

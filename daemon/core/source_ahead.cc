@@ -9,7 +9,7 @@ namespace ebb::core {
 namespace {
 
 // Spread over a disk, whatever the pattern of the writes.
-bool is_sampled(std::uint64_t block, std::uint32_t one_in) {
+bool is_sampled(std::uint64_t block, std::uint64_t one_in) {
     constexpr std::uint64_t golden = 0x9e3779b97f4a7c15;
     return ((block * golden) >> 32) % one_in == 0;
 }
@@ -56,10 +56,23 @@ bool Source::Impl::wants_ahead(std::uint64_t dirty) const {
 
 void Source::Impl::sample_ahead(const Sent& sent) {
     for (std::uint64_t at = sent.range.offset; at < sent.range.end(); at += block_bytes) {
-        if (!is_sampled(at / block_bytes, config_.sampled_ahead)) continue;
+        if (!is_sampled(at / block_bytes, config_.sampled_ahead * ahead_thinned_)) continue;
         ++pass_->sampled;
         if (!sent_ahead_.emplace(sent.disk, at).second) ++pass_->sent_again;
+        if (sent_ahead_.size() > config_.samples_ahead) thin_samples();
     }
+    status_.samples_ahead = sent_ahead_.size();
+}
+
+// A large machine with a long interval may bring any number of blocks for one cut. Those that stay
+// are what would be there if fewer had been sampled from the beginning.
+void Source::Impl::thin_samples() {
+    ahead_thinned_ *= 2;
+    std::erase_if(sent_ahead_, [&](const auto& one) {
+        return !is_sampled(one.second / block_bytes, config_.sampled_ahead * ahead_thinned_);
+    });
+    pass_->sampled /= 2;
+    pass_->sent_again /= 2;
 }
 
 // Where most of it had been sent for this cut before, another pass would bring it once more.
@@ -71,6 +84,8 @@ void Source::Impl::ahead_ended() {
 void Source::Impl::forget_ahead() {
     ahead_ = rewritten_ = false;
     sent_ahead_.clear();
+    ahead_thinned_ = 1;
+    status_.samples_ahead = 0;
 }
 
 }  // namespace ebb::core

@@ -228,6 +228,7 @@ private:
     [[nodiscard]] std::uint64_t dirty_bytes() const;
     [[nodiscard]] bool wants_ahead(std::uint64_t dirty) const;
     void sample_ahead(const Sent& sent);
+    void thin_samples();
     void ahead_ended();
     void forget_ahead();
     [[nodiscard]] Task<Status> replicate();
@@ -329,8 +330,9 @@ private:
     bool ahead_ = false;      // the open epoch was begun ahead of its cut, and waits for it
     bool rewritten_ = false;  // what goes ahead of this cut is overwritten before it
     std::set<std::pair<DiskIndex, std::uint64_t>> sent_ahead_;  // of this cut: blocks, sampled
-    std::vector<Ranges> compare_;  // by disk: of what is to be sent, the target may have it
-    bool marked_all_ = false;      // everything of a disk, in this epoch
+    std::uint64_t ahead_thinned_ = 1;  // one in so many of those that would be
+    std::vector<Ranges> compare_;      // by disk: of what is to be sent, the target may have it
+    bool marked_all_ = false;          // everything of a disk, in this epoch
     std::map<std::uint64_t, std::shared_ptr<Comparison>> comparisons_;  // not answered
     std::uint64_t compare_id_ = 0;                                      // the next one
     std::vector<Ranges> discarded_;  // by disk: at the target as zeroes, here as anything

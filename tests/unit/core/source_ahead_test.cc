@@ -17,7 +17,7 @@ constexpr std::int64_t interval_ns = test::interval.count();
 
 class AheadTest : public test::SourceTest {
 protected:
-    AheadTest() : SourceTest(config()) {
+    explicit AheadTest(SourceConfig with = config()) : SourceTest(std::move(with)) {
         hello_ = hello();
         target_->send(welcome());
         until_end(PassKind::frozen);  // everything, for the first point
@@ -176,6 +176,29 @@ TEST_F(AheadTest, WhatIsOverwrittenAgainAndAgainIsNotSentEachTime) {
     EXPECT_GE(frozen, 3U);
     EXPECT_GE(status.passes_ahead_again, frozen - 1);
     EXPECT_LE(status.passes_ahead, 2 * (frozen + 1));
+}
+
+class FewSamplesTest : public AheadTest {
+protected:
+    FewSamplesTest() : AheadTest(few()) {}
+    static SourceConfig few() {
+        SourceConfig with = config();
+        with.samples_ahead = 4;
+        return with;
+    }
+};
+
+// Whatever is brought for one cut; and what is sent again is seen all the same.
+TEST_F(FewSamplesTest, TheyAreBounded) {
+    std::uint64_t most = 0;
+    for (int i = 0; i < 80; ++i) {
+        dirty(0, 16);
+        serve(5 * a_millisecond);
+        most = std::max(most, source_->status().samples_ahead);
+    }
+    EXPECT_GT(most, 0U);
+    EXPECT_LE(most, 4U);
+    EXPECT_GE(source_->status().passes_ahead_again, 3U);
 }
 
 TEST_F(AheadTest, ARequestIsNotKeptWaiting) {
