@@ -94,6 +94,8 @@ public:
     }
     [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
     [[nodiscard]] bool empty() const { return map_.empty(); }
+    // Of disjoint ranges: some 64 bytes of memory each.
+    [[nodiscard]] std::size_t count() const { return map_.size(); }
     void clear() {
         map_.clear();
         bytes_ = 0;

@@ -56,10 +56,12 @@ struct TargetConfig {
     Duration merge_retry = std::chrono::seconds(60);
     Duration merge_retry_max = std::chrono::hours(1);
     Duration silence_limit = std::chrono::seconds(30);
-    std::uint64_t serve_index_bytes = 256ULL << 20;  // of memory, for each point that is served
-    std::size_t served_points = 8;                   // at most
-    std::uint64_t certify_bytes = 16ULL << 20;       // of a point, being read back at once
-    std::size_t certify_reads = 16;                  // in so many reads, at most
+    std::uint64_t serve_index_bytes = 256ULL << 20;   // of memory, for each point that is served
+    std::size_t served_points = 8;                    // at most
+    std::uint64_t certify_bytes = 16ULL << 20;        // of a point, being read back at once
+    std::size_t certify_reads = 16;                   // in so many reads, at most
+    std::uint64_t certify_index_bytes = 64ULL << 20;  // of memory, for a part of the disks
+    std::size_t certify_ranges = 1U << 18;            // the same: places, some 64 bytes each
     PointReaderRules reader_rules;
 };
 
@@ -184,7 +186,7 @@ public:
     // Reads the whole journal, and what was sent of the point as it was then: from the disks, or
     // from the journal where it was overwritten since; all while everything goes on. `whole`: also
     // what was sent of the points before it that are retained, and was not written again. 0: the
-    // newest. E_NOT_FOUND; E_BUSY; E_REFUSED: failed over; E_IO; E_POINT_TOO_LARGE.
+    // newest. E_NOT_FOUND; E_BUSY; E_REFUSED: failed over; E_IO.
     void certify(std::uint64_t epoch, bool whole, env::Callback<CertifiedPoint> done);
     // Ends the connection and lets what is under way finish; nothing may be called afterwards.
     void close(env::StatusCallback done);

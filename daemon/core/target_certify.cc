@@ -28,6 +28,17 @@ std::size_t run_length(std::span<const ManifestEntry> extents) {
     return count;
 }
 
+Error too_large() {
+    return {ErrorCode::no_memory,
+            "what is to be certified has too many places",
+            {},
+            "E_POINT_TOO_LARGE"};
+}
+
+bool is_too_large(const Error& error) {
+    return error.name() == "E_POINT_TOO_LARGE";
+}
+
 }  // namespace
 
 struct Target::Impl::Certifying {
@@ -36,10 +47,30 @@ struct Target::Impl::Certifying {
         Task<Status> task;
     };
     CertifiedPoint result;
+    // The disks lie one after the other. Of the chapter are the extents that begin in it.
+    std::vector<std::uint64_t> begins;  // by disk; and where the last one ends
+    std::uint64_t from = 0, to = 0;
+    std::uint64_t longest = 0;       // extent
     std::vector<Ranges> superseded;  // by disk: of extents that were looked at; newest come first
     std::vector<ManifestEntry> wanted;  // to be read back: the last word on what they are of
     std::deque<Reading> under_way;      // the one that was begun first in front
     std::uint64_t under_way_bytes = 0;
+
+    [[nodiscard]] bool is_of_chapter(const ManifestEntry& extent) const {
+        const std::uint64_t at = begins[extent.disk] + extent.offset;
+        return at >= from && at < to;
+    }
+    // What the chapter has of the disk, and `beyond` its end.
+    [[nodiscard]] Extent part_of(DiskIndex disk, std::uint64_t beyond) const {
+        const std::uint64_t begin = std::clamp(from, begins[disk], begins[disk + 1]);
+        const std::uint64_t end = std::clamp(to + beyond, begins[disk], begins[disk + 1]);
+        return {begin - begins[disk], end - begin, false};
+    }
+    // An extent of the chapter may have something in common with it.
+    [[nodiscard]] bool reaches(DiskIndex disk, std::uint64_t offset, std::uint64_t end) const {
+        const Extent part = part_of(disk, longest);
+        return offset < part.end() && end > part.offset;
+    }
 };
 
 Task<void> Target::Impl::certify(std::uint64_t epoch, bool whole,
@@ -72,8 +103,11 @@ Task<void> Target::Impl::certify_beside(std::uint64_t epoch, bool whole,
     auto it = std::make_shared<Certifying>();
     it->result.point = point_of(epoch);
     it->result.whole = whole;
-    it->superseded.resize(disks_.size());
-    for (const TargetDisk& disk : config_.disks) it->result.disk_bytes += disk.size;
+    for (const TargetDisk& disk : config_.disks) {
+        it->begins.push_back(it->result.disk_bytes);
+        it->result.disk_bytes += disk.size;
+    }
+    it->begins.push_back(it->result.disk_bytes);
     auto status = co_await certify_point(*it);
     const auto reader = std::exchange(certifying_, nullptr);
     if (journal_.session().failed_over) {
@@ -106,6 +140,63 @@ Task<Status> Target::Impl::certify_point(Certifying& it) {
     if (!wanted) co_return std::unexpected(wanted.error());
     it.result.chain = wanted->after;
     it.result.merged = wanted->span.first != wanted->span.last;
+    auto status = co_await find_longest(it);
+    if (status) status = co_await certify_chapters(it);
+    co_return status;
+}
+
+// The last word on a block first.
+std::vector<std::uint64_t> Target::Impl::certified_epochs(const CertifiedPoint& point) const {
+    std::vector<std::uint64_t> epochs;
+    for (const ClosedEpoch& closed : journal_.closed()) {
+        const bool before = point.whole && closed.epoch < point.point.epoch;
+        if (before || closed.epoch == point.point.epoch) epochs.push_back(closed.epoch);
+    }
+    std::ranges::reverse(epochs);
+    return epochs;
+}
+
+Task<Status> Target::Impl::find_longest(Certifying& it) {
+    for (const std::uint64_t epoch : certified_epochs(it.result)) {
+        auto closed = closed_epoch(epoch);
+        if (!closed) co_return std::unexpected(closed.error());
+        for (const UndoRecord& at : closed->manifests) {
+            if (upkeep_stop_) co_return fail(ErrorCode::cancelled, "certifying was given up");
+            auto record = co_await journal_.read_manifest(closed->span, at);
+            if (!record) co_return std::unexpected(record.error());
+            for (const ManifestEntry& extent : record->extents)
+                it.longest = std::max(it.longest, extent.length);
+        }
+    }
+    co_return Status{};
+}
+
+// All at once, or as much as there is memory for: what turns out to be too much, be it of what is
+// overwritten meanwhile, is begun anew with half of the disks.
+Task<Status> Target::Impl::certify_chapters(Certifying& it) {
+    const std::uint64_t end = it.result.disk_bytes;
+    it.to = end;
+    while (it.from < end) {
+        const CertifiedPoint before = it.result;
+        const std::uint64_t size = it.to - it.from;
+        auto status = co_await certify_chapter(it);
+        if (certifying_ && certifying_->given_up())
+            status = std::unexpected(*certifying_->status().error);
+        if (!status && (!is_too_large(status.error()) || size <= block_bytes)) co_return status;
+        if (!status) {
+            it.result = before;
+            it.to = it.from + size / 2;
+        } else {
+            it.from = it.to;
+            it.to = it.from + std::min(2 * size, end - it.from);
+        }
+    }
+    co_return Status{};
+}
+
+Task<Status> Target::Impl::certify_chapter(Certifying& it) {
+    it.wanted.clear();
+    it.superseded.assign(disks_.size(), {});
     auto status = co_await index_certified(it);
     if (status) status = co_await certify_epochs(it);
     if (status) status = co_await begin_reads(it);
@@ -114,45 +205,61 @@ Task<Status> Target::Impl::certify_point(Certifying& it) {
     co_return status ? ended : status;
 }
 
+Status Target::Impl::check_places(const std::vector<Ranges>& places) const {
+    std::size_t count = 0;
+    for (const Ranges& disk : places) count += disk.count();
+    if (count > config_.certify_ranges) return std::unexpected(too_large());
+    return {};
+}
+
 Task<Status> Target::Impl::certify_epochs(Certifying& it) {
-    const std::uint64_t point = it.result.point.epoch;
-    // The last word on a block first.
-    std::vector<std::uint64_t> epochs;
-    for (const ClosedEpoch& closed : journal_.closed()) {
-        const bool before = it.result.whole && closed.epoch < point;
-        if (before || closed.epoch == point) epochs.push_back(closed.epoch);
-    }
     Status status;
-    for (auto at = epochs.rbegin(); at != epochs.rend() && status; ++at) {
-        status = co_await certify_epoch(it, *at);
-        if (status && (it.result.whole || it.result.merged)) status = co_await add_undo(it, *at);
+    for (const std::uint64_t epoch : certified_epochs(it.result)) {
+        status = co_await certify_epoch(it, epoch);
+        if (status && (it.result.whole || it.result.merged)) status = co_await add_undo(it, epoch);
+        if (!status) break;
     }
     co_return status;
 }
 
-// From here on the point can be read, whatever is overwritten.
-Task<Status> Target::Impl::index_certified(Certifying& it) {
-    const std::uint64_t epoch = it.result.point.epoch;
-    auto closed = closed_epoch(epoch);
+// Where something of the chapter will be read.
+Task<Result<std::vector<Ranges>>> Target::Impl::places_certified(const Certifying& it) {
+    std::vector<Ranges> places(disks_.size());
+    if (it.result.whole) {
+        for (DiskIndex disk = 0; disk < places.size(); ++disk) {
+            const Extent part = it.part_of(disk, it.longest);
+            places[disk].add(part.offset, part.end());
+        }
+        co_return places;
+    }
+    auto closed = closed_epoch(it.result.point.epoch);
     if (!closed) co_return std::unexpected(closed.error());
-    std::vector<Ranges> only;
-    if (!it.result.whole) only.resize(disks_.size());
     for (const UndoRecord& at : closed->manifests) {
-        if (it.result.whole) break;
         auto record = co_await journal_.read_manifest(closed->span, at);
         if (!record) co_return std::unexpected(record.error());
         for (const ManifestEntry& extent : record->extents) {
-            if (extent.disk < only.size())
-                only[extent.disk].add(extent.offset, extent.offset + extent.length);
+            if (extent.disk < places.size() && it.is_of_chapter(extent))
+                places[extent.disk].add(extent.offset, extent.end());
         }
+        auto fits = check_places(places);
+        if (!fits) co_return std::unexpected(fits.error());
     }
+    co_return places;
+}
+
+// From here on the point can be read, whatever is overwritten.
+Task<Status> Target::Impl::index_certified(Certifying& it) {
+    certifying_.reset();
+    auto only = co_await places_certified(it);
+    if (!only) co_return std::unexpected(only.error());
+    if (upkeep_stop_) co_return fail(ErrorCode::cancelled, "certifying was given up");
     // Failed over in between: the disks may be anywhere.
     if (journal_.session().failed_over)
         co_return fail(ErrorCode::cancelled, "the machine was failed over meanwhile");
     certifying_ = std::make_shared<PointReader>(
-        epoch, disks_, journal_.volume(), journal_,
-        PointReader::Limits{config_.serve_index_bytes, config_.io_depth}, config_.reader_rules,
-        std::move(only));
+        it.result.point.epoch, disks_, journal_.volume(), journal_,
+        PointReader::Limits{config_.certify_index_bytes, config_.io_depth}, config_.reader_rules,
+        std::move(*only));
     const auto reader = certifying_;
     auto building = reader->build();
     co_await building;
@@ -184,11 +291,17 @@ Task<Status> Target::Impl::add_undo(Certifying& it, std::uint64_t epoch) {
         for (const format::UndoEntry& entry : *table) {
             if (entry.disk >= it.superseded.size())
                 co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
+            if (!it.reaches(entry.disk, entry.offset, entry.end())) continue;
             Ranges& superseded = it.superseded[entry.disk];
-            for (const auto& [from, to] : superseded.missing(entry.offset, entry.end()))
-                it.result.undigested_bytes += to - from;
+            const Extent part = it.part_of(entry.disk, 0);
+            const std::uint64_t from = std::max(entry.offset, part.offset);
+            for (const auto& [begin, end] :
+                 superseded.missing(from, std::min(entry.end(), part.end())))
+                it.result.undigested_bytes += end - begin;
             superseded.add(entry.offset, entry.end());
         }
+        auto fits = check_places(it.superseded);
+        if (!fits) co_return fits;
     }
     co_return Status{};
 }
@@ -200,11 +313,13 @@ Task<Status> Target::Impl::certify_extents(Certifying& it,
         const std::uint64_t end = extent.offset + extent.length;
         if (extent.disk >= disks_.size() || end > config_.disks[extent.disk].size)
             co_return fail(ErrorCode::corrupt, "a manifest has an extent beyond its disk");
+        if (!it.reaches(extent.disk, extent.offset, end)) continue;
+        Ranges& superseded = it.superseded[extent.disk];
+        const bool again = superseded.any_in(extent.offset, end);
+        superseded.add(extent.offset, end);
+        if (!it.is_of_chapter(extent)) continue;
         ++it.result.extents;
         it.result.bytes += extent.length;
-        Ranges& superseded = it.superseded[extent.disk];
-        const bool again = !superseded.common(extent.offset, end).empty();
-        superseded.add(extent.offset, end);
         if (again) {
             it.result.superseded_bytes += extent.length;
         } else if (extent.kind == ExtentKind::discard) {
@@ -218,7 +333,7 @@ Task<Status> Target::Impl::certify_extents(Certifying& it,
             if (!status) co_return status;
         }
     }
-    co_return Status{};
+    co_return check_places(it.superseded);
 }
 
 // In the order of the disks. What comes of them is sums, so it does not matter which ends first.

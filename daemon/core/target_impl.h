@@ -110,7 +110,13 @@ private:
     [[nodiscard]] Task<Status> certify_point(Certifying& it);
     [[nodiscard]] Task<Status> certify_extents(Certifying& it,
                                                const std::vector<format::ManifestEntry>& extents);
+    [[nodiscard]] Task<Status> find_longest(Certifying& it);
+    [[nodiscard]] Task<Status> certify_chapters(Certifying& it);
+    [[nodiscard]] Task<Status> certify_chapter(Certifying& it);
     [[nodiscard]] Task<Status> certify_epochs(Certifying& it);
+    [[nodiscard]] Task<Result<std::vector<Ranges>>> places_certified(const Certifying& it);
+    [[nodiscard]] Status check_places(const std::vector<Ranges>& places) const;
+    [[nodiscard]] std::vector<std::uint64_t> certified_epochs(const CertifiedPoint& point) const;
     [[nodiscard]] Task<Status> begin_reads(Certifying& it);
     [[nodiscard]] Task<Status> read_back(Certifying& it, std::shared_ptr<PointReader> reader,
                                          std::vector<format::ManifestEntry> run);

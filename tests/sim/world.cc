@@ -94,7 +94,11 @@ core::TargetConfig World::target_config() const {
     config.rewind_bytes = batch_;
     config.rewind_slices = 1 + options_.seed % 4;
     config.rewind_chapter_bytes = 3 * batch_;
-    if (small_chapters()) config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
+    if (small_chapters()) {
+        config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
+        config.certify_ranges = 32;
+        config.certify_index_bytes = 64 * 128ULL;  // as many pieces
+    }
     config.window_bytes = window_;
     config.io_depth = 4;
     config.retention.all_for = std::chrono::seconds(4);

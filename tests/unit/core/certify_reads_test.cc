@@ -32,6 +32,14 @@ protected:
             all.push_back({at, value + static_cast<int>(at)});
         return all;
     }
+    // As long as it takes.
+    Result<CertifiedPoint> certify_slowly(std::uint64_t epoch, bool whole) {
+        std::optional<Result<CertifiedPoint>> result;
+        life_->target.certify(epoch, whole, [&](auto done) { result = std::move(done); });
+        for (int seconds = 0; !result && seconds < 60; ++seconds) wait();
+        if (!result) return fail(ErrorCode::timeout, "no answer");
+        return std::move(*result);
+    }
     sim::SimDisk& disk() { return life_->disk; }
 };
 
@@ -84,6 +92,62 @@ TEST_F(CertifyReadsTest, WhatIsOfTheJournalIsCountedByExtent) {
     EXPECT_EQ(it->equal_bytes, 31 * block_bytes);
     EXPECT_EQ(it->different_bytes, block_bytes);
     EXPECT_EQ(it->journal_bytes, 3 * block_bytes);
+}
+
+// However little memory there is, by which disks are divided.
+TEST_F(CertifyReadsTest, InChapters) {
+    Peer& peer = welcomed();
+    const auto send_long = [&](std::uint64_t epoch, std::uint64_t at, std::size_t blocks) {
+        send(peer, epoch, at, blocks, static_cast<int>(epoch));
+    };
+    for (std::uint64_t epoch = 1; epoch < 30; ++epoch)
+        send_long(epoch, epoch * 7 % 53, 1 + epoch * 5 % 9);
+    send_blocks(peer, 30, every_second(3));
+    for (std::uint64_t epoch = 31; epoch < 60; ++epoch)
+        send_long(epoch, epoch * 11 % 57, 1 + epoch * 3 % 5);
+    for (const std::uint64_t epoch : {8, 20, 30, 59}) {
+        for (const bool whole : {false, true}) {
+            config_.certify_index_bytes = 1 << 20;
+            config_.certify_ranges = 1000;
+            restart();
+            const auto all = certify_slowly(epoch, whole);
+            ASSERT_TRUE(all.has_value()) << all.error().message;
+            EXPECT_EQ(all->different_bytes, 0U);
+            for (const std::uint64_t places : {6, 9, 14, 25}) {
+                config_.certify_index_bytes = 128 * 2 * places;
+                config_.certify_ranges = places;
+                restart();
+                const auto it = certify_slowly(epoch, whole);
+                ASSERT_TRUE(it.has_value()) << it.error().message << " " << places;
+                EXPECT_EQ(it->extents, all->extents) << places;
+                EXPECT_EQ(it->bytes, all->bytes);
+                EXPECT_EQ(it->equal_bytes, all->equal_bytes) << places;
+                EXPECT_EQ(it->journal_bytes, all->journal_bytes);
+                EXPECT_EQ(it->superseded_bytes, all->superseded_bytes);
+                EXPECT_EQ(it->different_bytes, 0U);
+                EXPECT_EQ(it->undigested_bytes, all->undigested_bytes);
+            }
+        }
+    }
+}
+
+// What is overwritten meanwhile makes it too much: it is begun anew with less.
+TEST_F(CertifyReadsTest, InChaptersOfWhatIsOverwrittenMeanwhile) {
+    config_.certify_index_bytes = 128 * 8;
+    restart();
+    Peer& peer = welcomed();
+    send_blocks(peer, 1, every_second(1));
+    for (std::uint64_t epoch = 2; epoch < 40; ++epoch) {
+        std::optional<Result<CertifiedPoint>> result;
+        life_->target.certify(epoch - 1, false, [&](auto done) { result = std::move(done); });
+        for (std::uint64_t i = 0; i < 3 * epoch && executor_.step(); ++i) {
+        }
+        send_blocks(peer, epoch, every_second(static_cast<int>(epoch)));
+        wait();
+        ASSERT_TRUE(result && *result) << epoch;
+        EXPECT_EQ((*result)->extents, 32U);
+        EXPECT_EQ((*result)->equal_bytes, 32 * block_bytes);
+    }
 }
 
 // It is answered when none is under way any more, whichever it is that fails.
