@@ -96,6 +96,9 @@ Task<Status> Applier::save_old(const std::vector<Received>& extents, std::size_t
     auto status = co_await reads.finish();
     if (!status) co_return status;
     format::UndoWriter writer(limits_.compression);
+    std::uint64_t bytes = 0;
+    for (const Old& old : parts) bytes += old.content->size();
+    writer.expect(parts.size(), bytes);
     for (const Old& old : parts) {
         const Received& extent = extents[old.extent];
         const std::span<const std::byte> content = old.content->span();

@@ -227,13 +227,16 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
         sources.push_back({{volume_, file_name, record}, std::nullopt});
     Stages stages;
     auto reading = read_stage(stages, sources, std::move(wanted), save);
+    auto making = make_stage(stages);
     auto saving = save_stage(stages);
     auto writing = write_stage(stages);
     reading.start();
+    making.start();
     saving.start();
     writing.start();
     // All of them, also after an error: nothing is under way when we go back.
     co_await reading.join();
+    co_await making.join();
     co_await saving.join();
     co_await writing.join();
     auto status = stages.status;

@@ -123,28 +123,43 @@ private:
         std::vector<Saving> saved;
         std::vector<Write> writes;
         std::uint64_t bytes = 0;
+        // Of what is saved, instead of it; empty: nothing is.
+        std::vector<format::UndoEntry> entries;
+        format::RecordBytes record;
     };
-    // Slices on their way, one after the other, through three stages side by side: what they are
-    // to have is read, and what they have; that is saved; they are written.
+    // Slices that wait for a stage.
+    struct Queue {
+        std::deque<Slice> slices;
+        bool last = false;  // no more will come
+        Signal changed;
+        void put(Slice slice) {
+            slices.push_back(std::move(slice));
+            changed.notify();
+        }
+        void end() {
+            last = true;
+            changed.notify();
+        }
+    };
+    // Slices on their way, one after the other, through four stages side by side: what they are to
+    // have is read, and what they have; of that a record is made; it is saved; they are written.
     struct Stages {
-        std::deque<Slice> read;   // to be saved
-        std::deque<Slice> saved;  // durably, and to be written
-        bool all_read = false;
-        bool all_saved = false;
+        Queue read, made, saved;
         std::size_t in_memory = 0;
         std::uint64_t written = 0;
         Status status;  // the first error, after which no stage begins anything
-        Signal room, to_save, to_write;
+        Signal room;
         void fail(Error error) {
             if (status) status = std::unexpected(std::move(error));
-            all_read = all_saved = true;
+            for (Queue* queue : {&read, &made, &saved}) queue->end();
             room.notify();
-            to_save.notify();
-            to_write.notify();
         }
     };
+    // The next one; none: all have come, or there was an error.
+    [[nodiscard]] static Task<std::optional<Slice>> next(Stages& stages, Queue& queue);
     [[nodiscard]] Task<void> read_stage(Stages& stages, std::vector<Source>& sources,
                                         std::vector<Ranges> wanted, bool save);
+    [[nodiscard]] Task<void> make_stage(Stages& stages);
     [[nodiscard]] Task<void> save_stage(Stages& stages);
     [[nodiscard]] Task<void> write_stage(Stages& stages);
     [[nodiscard]] Task<Status> read_chapter(Stages& stages, std::vector<Source>& sources,
@@ -158,9 +173,11 @@ private:
                                                   std::vector<format::UndoEntry>& entries);
     [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
     [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> parts) const;
+    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved);
     // Over gaps of what is not wanted, up to so long.
-    void begin_old(std::vector<Saving>& saved, std::uint64_t gap, Together& reads);
-    [[nodiscard]] Task<Status> save(std::vector<Saving> saved);
+    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved, std::uint64_t gap);
+    void make_record(Slice& slice) const;
+    [[nodiscard]] Task<Status> save(Slice& slice);
     [[nodiscard]] Task<Status> write(const std::vector<Write>& writes);
     // `wanted`: what is between both points.
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a move does with its slices. While one is written to the disks, the next is saved, and what
-// the one after that is to have, and has, is read: each part of it keeps another device busy, or
-// another direction of it.
+// What a move does with its slices. While one is written to the disks, the next is saved, of the
+// one after that a record is made, and what one more is to have, and has, is read: each part of it
+// keeps another device busy, or another direction of it, or the CPU.
 #include <algorithm>
 #include <tuple>
 
@@ -35,8 +35,7 @@ Task<void> Rewind::read_stage(Stages& stages, std::vector<Source>& sources,
         auto status = co_await read_chapter(stages, sources, std::move(chapter), save);
         if (!status) stages.fail(status.error());
     }
-    stages.all_read = true;
-    stages.to_save.notify();
+    stages.read.end();
 }
 
 Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
@@ -60,40 +59,45 @@ Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
             co_await read_slice(sources, std::span(parts).subspan(begin, end - begin), save);
         if (!slice) co_return std::unexpected(slice.error());
         slice->bytes = bytes;
-        stages.read.push_back(std::move(*slice));
-        stages.to_save.notify();
+        stages.read.put(std::move(*slice));
     }
     co_return Status{};
+}
+
+Task<std::optional<Rewind::Slice>> Rewind::next(Stages& stages, Queue& queue) {
+    while (queue.slices.empty() && !queue.last) co_await queue.changed.wait();
+    if (!stages.status || queue.slices.empty()) co_return std::nullopt;
+    Slice slice = std::move(queue.slices.front());
+    queue.slices.pop_front();
+    co_return slice;
+}
+
+Task<void> Rewind::make_stage(Stages& stages) {
+    while (auto slice = co_await next(stages, stages.read)) {
+        make_record(*slice);
+        stages.made.put(std::move(*slice));
+    }
+    stages.made.end();
 }
 
 // What is overwritten is kept, durably, before any of it is: a slice goes to the next stage when
 // its record is synced.
 Task<void> Rewind::save_stage(Stages& stages) {
-    while (true) {
-        while (stages.read.empty() && !stages.all_read) co_await stages.to_save.wait();
-        if (!stages.status || stages.read.empty()) break;
-        Slice slice = std::move(stages.read.front());
-        stages.read.pop_front();
-        auto status = co_await save(std::move(slice.saved));
+    while (auto slice = co_await next(stages, stages.made)) {
+        auto status = co_await save(*slice);
         if (!status) stages.fail(status.error());
         if (!stages.status) break;
-        stages.saved.push_back(std::move(slice));
-        stages.to_write.notify();
+        stages.saved.put(std::move(*slice));
     }
-    stages.all_saved = true;
-    stages.to_write.notify();
+    stages.saved.end();
 }
 
 Task<void> Rewind::write_stage(Stages& stages) {
-    while (true) {
-        while (stages.saved.empty() && !stages.all_saved) co_await stages.to_write.wait();
-        if (!stages.status || stages.saved.empty()) break;
-        Slice slice = std::move(stages.saved.front());
-        stages.saved.pop_front();
-        auto status = co_await write(slice.writes);
+    while (auto slice = co_await next(stages, stages.saved)) {
+        auto status = co_await write(slice->writes);
         if (!status) stages.fail(status.error());
-        stages.written += slice.bytes;
-        slice = {};
+        stages.written += slice->bytes;
+        slice.reset();
         --stages.in_memory;
         stages.room.notify();
     }
@@ -141,20 +145,15 @@ Task<Result<Rewind::Slice>> Rewind::read_slice(std::vector<Source>& sources, std
                                                bool save) {
     Slice slice;
     slice.writes = writes_of(parts);
-    Together reads(limits_.depth);
-    if (save) {
-        slice.saved = not_saved(parts);
-        begin_old(slice.saved, gap_bytes, reads);
-    }
-    auto status = co_await read_new(sources, parts, slice.writes);
-    if (!status) co_return std::unexpected(status.error());
-    status = co_await reads.finish();
-    if (!status) {
-        // What nobody wants need not be readable.
-        Together again(limits_.depth);
-        begin_old(slice.saved, 0, again);
-        status = co_await again.finish();
-    }
+    if (save) slice.saved = not_saved(parts);
+    auto old = read_old(slice.saved);
+    auto wanted = read_new(sources, parts, slice.writes);
+    old.start();
+    wanted.start();
+    // Both, also after an error of one: nothing is under way when we go back.
+    auto status = co_await old.join();
+    auto read = co_await wanted.join();
+    if (status) status = std::move(read);
     if (!status) co_return std::unexpected(status.error());
     co_return slice;
 }
@@ -191,7 +190,7 @@ Task<Status> Rewind::read_new(std::vector<Source>& sources, std::span<Part> part
         Together reads(limits_.depth);
         for (; end < runs.size() && bytes < limits_.slice_bytes; ++end) {
             auto room = co_await reads.room();
-            if (!room) co_return room;
+            if (!room) break;
             Run& run = runs[end];
             run.stored = std::make_shared<UndoRun>(run.entries);
             bytes += run.stored->bytes().size();
@@ -279,8 +278,16 @@ std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> parts) const
     return all;
 }
 
+Task<Status> Rewind::read_old(std::vector<Saving>& saved) {
+    auto status = co_await read_old(saved, gap_bytes);
+    // What nobody wants need not be readable.
+    if (!status) status = co_await read_old(saved, 0);
+    co_return status;
+}
+
 // At most half of what is read is not wanted.
-void Rewind::begin_old(std::vector<Saving>& saved, std::uint64_t gap, Together& reads) {
+Task<Status> Rewind::read_old(std::vector<Saving>& saved, std::uint64_t gap) {
+    Together reads(limits_.depth);
     for (std::size_t begin = 0, end = 0; begin < saved.size(); begin = end) {
         const Saving& first = saved[begin];
         std::uint64_t to = first.end();
@@ -294,6 +301,8 @@ void Rewind::begin_old(std::vector<Saving>& saved, std::uint64_t gap, Together& 
             wanted += next.length;
             to = next.end();
         }
+        auto room = co_await reads.room();
+        if (!room) break;
         auto buffer = std::make_shared<Buffer>(to - first.at);
         for (Saving& part : std::span(saved).subspan(begin, end - begin)) {
             part.content = buffer;
@@ -301,24 +310,34 @@ void Rewind::begin_old(std::vector<Saving>& saved, std::uint64_t gap, Together& 
         }
         disks_[first.disk]->read(first.at, buffer->span(), reads.callback(buffer));
     }
+    auto status = co_await reads.finish();
+    co_return status;
 }
 
-Task<Status> Rewind::save(std::vector<Saving> saved) {
-    if (saved.empty()) co_return Status{};
+void Rewind::make_record(Slice& slice) const {
+    if (slice.saved.empty()) return;
     format::UndoWriter writer(limits_.compression);
-    for (Saving& part : saved) {
+    std::uint64_t bytes = 0;
+    for (const Saving& part : slice.saved) bytes += part.length;
+    writer.expect(slice.saved.size(), bytes);
+    for (Saving& part : slice.saved) {
         writer.add(part.disk, part.at, part.content->span().subspan(part.content_at, part.length));
         part.content.reset();
     }
-    std::vector<format::UndoEntry> entries;
-    auto record = writer.take(entries);
+    slice.saved.clear();
+    slice.record = writer.take(slice.entries);
+}
+
+Task<Status> Rewind::save(Slice& slice) {
+    if (slice.record.empty()) co_return Status{};
     const std::uint64_t at = file_->bytes;
     auto header = co_await append_record(volume_, *file_, format::RecordType::undo,
-                                         std::move(record), "rewind-undo");
+                                         std::exchange(slice.record, {}), "rewind-undo");
     if (!header) co_return std::unexpected(header.error());
     undo_.push_back({at, *header});
-    for (const format::UndoEntry& entry : entries)
+    for (const format::UndoEntry& entry : slice.entries)
         saved_[entry.disk].add(entry.offset, entry.end());
+    slice.entries.clear();
     co_return Status{};
 }
 

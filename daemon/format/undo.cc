@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "format/bytes.h"
 #include "format/codec.h"
@@ -100,6 +101,21 @@ Status unpack(const UndoEntry& entry, std::span<const std::byte> stored,
     return {};
 }
 
+std::size_t UndoWriter::content_begin() const {
+    return record_header_bytes + undo_head_bytes + room_ * undo_entry_bytes;
+}
+
+std::uint64_t UndoWriter::content_bytes() const {
+    return record_.empty() ? 0 : record_.size() - content_begin();
+}
+
+void UndoWriter::expect(std::size_t entries, std::uint64_t bytes) {
+    room_ = entries;
+    entries_.reserve(entries);
+    record_ = blank_record(undo_head_bytes + entries * undo_entry_bytes + bytes);
+    record_.resize(content_begin());
+}
+
 void UndoWriter::add_zeroes(DiskIndex disk, std::uint64_t offset, std::uint64_t length) {
     if (!entries_.empty()) {
         UndoEntry& last = entries_.back();
@@ -112,20 +128,21 @@ void UndoWriter::add_zeroes(DiskIndex disk, std::uint64_t offset, std::uint64_t 
 }
 
 void UndoWriter::add(DiskIndex disk, std::uint64_t offset, std::span<const std::byte> content) {
+    if (record_.empty()) record_.resize(content_begin());
     while (!content.empty()) {
         const auto part = content.first(std::min<std::uint64_t>(undo_content_max, content.size()));
         content = content.subspan(part.size());
         if (all_zero(part)) {
             add_zeroes(disk, offset, part.size());
         } else {
-            UndoEntry entry{disk, UndoKind::content, offset, part.size(), content_.size(), 0, 0};
-            if (level_ != 0 && compress_append(part, level_, content_)) {
+            UndoEntry entry{disk, UndoKind::content, offset, part.size(), content_bytes(), 0, 0};
+            if (level_ != 0 && compress_append(part, level_, record_)) {
                 entry.kind = UndoKind::compressed;
             } else {
-                content_.insert(content_.end(), part.begin(), part.end());
+                record_.insert(record_.end(), part.begin(), part.end());
             }
-            entry.stored = content_.size() - entry.at;
-            entry.digest = xxh3_64(std::span(content_).last(entry.stored));
+            entry.stored = content_bytes() - entry.at;
+            entry.digest = xxh3_64(std::span(record_).last(entry.stored));
             entries_.push_back(entry);
         }
         offset += part.size();
@@ -137,17 +154,26 @@ void UndoWriter::add_stored(const UndoEntry& entry, std::span<const std::byte> s
         add_zeroes(entry.disk, entry.offset, entry.length);
         return;
     }
+    if (record_.empty()) record_.resize(content_begin());
     entries_.push_back(entry);
-    entries_.back().at = content_.size();
-    content_.insert(content_.end(), stored.begin(), stored.end());
+    entries_.back().at = content_bytes();
+    record_.insert(record_.end(), stored.begin(), stored.end());
 }
 
 std::uint64_t UndoWriter::bytes() const {
-    return undo_head_bytes + entries_.size() * undo_entry_bytes + content_.size();
+    return undo_head_bytes + entries_.size() * undo_entry_bytes + content_bytes();
 }
 
 RecordBytes UndoWriter::take(std::vector<UndoEntry>& entries) {
     const std::uint64_t table = undo_head_bytes + entries_.size() * undo_entry_bytes;
+    record_.reserve(record_header_bytes + table + content_bytes() + record_trailer_bytes);
+    if (record_.empty()) record_.resize(content_begin());
+    const auto content = record_.begin() + static_cast<std::ptrdiff_t>(content_begin());
+    if (entries_.size() > room_)
+        record_.insert(content, (entries_.size() - room_) * undo_entry_bytes, std::byte{});
+    else
+        record_.erase(record_.begin() + static_cast<std::ptrdiff_t>(record_header_bytes + table),
+                      content);
     Payload encoded;
     encoded.reserve(table);
     Writer w(encoded);
@@ -155,16 +181,16 @@ RecordBytes UndoWriter::take(std::vector<UndoEntry>& entries) {
         if (entry.kind != UndoKind::zero) entry.at += table;
         put(w, entry);
     }
-    auto record = blank_record(table + content_.size());
-    Writer out(record);
+    Payload head;
+    Writer out(head);
     out.u64(entries_.size());
     out.u64(xxh3_64(encoded));
-    out.bytes(encoded);
-    out.bytes(content_);
+    std::ranges::copy(head, record_.begin() + record_header_bytes);
+    std::ranges::copy(encoded, record_.begin() + record_header_bytes + undo_head_bytes);
     entries = std::move(entries_);
     entries_.clear();
-    content_.clear();
-    return record;
+    room_ = 0;
+    return std::exchange(record_, {});
 }
 
 }  // namespace ebb::format

@@ -48,12 +48,14 @@ struct UndoEntry {
 [[nodiscard]] Status unpack(const UndoEntry& entry, std::span<const std::byte> stored,
                             std::span<std::byte> into);
 
-// Makes the record, ready for seal_record().
+// Makes the record, ready for seal_record(). Content is copied once where what comes was expected.
 class UndoWriter {
 public:
     // `level` of zstd; 0: nothing is compressed.
     explicit UndoWriter(int level) : level_(level) {}
 
+    // Before the first: about so many entries will come, of so many bytes. It may be otherwise.
+    void expect(std::size_t entries, std::uint64_t bytes);
     // Content of any length, all zero or not.
     void add(DiskIndex disk, std::uint64_t offset, std::span<const std::byte> content);
     void add_zeroes(DiskIndex disk, std::uint64_t offset, std::uint64_t length);
@@ -67,9 +69,14 @@ public:
     [[nodiscard]] RecordBytes take(std::vector<UndoEntry>& entries);
 
 private:
+    // In record_, with the room that is left for the table.
+    [[nodiscard]] std::size_t content_begin() const;
+    [[nodiscard]] std::uint64_t content_bytes() const;
+
     int level_;
     std::vector<UndoEntry> entries_;
-    std::vector<std::byte> content_;
+    std::size_t room_ = 0;  // entries
+    RecordBytes record_;    // of the table only the room, until it is taken; empty: nothing yet
 };
 
 }  // namespace ebb::format

@@ -29,16 +29,17 @@ def run(folder, arguments):
 def bench(lab, label, options):
     print(f"\n## Points, on this {label}\n\n"
           "| | kept per changed byte | failover | rolled back | to the first point | blocks written | a second | "
-          "and back | raw read of the retention |\n|---|---|---|---|---|---|---|---|---|")
+          "of the same moved raw | and back | raw read of the retention |\n|---|---|---|---|---|---|---|---|---|---|")
     for name, arguments in RUNS.items():
         rounds = [run(os.path.join(lab.folder, "journal"), arguments)
                   for _ in range(1 if options.quick else 3)]
         one = sorted(rounds, key=lambda r: r["back_seconds"])[len(rounds) // 2]
         back, forth = one["back_seconds"], one["forth_seconds"]
+        raw = f"{100 * one['moved_seconds'] / back:.0f} %" if back else ""
         # What is rolled back was kept as well, and did not close.
         kept = "" if one["rolled_back_bytes"] else f"{one['retention_bytes'] / one['changed_bytes']:.3f}"
         print(f"| {name} | {kept} | "
               f"{one['failover_seconds'] * 1000:.0f} ms | "
               f"{one['rolled_back_bytes'] / MIB:.0f} MiB | {back:.2f} s | {one['back_bytes'] / MIB:.0f} MiB | "
-              f"{one['back_bytes'] / MIB / back:.0f} MiB | {forth:.2f} s | "
+              f"{one['back_bytes'] / MIB / back:.0f} MiB | {raw} | {forth:.2f} s | "
               f"{one['raw_bytes'] / MIB / one['raw_seconds']:.0f} MiB/s |", flush=True)

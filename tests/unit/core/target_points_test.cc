@@ -215,6 +215,30 @@ TEST_F(TargetPointsTest, ABadBlockBetweenThoseThatAreWanted) {
     EXPECT_EQ(change_point(1).error().code, ErrorCode::io);
 }
 
+// Undo that cannot be read ends a move when all that was asked of the disk is back, and no more of
+// it is asked for at once than may be.
+TEST_F(TargetPointsTest, NothingIsUnderWayAfterAnError) {
+    config_.undo_compression = 0;  // what is kept can be found
+    config_.io_depth = 3;
+    life_.reset();
+    start();
+    Peer& peer = welcomed();
+    send(peer, 1, 0, 64, 1);
+    for (std::uint64_t at = 0; at < 64; at += 8) send(peer, 2 + at / 8, at, 1, 7);
+    ASSERT_TRUE(fail_over().has_value());
+    for (auto& [name, file] : volume_.names) {
+        const auto kept = std::ranges::search(file->current, block(1));
+        if (!kept.empty()) *kept.begin() ^= std::byte{1};
+    }
+    std::optional<Result<FailoverResult>> moved;
+    life_->target.change_point(1, [&](auto done) { moved = std::move(done); });
+    while (!moved && executor_.step()) {
+    }
+    ASSERT_EQ(moved->error().code, ErrorCode::corrupt);
+    EXPECT_EQ(life_->disk.reads_under_way, 0U);
+    EXPECT_EQ(life_->disk.most_reads_under_way, config_.io_depth);
+}
+
 TEST_F(TargetPointsTest, WhatItWouldCost) {
     close_epochs(4);
     ASSERT_TRUE(fail_over().has_value());

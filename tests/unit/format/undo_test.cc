@@ -81,6 +81,25 @@ TEST(Undo, GoesOverAsItIsStored) {
     EXPECT_EQ(content_of(second, second.entries[1]), filled(block_bytes, 3));
 }
 
+TEST(Undo, WhatWasExpectedChangesNothing) {
+    const Bytes random = noise(3 * block_bytes);
+    const auto record = [&](std::size_t expected) {
+        UndoWriter writer(0);
+        if (expected != 0) writer.expect(expected, expected * block_bytes);
+        writer.add(0, 0, random);
+        writer.add(0, 8 * block_bytes, filled(block_bytes, 0));
+        writer.add(1, 0, filled(block_bytes, 5));
+        std::vector<UndoEntry> entries;
+        const std::uint64_t bytes = writer.bytes();
+        auto taken = writer.take(entries);
+        EXPECT_EQ(taken.size(), record_header_bytes + bytes);
+        EXPECT_TRUE(writer.empty());
+        return taken;
+    };
+    const auto plain = record(0);
+    for (const std::size_t expected : {1U, 2U, 3U, 100U}) EXPECT_EQ(record(expected), plain);
+}
+
 TEST(Undo, DamageIsSeenWhereverItIs) {
     UndoWriter writer(0);
     writer.add(0, 0, noise(block_bytes));
