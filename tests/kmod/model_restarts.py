@@ -137,6 +137,8 @@ class Machine:
         """What the disks' caches held is lost: all of it, none, or sector by sector."""
         rng = random.Random(seed)
         for disk in self.disks:
+            # A request that was chosen, and never came, is not waited for by the next boot.
+            disk.arm("write", 0, 0)
             disk.cut(rng.choice(("tear", "tear", "drop")), rng.randrange(1 << 30))
 
 
