@@ -30,10 +30,10 @@ sys.path.insert(0, os.path.join(run.TOP, "tests/vm/lib"))
 from powercut import PowerCutDisk  # noqa: E402
 
 MODELTEST = os.path.join(run.TOP, "build/tests/kmod/modeltest")
-RESTARTS = ("reboot", "poweroff", "cut", "cutwrite", "cutflush")
+RESTARTS = ("reboot", "poweroff", "cut", "cutwrite", "cutflush", "haltwrite", "haltflush")
 LEG = 1200  # seconds until a leg hangs
 # Short ones, and how many seconds may have passed when the last one begins.
-CHECK, CHECK_SECONDS = (1,), 50
+CHECK, CHECK_SECONDS = (84,), 50
 NUMBERS = ("writes", "passes", "cuts", "daemons", "cooled")
 
 
@@ -99,10 +99,12 @@ class Machine:
             command.wait(max(1, end - time.monotonic()), check=False)
             if command.status != 0 or kind not in ("end", "reboot"):
                 raise Found(command.output)
-        if kind == "poweroff":
+        if kind in ("poweroff", "haltwrite", "haltflush"):
             time.sleep(how.get("n", 0) / 1e6)
         if kind in ("reboot", "poweroff"):
-            self.go_down(command, kind)
+            self.go_down(command, kind, how)
+        if kind.startswith("halt"):
+            self.lose_power_going_down(command, kind, how)
         if kind.startswith("cut"):
             self.lose_power(command, kind, how)
         if kind == "end":
@@ -111,14 +113,35 @@ class Machine:
             self.lose(how.get("seed", 0))
         return command.output
 
-    def go_down(self, command, kind):
+    def go_down(self, command, kind, how):
         """In order, but for its end."""
         if kind == "poweroff" and not command.running():
             raise Found(command.output)
+        if kind == "poweroff" and how.get("at"):
+            self.slow_map(how["at"])
         try:
             self.vm.halt(sync=False)
         except LabError as error:
             raise Found(f"{command.output}\nFAILED: {error}") from None
+
+    def slow_map(self, requests):
+        """The map device takes so many requests a second until the machine starts again."""
+        disk = self.vm.disks[-1]
+        path = f"/machine/peripheral/dev-{disk.node}" + ("/virtio-backend" if disk.bus == "virtio" else "")
+        self.vm.qmp.execute("block_set_io_throttle", _literal=True, id=path, bps=0, bps_rd=0, bps_wr=0,
+                            iops=requests, iops_rd=0, iops_wr=0)
+
+    def lose_power_going_down(self, command, kind, how):
+        """In order, until a disk gets a chosen request, if it does."""
+        if not command.running():
+            raise Found(command.output)
+        self.disks[how.get("disk", 0)].arm(kind[4:], how.get("at", 1), self.vm.process.pid)
+        try:
+            self.vm.halt(sync=False)
+        except (LabError, GuestError) as error:
+            if self.vm.running():
+                raise Found(f"{command.output}\nFAILED: {error}") from None
+            self.vm.power_cut()
 
     def lose_power(self, command, kind, how):
         """Under way, at chance or when a disk gets a chosen request."""

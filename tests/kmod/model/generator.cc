@@ -14,6 +14,10 @@ namespace {
 constexpr std::uint64_t slot_sectors = 256;
 constexpr std::uint64_t gap = 16;  // pages of a path may lie across the border
 
+// How a leg comes to its end: with all data confirmed, and nobody or few who write; or with writes
+// to clean blocks while the map is sealed.
+enum class Ending : std::uint8_t { any, calm, sealing };
+
 class Generator {
 public:
     explicit Generator(std::uint64_t seed) : random_(seed) { scenario_.seed = seed; }
@@ -35,7 +39,9 @@ public:
 
     Scenario run_restarts() {
         make_parameters();
-        scenario_.parameters["log_cool_s"] = pick({3, 1});
+        // The first one: not by itself. Nor is a disk flushed for that then.
+        static constexpr std::uint64_t cool[] = {3600, 0, 1};
+        scenario_.parameters["log_cool_s"] = cool[pick({5, 3, 2})];
         scenario_.parameters["log_deadline_ms"] = 60000;
         std::uint64_t disks = 1 + pick({5, 3, 1});
         for (std::uint64_t d = 0; d < disks; ++d) make_host_disk(static_cast<std::uint32_t>(d));
@@ -45,14 +51,16 @@ public:
         if (chance(20)) scenario_.map_block = 4096;
         std::uint64_t restarts = 2 + below(4), lanes = 2 + below(3);
         for (std::uint64_t restart = 0; restart <= restarts; ++restart) {
-            if (chance(40)) {
+            bool last = restart == restarts;
+            auto ending = last ? Ending::any : static_cast<Ending>(pick({4, 3, 3}));
+            if (ending == Ending::calm || chance(30)) {
+                auto phase = static_cast<std::ptrdiff_t>(scenario_.operations.size());
                 make_phase(lanes);
-                static constexpr Kind kinds[] = {Kind::settle, Kind::reload, Kind::daemon,
-                                                 Kind::cool};
-                add({.kind = kinds[pick({3, 2, 3, 4})]});
+                if (ending == Ending::calm) leave_unflushed(phase);
+                make_boundary(ending);
             }
-            make_phase(lanes);
-            if (restart < restarts) make_restart();
+            make_last_phase(lanes, ending);
+            if (!last) make_restart(ending);
         }
         add({.kind = Kind::settle});
         return std::move(scenario_);
@@ -129,19 +137,65 @@ private:
         make_operator();
     }
 
-    void make_restart() {
-        static constexpr Kind kinds[] = {Kind::reboot, Kind::poweroff, Kind::cut, Kind::cutwrite,
-                                         Kind::cutflush};
-        Operation o{.kind = kinds[pick({3, 3, 4, 5, 2})]};
+    // From that operation on.
+    void leave_unflushed(std::ptrdiff_t first) {
+        auto& all = scenario_.operations;
+        auto flushes = [](const Operation& o) {
+            return o.kind == Kind::flush || o.kind == Kind::buffered;
+        };
+        all.erase(std::remove_if(all.begin() + first, all.end(), flushes), all.end());
+        for (auto o = all.begin() + first; o != all.end(); ++o)
+            if (o->kind == Kind::sync) o->kind = Kind::direct;
+    }
+
+    void make_boundary(Ending ending) {
+        static constexpr Kind kinds[] = {Kind::settle, Kind::reload, Kind::daemon, Kind::cool};
+        add({.kind = kinds[ending == Ending::calm ? pick({6, 1, 2, 1}) : pick({3, 2, 3, 4})]});
+    }
+
+    void make_last_phase(std::uint64_t lanes, Ending ending) {
+        if (ending == Ending::any) return make_phase(lanes);
+        std::uint64_t rest = ending != Ending::calm ? 0 : chance(80) ? 100 : 50;
+        for (std::uint64_t lane = 1; lane <= lanes; ++lane)
+            if (!chance(rest))
+                make_lane(static_cast<std::uint32_t>(lane),
+                          ending == Ending::sealing && lane == lanes);
+        if (ending == Ending::sealing)
+            make_daemon();
+        else if (chance(20))
+            make_operator();
+    }
+
+    Kind pick_restart(Ending ending) {
+        static constexpr Kind kinds[] = {Kind::reboot,   Kind::poweroff, Kind::cut,
+                                         Kind::cutwrite, Kind::cutflush, Kind::haltwrite,
+                                         Kind::haltflush};
+        switch (ending) {
+            case Ending::calm: return kinds[pick({3, 3, 1, 1, 1, 1, 6})];
+            case Ending::sealing: return kinds[pick({0, 8, 0, 0, 0, 1, 1})];
+            default: return kinds[pick({3, 3, 4, 5, 2, 1, 1})];
+        }
+    }
+
+    void make_restart(Ending ending) {
+        Operation o{.kind = pick_restart(ending)};
         o.seed = random_() % 100000;
         if (o.kind != Kind::reboot) o.n = below(chance(50) ? 300000 : 3000000);
         if (o.kind == Kind::cut && chance(30)) o.at = 1;
-        if (o.kind == Kind::cutwrite || o.kind == Kind::cutflush) {
-            o.disk = static_cast<std::uint32_t>(below(scenario_.disks.size() + 2));
-            o.disk = std::min(o.disk, static_cast<std::uint32_t>(scenario_.disks.size()));
-            o.at = 1 + below(o.kind == Kind::cutflush ? 8 : 1ull << below(10));
-        }
+        if (o.kind == Kind::poweroff && ending == Ending::sealing) o.at = 1;
+        if (is_at_request(o.kind)) choose_request(o, ending);
         add(o);
+    }
+
+    void choose_request(Operation& o, Ending ending) {
+        auto disks = static_cast<std::uint32_t>(scenario_.disks.size());
+        // The data that is in the cache is of a disk; else more often the map device.
+        auto disk = static_cast<std::uint32_t>(below(disks + (ending == Ending::calm ? 1 : 2)));
+        o.disk = std::min(disk, disks);
+        std::uint64_t most = is_halt_cut(o.kind)   ? 1ull << below(3)
+                             : is_at_flush(o.kind) ? 8
+                                                   : 1ull << below(10);
+        o.at = 1 + below(most);
     }
 
     // Sectors of a path that are for direct writes, and the unit of its disk.
@@ -164,7 +218,7 @@ private:
         std::uint64_t hot = hot_ > path.first ? hot_ - path.first : 0;
         std::uint64_t window = chance(50) ? 64 : 2048;
         o.at = chance(70) ? hot + below(window) : below(free);
-        if (!spots_.empty() && chance(97)) {
+        if (!spots_.empty() && chance(wanders_ ? 40 : 97)) {
             const auto& spots = spots_[path.disk];
             std::uint64_t spot = spots[below(spots.size())];
             o.at = (spot > path.first ? spot - path.first : 0) + below(spot_sectors);
@@ -190,10 +244,24 @@ private:
         return o;
     }
 
-    void make_lane(std::uint32_t lane) {
+    void make_lane(std::uint32_t lane, bool must_amble = false) {
         std::uint64_t style = pick({4, 4, 2, 2});  // direct, in flight, buffered, ranges
-        std::uint64_t count = 3 + below(20);
-        for (std::uint64_t i = 0; i < count; ++i) add(make_write(lane, style));
+        std::uint64_t count = 3 + below(20), amble = 0;
+        if (!spots_.empty()) {
+            // Long ones, and such as take their time: what they write is clean when they come to
+            // it again, and in regions that nobody else writes to.
+            wanders_ = must_amble || chance(30);
+            if (wanders_) count += 40 + below(80);
+            if (must_amble || (wanders_ && chance(40))) amble = 5000ull << below(3);
+            if (must_amble) {
+                count += 80;
+                style %= 2;  // others write to a few places, or what changes nothing
+            }
+        }
+        for (std::uint64_t i = 0; i < count; ++i) {
+            add(make_write(lane, style));
+            if (amble) add({.lane = lane, .kind = Kind::sleep, .n = amble});
+        }
         if (style == 1) add({.lane = lane, .kind = Kind::reap});
         if (chance(50)) add({.lane = lane, .kind = Kind::sleep, .n = 50ull << below(8)});
     }
@@ -218,7 +286,19 @@ private:
                 .path = static_cast<std::uint32_t>(below(scenario_.paths.size()))};
     }
 
+    // As a daemon does: one small pass after the other, each confirmed, so that most blocks are
+    // clean most of the time.
+    void make_daemon() {
+        for (std::uint64_t i = 1 + below(4); i > 0; --i) {
+            add({.kind = chance(80) ? Kind::frozen : Kind::live});
+            add({.kind = Kind::end, .seed = random_() % 100000});
+            add({.kind = Kind::confirm});
+            if (chance(30)) add({.kind = Kind::sleep, .n = 500ull << below(9)});
+        }
+    }
+
     void make_operator() {
+        if (!spots_.empty() && chance(30)) return make_daemon();
         for (std::uint64_t i = 2 + below(5); i > 0; --i) {
             if (chance(25)) make_interlude();
             static constexpr Kind kinds[] = {Kind::frozen, Kind::live, Kind::whole};
@@ -267,6 +347,7 @@ private:
     Scenario scenario_;
     std::uint64_t hot_ = 0;
     std::vector<std::vector<std::uint64_t>> spots_;  // of each disk, with restarts
+    bool wanders_ = false;                           // the lane
 };
 
 }  // namespace

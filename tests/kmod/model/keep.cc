@@ -167,8 +167,8 @@ void Keep::set_area(std::uint32_t disk, Area area) {
     save();
 }
 
-void Keep::all_sealed() {
-    state_.area.fill(Area::sealed);
+void Keep::set_areas(Area area) {
+    state_.area.fill(area);
     save();
 }
 

@@ -58,7 +58,7 @@ public:
     void set_tracked(std::uint32_t disk, Tracked tracked);
     [[nodiscard]] Area area(std::uint32_t disk) const { return state_.area[disk]; }
     void set_area(std::uint32_t disk, Area area);
-    void all_sealed();
+    void set_areas(Area area);  // of all disks
 
     // Numbers of confirmations: of the last one that was asked for, and that was answered.
     [[nodiscard]] std::uint64_t asked() const { return state_.asked; }

@@ -81,9 +81,13 @@ std::string Machine::make() {
 std::string Machine::load() {
     if (!is_loaded() && !run("insmod " + module_)) return "insmod " + module_ + " fails";
     for (const auto& [name, value] : scenario_.parameters)
-        if (!write_file("/sys/module/ebb/parameters/" + name, std::to_string(value)))
-            return "cannot set " + name;
+        if (!set_parameter(name)) return "cannot set " + name;
     return {};
+}
+
+bool Machine::set_parameter(const std::string& name, std::optional<std::uint64_t> value) const {
+    return write_file("/sys/module/ebb/parameters/" + name,
+                      std::to_string(value ? *value : scenario_.parameters.at(name)));
 }
 
 std::string Machine::unload() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,9 @@ public:
     [[nodiscard]] std::string make();
     [[nodiscard]] std::string load();
     [[nodiscard]] std::string unload();
+    // A parameter of the module, for a while: without a value as the scenario has it.
+    [[nodiscard]] bool set_parameter(const std::string& name,
+                                     std::optional<std::uint64_t> value = {}) const;
 
     [[nodiscard]] const OpenDisk& disk(std::uint32_t number) const { return disks_[number]; }
     [[nodiscard]] const OpenPath& path(std::uint32_t number) const { return paths_[number]; }

@@ -9,12 +9,12 @@ namespace ebb::kmodmodel {
 namespace {
 
 constexpr const char* names[] = {
-    "direct",  "sync",    "nowait",   "aio",      "uring",    "buffered", "zero",
-    "discard", "flush",   "reap",     "sleep",    "frozen",   "live",     "whole",
-    "peek",    "release", "end",      "confirm",  "abandon",  "kill",     "detach",
-    "attach",  "markall", "mark",     "pressure", "settle",   "reload",   "daemon",
-    "cool",    "reboot",  "poweroff", "cut",      "cutwrite", "cutflush"};
-static_assert(std::size(names) == static_cast<std::size_t>(Kind::cutflush) + 1);
+    "direct",   "sync",     "nowait",    "aio",      "uring",  "buffered", "zero",     "discard",
+    "flush",    "reap",     "sleep",     "frozen",   "live",   "whole",    "peek",     "release",
+    "end",      "confirm",  "abandon",   "kill",     "detach", "attach",   "markall",  "mark",
+    "pressure", "settle",   "reload",    "daemon",   "cool",   "reboot",   "poweroff", "cut",
+    "cutwrite", "cutflush", "haltwrite", "haltflush"};
+static_assert(std::size(names) == static_cast<std::size_t>(Kind::haltflush) + 1);
 
 void put(std::string& line, const char* name, std::uint64_t value) {
     if (value) line += std::string(" ") + name + "=" + std::to_string(value);

@@ -43,10 +43,14 @@ enum class Kind : std::uint8_t {
     cool,    // all regions go cold
     // the machine ends and starts again: with disks that have logs, on the host's backend
     reboot,    // in order, when nobody writes
-    poweroff,  // in order, `n` microseconds after the phase has begun, under its writes
+    poweroff,  // in order, `n` microseconds after the phase has begun, under its writes; `at`: the
+               // map device takes so many requests a second meanwhile
     cut,       // power fails `n` microseconds after that; at=1: after the attach has begun
     cutwrite,  // ... at the `at`th write to `disk` (beyond the last one: the map device)
     cutflush,  // ... at a flush of it
+    // ... while it goes down, as with poweroff: that may be before its map is sealed, or after
+    haltwrite,
+    haltflush,
 };
 
 inline constexpr std::uint32_t operator_lane = 0;
@@ -69,6 +73,17 @@ struct Operation {
 // The machine does not outlive it.
 [[nodiscard]] constexpr bool is_restart(Kind kind) {
     return kind >= Kind::reboot;
+}
+// A disk is named, or the map device, as the one beyond the last.
+[[nodiscard]] constexpr bool is_at_request(Kind kind) {
+    return kind >= Kind::cutwrite;
+}
+[[nodiscard]] constexpr bool is_at_flush(Kind kind) {
+    return kind == Kind::cutflush || kind == Kind::haltflush;
+}
+// In order, but for its end.
+[[nodiscard]] constexpr bool is_halt_cut(Kind kind) {
+    return kind == Kind::haltwrite || kind == Kind::haltflush;
 }
 [[nodiscard]] std::string to_line(const Operation& operation);
 [[nodiscard]] std::optional<Operation> parse_operation(const std::string& line);

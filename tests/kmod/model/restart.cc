@@ -190,7 +190,8 @@ void Operator::catch_up() {
 
 void Operator::resume(Kind how) {
     Keep& keep = *machine_.keep();
-    if (how == Kind::reboot || how == Kind::poweroff) keep.all_sealed();
+    if (how == Kind::reboot || how == Kind::poweroff) keep.set_areas(Area::sealed);
+    if (is_halt_cut(how)) keep.set_areas(Area::perhaps);
     std::vector<Blocks> differ;
     std::vector<Area> areas;
     for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
@@ -264,10 +265,12 @@ void Operator::wait_cold() {
 void Operator::cool() {
     settle();
     if (!machine_.keep() || verdict_.failed()) return;
+    if (!machine_.set_parameter("log_cool_s", 0)) verdict_.fault("cannot set log_cool_s");
     wait_cold();
     for (std::uint32_t d = 0; d < attached_.size(); ++d) mark(d, 0, 1);
     settle();
     if (!verdict_.failed()) wait_cold();
+    if (!machine_.set_parameter("log_cool_s")) verdict_.fault("cannot set log_cool_s");
     if (verdict_.failed()) return;
     machine_.keep()->all_cold();
     for (std::uint32_t d = 0; d < attached_.size(); ++d) machine_.keep()->touch(d, 0, 1);

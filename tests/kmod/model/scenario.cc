@@ -43,8 +43,8 @@ bool is_sound(const Scenario& scenario) {
         if (path.disk >= scenario.disks.size() || path.first >= scenario.disks[path.disk].sectors)
             return false;
     for (const auto& o : scenario.operations) {
-        bool may_be_map = o.kind == Kind::cutwrite || o.kind == Kind::cutflush;
-        if (o.path >= scenario.paths.size() || o.disk >= scenario.disks.size() + may_be_map)
+        if (o.path >= scenario.paths.size() ||
+            o.disk >= scenario.disks.size() + is_at_request(o.kind))
             return false;
         if (is_restart(o.kind) && scenario.map.empty()) return false;
     }

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "model/generator.h"
 #include "model/sector.h"
@@ -43,6 +45,37 @@ TEST(Scenario, RefusesGarbage) {
 TEST(Generator, MapsAreNotOnNvme) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed)
         EXPECT_NE(generate_restarts(seed).map, "nvme") << seed;
+}
+
+// What takes several steps to come about: data that was confirmed stays in a disk's cache, as
+// nobody writes or flushes any more, until the machine goes down in order.
+TEST(Generator, GoesDownInEveryWayAlsoWhenCalm) {
+    std::map<Kind, int> ends;
+    int calm = 0;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate_restarts(seed);
+        bool settled = false, written = false;
+        for (const auto& o : scenario.operations) {
+            if (o.lane != operator_lane) written = true;
+            if (!is_boundary(o.kind)) continue;
+            if (is_restart(o.kind)) ++ends[o.kind];
+            calm += settled && !written && scenario.parameters["log_cool_s"] > 1 &&
+                    (o.kind == Kind::reboot || o.kind == Kind::poweroff || is_halt_cut(o.kind));
+            settled = o.kind == Kind::settle || o.kind == Kind::daemon;
+            written = false;
+        }
+    }
+    EXPECT_EQ(ends.size(), 7U);
+    for (auto [kind, count] : ends) EXPECT_GE(count, 50) << kind_name(kind);
+    EXPECT_GE(calm, 50);
+}
+
+TEST(Scenario, OnlyWhatWaitsForARequestNamesTheMapDevice) {
+    const std::string disk = "disk virtio 8192 512 1 0 0 0\npath 0 whole 0\nmap virtio 512\n";
+    for (const char* kind : {"cutwrite", "cutflush", "haltwrite", "haltflush"})
+        EXPECT_TRUE(parse_scenario(disk + "0 " + kind + " disk=1 at=1\n")) << kind;
+    for (const char* kind : {"reboot", "poweroff", "cut"})
+        EXPECT_FALSE(parse_scenario(disk + "0 " + kind + " disk=1\n")) << kind;
 }
 
 // Writes stay on their disks and on whole logical blocks, direct ones outside of the buffered part.
