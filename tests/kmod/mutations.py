@@ -21,7 +21,7 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 
-MODEL_RESTARTS = "model_restarts:1..6"  # seeds
+MODEL_RESTARTS = "model_restarts:1..10"  # seeds
 # What a case, or the runner, says of the reason for which it failed.
 WHY = re.compile(r"FAILED(: | seed )|BUG: |WARNING: |LOST BY THE MODULE|machine: |does not end")
 
