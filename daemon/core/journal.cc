@@ -353,8 +353,10 @@ Task<Status> Journal::drop_open() {
 
 Task<Status> Journal::remove_oldest() {
     Op<void> removed;
+    removing_ = closed_.front().span;
     volume_.remove(file_name(closed_.front().span), removed.callback());
     auto status = co_await removed;
+    removing_.reset();
     if (!status) co_return status;
     closed_.pop_front();
     Op<void> named;
@@ -363,37 +365,65 @@ Task<Status> Journal::remove_oldest() {
     co_return status;
 }
 
-Task<Result<VerifiedJournal>> Journal::verify(const bool* stop) {
-    VerifiedJournal sum;
-    std::optional<format::Sha256> chain;
-    for (std::size_t i = 0; i < closed_.size(); ++i) {
-        const ClosedEpoch epoch = closed_[i];
-        const std::string name = file_name(epoch.span);
-        if (i > 0 && closed_[i - 1].span.last + 1 != epoch.span.first) {
-            co_return fail(ErrorCode::corrupt, name + ": the epoch before it is missing");
-        }
-        RecordScan scan(volume_, {name, epoch.file_bytes, epoch.epoch, chain, false, true});
-        bool closed = false;
-        while (!closed) {
-            auto more = co_await scan.next();
-            if (!more) co_return std::unexpected(more.error());
-            if (!*more) break;
-            if (*stop) co_return fail(ErrorCode::cancelled, "verifying was given up");
-            closed = scan.header().type == format::RecordType::closed;
-            if (scan.header().type == format::RecordType::undo) {
-                auto entries = format::decode_undo_table(scan.payload(), scan.payload().size());
-                if (!entries) {
-                    co_return fail(ErrorCode::corrupt, name + ": " + entries.error().message);
-                }
+bool Journal::is_given_up(const EpochSpan& span) const {
+    return removing_ == span || std::ranges::none_of(closed_, [&](const ClosedEpoch& closed) {
+               return closed.span == span;
+           });
+}
+
+Task<Status> Journal::verify_file(ClosedEpoch epoch, std::optional<format::Sha256> chain,
+                                  const bool* stop, VerifiedJournal& sum) {
+    const std::string name = file_name(epoch.span);
+    RecordScan scan(volume_, {name, epoch.file_bytes, epoch.epoch, chain, false, true});
+    bool closed = false;
+    while (!closed) {
+        auto more = co_await scan.next();
+        if (!more) co_return std::unexpected(more.error());
+        if (!*more) break;
+        if (*stop) co_return fail(ErrorCode::cancelled, "verifying was given up");
+        closed = scan.header().type == format::RecordType::closed;
+        if (scan.header().type == format::RecordType::undo) {
+            auto entries = format::decode_undo_table(scan.payload(), scan.payload().size());
+            if (!entries) {
+                co_return fail(ErrorCode::corrupt, name + ": " + entries.error().message);
             }
         }
-        const bool whole = closed && scan.chain_before() == epoch.before &&
-                           (epoch.span.first != epoch.span.last || scan.chain() == epoch.after);
-        if (!whole) co_return fail(ErrorCode::corrupt, name + ": is not what it was");
-        chain = epoch.after;
-        ++sum.files;
-        sum.records += scan.records();
-        sum.bytes += scan.at();
+    }
+    const bool whole = closed && scan.chain_before() == epoch.before &&
+                       (epoch.span.first != epoch.span.last || scan.chain() == epoch.after);
+    if (!whole) co_return fail(ErrorCode::corrupt, name + ": is not what it was");
+    ++sum.files;
+    sum.records += scan.records();
+    sum.bytes += scan.at();
+    co_return Status{};
+}
+
+// What was read of a file that was given up meanwhile does not count, whatever that was.
+Task<Result<VerifiedJournal>> Journal::verify(const bool* stop) {
+    VerifiedJournal sum;
+    std::uint64_t done = 0;  // epochs
+    while (true) {
+        const auto next = std::ranges::upper_bound(closed_, done, {}, &ClosedEpoch::epoch);
+        if (next == closed_.end()) break;
+        const EpochSpan span = next->span;
+        done = span.last;
+        std::optional<format::Sha256> chain;
+        if (next != closed_.begin()) {
+            const ClosedEpoch& before = *std::prev(next);
+            if (before.span.last + 1 != span.first) {
+                co_return fail(ErrorCode::corrupt,
+                               file_name(span) + ": the epoch before it is missing");
+            }
+            chain = before.after;
+        }
+        const VerifiedJournal before = sum;
+        auto status = co_await verify_file(*next, chain, stop, sum);
+        if (*stop && !status) co_return std::unexpected(status.error());
+        if (is_given_up(span)) {
+            sum = before;
+        } else if (!status) {
+            co_return std::unexpected(status.error());
+        }
     }
     sum.points = closed_.size();
     co_return sum;

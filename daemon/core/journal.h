@@ -115,7 +115,7 @@ public:
     // E_NO_SPACE: all is as it was. Not while points are merged.
     [[nodiscard]] Task<Status> rename_point(std::uint64_t epoch, std::string name);
     // Reads everything that is closed. E_CORRUPT says what is missing, changed or out of order.
-    // Nothing may be given up meanwhile.
+    // Nothing may be given up meanwhile but the oldest.
     [[nodiscard]] Task<Result<VerifiedJournal>> verify(const bool* stop);
 
     // Oldest first.
@@ -149,6 +149,9 @@ public:
 private:
     struct Scan;
     // journal.cc
+    [[nodiscard]] Task<Status> verify_file(ClosedEpoch epoch, std::optional<format::Sha256> chain,
+                                           const bool* stop, VerifiedJournal& sum);
+    [[nodiscard]] bool is_given_up(const EpochSpan& span) const;
     [[nodiscard]] Task<Status> open_meta(const format::MetaFile& meta, bool make,
                                          const std::vector<env::VolumeFile>& files);
     [[nodiscard]] Task<Status> open_session(std::uint64_t session,
@@ -189,6 +192,7 @@ private:
     format::SessionFile session_;
     format::NamesFile names_;
     format::Sha256 chain_closed_{};  // after the newest closed epoch
+    std::optional<EpochSpan> removing_;
     bool half_merged_ = false;
 };
 

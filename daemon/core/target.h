@@ -170,7 +170,8 @@ public:
     // Gives up points by age and space now (it is also done at each close), but for what is merged:
     // that goes on beside everything else.
     void trim(env::StatusCallback done);
-    // Reads the whole journal, while everything goes on; nothing is given up meanwhile.
+    // Reads the whole journal, while everything goes on; nothing is given up meanwhile but, where
+    // the volume is full, the oldest points.
     void verify(env::Callback<VerifiedJournal> done);
     // The disks as of a point can be read, while replication goes on, until unserve(). Meanwhile
     // the point is not given up; where a volume is full and nothing else can be, serving ends

@@ -90,6 +90,7 @@ Task<void> Target::Impl::certify(std::uint64_t epoch, bool whole,
             error = {ErrorCode::busy, "the journal is being read already", {}, {}};
         } else {
             if (newest) epoch = journal_.closed().back().epoch;
+            read_from_ = whole ? 0 : epoch;
             start_upkeep(Upkeep::verify,
                          [this, epoch, whole, done] { return certify_beside(epoch, whole, done); });
             co_return;

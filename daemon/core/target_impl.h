@@ -94,6 +94,8 @@ private:
     // What reads the journal is to end, since points have to make room. False: none does, or none
     // can.
     [[nodiscard]] bool end_reading();
+    // It is, and what reads the journal can do without it.
+    [[nodiscard]] bool may_remove_oldest() const;
     [[nodiscard]] Task<Status> trim();
     [[nodiscard]] std::optional<RetentionStep> next_step() const;
     // Work on closed files beside the loop, one at a time; nothing else gives any up meanwhile.
@@ -196,7 +198,8 @@ private:
     Task<void> upkeep_task_;
     Upkeep upkeep_ = Upkeep::none;
     bool upkeep_stop_ = false;
-    bool upkeep_full_ = false;          // it was stopped for the room of what it reads
+    bool upkeep_full_ = false;     // it was stopped for the room of what it reads
+    std::uint64_t read_from_ = 0;  // what is read of the journal has to stay from this epoch on
     std::optional<Error> merge_error_;  // of the last one; nothing is merged until then:
     MonoTime merge_again_;
     Duration merge_pause_{0};

@@ -29,8 +29,14 @@ Task<Status> Target::Impl::trim() {
     co_return Status{};
 }
 
+bool Target::Impl::may_remove_oldest() const {
+    const auto step = next_for_space(journal_.closed(), pinned_by_readers());
+    return step && step->kind == RetentionStep::Kind::remove_oldest &&
+           journal_.closed().front().epoch < read_from_;
+}
+
 bool Target::Impl::end_reading() {
-    if (upkeep_ != Upkeep::verify) return false;
+    if (upkeep_ != Upkeep::verify || may_remove_oldest()) return false;
     const auto step = next_for_space(journal_.closed());
     // Nothing is won where all points have names, or what is to be merged cannot be read.
     if (!step || (step->kind == RetentionStep::Kind::merge && !may_merge())) return false;
@@ -48,7 +54,7 @@ Task<Result<bool>> Target::Impl::give_up_oldest() {
         co_await stop_upkeep();
         co_return true;
     }
-    if (upkeep_ != Upkeep::none) co_return false;
+    if (upkeep_ != Upkeep::none && !may_remove_oldest()) co_return false;
     // Replication goes before whoever looks at an old point.
     const Error full{ErrorCode::no_space,
                      "the point was given up: the retention volume is full, and replication needs "
@@ -188,6 +194,7 @@ Task<void> Target::Impl::verify(std::shared_ptr<env::Callback<VerifiedJournal>> 
     if (ready_ && !broken_) {
         if (upkeep_ == Upkeep::merge) co_await stop_upkeep();
         if (upkeep_ == Upkeep::none) {
+            read_from_ = UINT64_MAX;
             start_upkeep(Upkeep::verify, [this, done] { return verify_beside(done); });
             co_return;
         }

@@ -78,7 +78,8 @@ void World::certify(std::uint64_t epoch, bool whole) {
             });
         }
         if (!result) {
-            if (result.error().code == ErrorCode::corrupt)
+            const bool large = result.error().name() == "E_POINT_TOO_LARGE";
+            if (large || result.error().code == ErrorCode::corrupt)
                 problem("certify: " + result.error().message);
             if (result.error().code == ErrorCode::no_space) hit("certify-given-up");
             return;
