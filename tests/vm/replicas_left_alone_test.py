@@ -141,7 +141,9 @@ class Target:
         pairs = []
         for number in range(1, 4):
             pairs += ["--disk", f"naa.{WWN_SOURCE + number:x}=naa.{WWN_TARGET + number:x}"]
-        self.control.ctl("protect", "source", "--target", "target", "--interval", "2", *pairs)
+        # Its filesystems are unmounted soon: that is refused while a point has them frozen.
+        self.control.ctl("protect", "source", "--target", "target", "--interval", "2", "--app-interval", "0",
+                         *pairs)
         self.until("the initial sync", lambda: self.protection()["state"] == "protected")
 
     def protection(self):
