@@ -5,6 +5,8 @@
 v=$(disk virtio0)
 fresh "$v"
 wipefs -qa "$v"
+# The table of an earlier case may be overwritten, and its partitions be there nevertheless.
+blockdev --rereadpt "$v" || fail "rereadpt"
 load
 id=$(attach "$v" 1)
 replicate r 1 "$id" --initial --interval 100 --depth 8 --slow-us 1000 --compare
