@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD: a target as it is, on files in
-// FOLDER, receives a disk's first DISTINCT blocks of 4 KiB and then EPOCHS epochs of BLOCKS random
-// ones of them, and AHEAD of one more epoch, which stays open; then it is failed over, and taken to
-// the first point and back, and as much is moved without it. One line of JSON says what was written
-// and how long each took.
+// journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD [DEVICE]: a target as it is, on
+// files in FOLDER, receives a disk's first DISTINCT blocks of 4 KiB and then EPOCHS epochs of
+// BLOCKS random ones of them, and AHEAD of one more epoch, which stays open; then it is failed
+// over, and taken to the first point and back, and as much is moved without it. One line of JSON
+// says what was written and how long each took. With a DEVICE that is the disk, and the retention
+// has another; it says "ready" before anything is timed, and goes on when it is sent a line.
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <optional>
 #include <random>
@@ -90,22 +94,31 @@ struct Options {
     std::uint64_t disk_bytes = 0, epochs = 0, blocks = 0, distinct = 0;
     int compression = 0;
     std::uint64_t ahead = 0;
+    std::string device;
+    [[nodiscard]] std::string retention() const { return folder + "/retention"; }
+    [[nodiscard]] std::string disk() const {
+        return device.empty() ? folder + "/disk.raw" : device;
+    }
 };
+
+void make_file(const std::string& path, std::uint64_t bytes) {
+    const int fd = ::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(bytes)) != 0) {
+        std::perror(path.c_str());
+        std::exit(1);
+    }
+    ::close(fd);
+}
 
 class Bench {
 public:
     explicit Bench(Options options) : options_(std::move(options)), clock_(loop_), hasher_(loop_) {
-        const std::string disk = options_.folder + "/disk.raw";
-        const int fd = ::open(disk.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-        if (fd < 0 || ftruncate(fd, static_cast<off_t>(options_.disk_bytes)) != 0) {
-            std::perror(disk.c_str());
-            std::exit(1);
-        }
-        ::close(fd);
+        const std::string disk = options_.disk();
+        if (options_.device.empty()) make_file(disk, options_.disk_bytes);
         auto opened = platform::AioDisk::open(loop_, {.path = disk});
         if (!opened) stop(opened.error());
         disk_ = std::move(*opened);
-        auto volume = platform::DirectoryVolume::open(loop_, options_.folder + "/retention");
+        auto volume = platform::DirectoryVolume::open(loop_, options_.retention());
         if (!volume) stop(volume.error());
         volume_ = std::move(*volume);
         core::TargetConfig config;
@@ -285,39 +298,108 @@ void pass(const std::string& path, std::uint64_t bytes, bool write) {
     ::close(fd);
 }
 
-// What a rewind does with as many bytes, without its order, its places and its checks: undo and
-// disk are read, and undo and disk are written, all four side by side.
-double move_raw(const std::string& folder, std::uint64_t bytes) {
+// The longest file of the retention.
+std::string longest_undo(const Options& options) {
     std::string undo;
     std::uintmax_t longest = 0;
-    for (const auto& file : std::filesystem::directory_iterator(folder + "/retention")) {
+    for (const auto& file : std::filesystem::directory_iterator(options.retention())) {
         if (file.file_size() < longest) continue;
         longest = file.file_size();
         undo = file.path();
     }
-    const std::string disk = folder + "/disk.raw";
-    const std::string saved = folder + "/saved.raw";
-    const std::string moved = folder + "/moved.raw";
-    pass(moved, bytes, true);  // as the disk's, its places are there
+    return undo;
+}
+
+// What a rewind does with as many bytes, without its order, its places and its checks: undo and
+// disk are read, and undo and disk are written, all four side by side.
+double move_raw(const Options& options, std::uint64_t bytes) {
+    const std::string undo = longest_undo(options);
+    const std::string saved = options.folder + "/saved.raw";
+    std::string moved = options.device;
+    if (moved.empty()) {
+        moved = options.folder + "/moved.raw";
+        pass(moved, bytes, true);  // as the disk's, its places are there
+    }
     const auto begun = std::chrono::steady_clock::now();
     {
-        const std::jthread a(pass, undo, bytes, false), b(pass, disk, bytes, false),
+        const std::jthread a(pass, undo, bytes, false), b(pass, options.disk(), bytes, false),
             c(pass, saved, bytes, true), d(pass, moved, bytes, true);
     }
     const double seconds = seconds_since(begun);
     std::filesystem::remove(saved);
-    std::filesystem::remove(moved);
+    if (options.device.empty()) std::filesystem::remove(moved);
     return seconds;
 }
 
-}  // namespace
+// What each device gives raw, one way and both ways at once, and by way of the page cache: to see
+// that limits hold. What is on the disk is lost.
+void measure_devices(const Options& options) {
+    constexpr std::uint64_t bytes = 256ULL << 20;
+    const std::string undo = longest_undo(options);
+    const std::string saved = options.folder + "/saved.raw";
+    const auto rate = [&](const char* name, const std::function<void()>& work) {
+        const auto begun = std::chrono::steady_clock::now();
+        work();
+        std::cout << ",\"" << name << "\":" << static_cast<double>(bytes) / seconds_since(begun);
+    };
+    rate("retention_read", [&] { pass(undo, bytes, false); });
+    rate("retention_write", [&] { pass(saved, bytes, true); });
+    rate("retention_each_way",
+         [&] { const std::jthread a(pass, undo, bytes, false), b(pass, saved, bytes, true); });
+    rate("retention_cached_write", [&] {
+        std::ofstream file(saved, std::ios::binary);
+        const std::vector<char> content(raw_chunk);
+        for (std::uint64_t done = 0; done < bytes; done += raw_chunk)
+            file.write(content.data(), static_cast<std::streamsize>(content.size()));
+        file.close();
+        const int fd = ::open(saved.c_str(), O_WRONLY | O_CLOEXEC);
+        if (!file || ::fdatasync(fd) != 0) std::perror(saved.c_str());
+        ::close(fd);
+    });
+    std::filesystem::remove(saved);
+    rate("replica_read", [&] { pass(options.device, bytes, false); });
+    rate("replica_write", [&] { pass(options.device, bytes, true); });
+    rate("replica_each_way", [&] {
+        const std::jthread a(pass, options.device, bytes, false),
+            b(pass, options.device, bytes, true);
+    });
+}
 
-int main(int argc, char** argv) {
-    const std::vector<std::string> words(argv + 1, argv + argc);
-    if (words.size() != 7) {
-        std::cerr << "usage: journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD\n";
-        return 2;
+// What a block device has done so far.
+struct Moved {
+    std::uint64_t reads = 0, read_bytes = 0, writes = 0, written_bytes = 0;
+
+    [[nodiscard]] static Moved of(dev_t device) {
+        std::ifstream stat("/sys/dev/block/" + std::to_string(major(device)) + ":" +
+                           std::to_string(minor(device)) + "/stat");
+        std::uint64_t merged = 0, waited = 0;
+        Moved moved;
+        stat >> moved.reads >> merged >> moved.read_bytes >> waited >> moved.writes >> merged >>
+            moved.written_bytes;
+        moved.read_bytes *= 512;
+        moved.written_bytes *= 512;
+        return moved;
     }
+    [[nodiscard]] Moved since(const Moved& before) const {
+        return {reads - before.reads, read_bytes - before.read_bytes, writes - before.writes,
+                written_bytes - before.written_bytes};
+    }
+    void print(const char* name) const {
+        std::cout << ",\"" << name << "\":{\"reads\":" << reads << ",\"read_bytes\":" << read_bytes
+                  << ",\"writes\":" << writes << ",\"written_bytes\":" << written_bytes << "}";
+    }
+};
+
+// Those of the retention and of the disk.
+std::pair<Moved, Moved> moved_so_far(const Options& options) {
+    struct stat retention{}, disk{};
+    if (::stat(options.retention().c_str(), &retention) != 0 ||
+        ::stat(options.disk().c_str(), &disk) != 0)
+        std::perror(options.disk().c_str());
+    return {Moved::of(retention.st_dev), Moved::of(disk.st_rdev)};
+}
+
+Options read_options(const std::vector<std::string>& words) {
     Options options;
     options.folder = words[0];
     options.disk_bytes = std::stoull(words[1]) << 20;
@@ -326,24 +408,52 @@ int main(int argc, char** argv) {
     options.distinct = std::stoull(words[4]);
     options.compression = std::stoi(words[5]);
     options.ahead = std::stoull(words[6]);
-    Bench bench(options);
-    bench.fill();
-    const std::uint64_t before = bench.retention();
+    if (words.size() == 8) options.device = words[7];
+    return options;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const std::vector<std::string> words(argv + 1, argv + argc);
+    if (words.size() != 7 && words.size() != 8) {
+        std::cerr
+            << "usage: journal FOLDER DISK_MIB EPOCHS BLOCKS DISTINCT COMPRESSION AHEAD [DEVICE]\n";
+        return 2;
+    }
+    const Options options = read_options(words);
+    auto bench = std::make_unique<Bench>(options);
+    bench->fill();
+    const std::uint64_t before = bench->retention();
     const auto begun = std::chrono::steady_clock::now();
-    bench.change();
+    bench->change();
     const double receiving = seconds_since(begun);
-    const std::uint64_t kept = bench.retention() - before;
-    const auto [failover, rolled_back] = bench.fail_over();
+    const std::uint64_t kept = bench->retention() - before;
+    const auto [failover, rolled_back] = bench->fail_over();
+    std::string line;
+    if (!options.device.empty()) {
+        std::cout << "ready" << std::endl;
+        std::getline(std::cin, line);
+    }
     std::uint64_t raw_bytes = 0;
-    const double raw = read_raw(options.folder + "/retention", &raw_bytes);
-    const auto [back, back_bytes] = bench.go_to(1);
-    const auto [forth, forth_bytes] = bench.go_to(bench.newest());
-    const double moved = back_bytes == 0 ? 0 : move_raw(options.folder, back_bytes);
-    std::cout << "{\"changed_bytes\":" << bench.changed() << ",\"retention_bytes\":" << kept
+    const double raw = read_raw(options.retention(), &raw_bytes);
+    const auto moved_before = moved_so_far(options);
+    const auto [back, back_bytes] = bench->go_to(1);
+    const auto moved_after = moved_so_far(options);
+    const auto [forth, forth_bytes] = bench->go_to(bench->newest());
+    std::cout << "{\"changed_bytes\":" << bench->changed() << ",\"retention_bytes\":" << kept
               << ",\"receive_seconds\":" << receiving << ",\"failover_seconds\":" << failover
               << ",\"rolled_back_bytes\":" << rolled_back << ",\"raw_bytes\":" << raw_bytes
               << ",\"raw_seconds\":" << raw << ",\"back_bytes\":" << back_bytes
-              << ",\"back_seconds\":" << back << ",\"moved_seconds\":" << moved
-              << ",\"forth_bytes\":" << forth_bytes << ",\"forth_seconds\":" << forth << "}\n";
+              << ",\"back_seconds\":" << back << ",\"forth_bytes\":" << forth_bytes
+              << ",\"forth_seconds\":" << forth;
+    bench.reset();
+    std::cout << ",\"moved_seconds\":" << (back_bytes == 0 ? 0 : move_raw(options, back_bytes));
+    if (!options.device.empty()) {
+        moved_after.first.since(moved_before.first).print("retention");
+        moved_after.second.since(moved_before.second).print("replica");
+        if (line == "raw") measure_devices(options);
+    }
+    std::cout << "}\n";
     return 0;
 }
