@@ -18,7 +18,7 @@ namespace ebb::platform {
 
 namespace {
 
-constexpr unsigned reader_threads = 16;
+constexpr unsigned disk_threads = 16;
 constexpr std::size_t extents_per_message = 1024;
 constexpr std::uint32_t sectors_max = 1U << 30;
 constexpr int memory_retries = 20;
@@ -93,7 +93,7 @@ std::vector<ebb_extent> to_kernel(std::span<const Extent> extents) {
 }
 
 // Through memory of our own where the caller's is not aligned for direct I/O.
-Status read_image(int fd, std::uint64_t offset, std::span<std::byte> into) {
+Status read_whole(int fd, std::uint64_t offset, std::span<std::byte> into) {
     const bool aligned = reinterpret_cast<std::uintptr_t>(into.data()) % sector_bytes == 0;
     Buffer bounce(aligned ? 0 : into.size());
     std::byte* at = aligned ? into.data() : bounce.data();
@@ -102,8 +102,8 @@ Status read_image(int fd, std::uint64_t offset, std::span<std::byte> into) {
         const ssize_t got =
             ::pread(fd, at + done, into.size() - done, static_cast<off_t>(offset + done));
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return system_fail(errno, "reading the image");
-        if (got == 0) return fail(ErrorCode::io, "the image ends too early");
+        if (got < 0) return system_fail(errno, "reading the disk");
+        if (got == 0) return fail(ErrorCode::io, "the disk ends too early");
         done += static_cast<std::size_t>(got);
     }
     if (!aligned) std::memcpy(into.data(), at, into.size());
@@ -149,7 +149,8 @@ NetlinkTracker::NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClie
 NetlinkTracker::~NetlinkTracker() {
     event_wait_.release();  // the descriptor belongs to events_
     command_.reset();
-    reader_.reset();
+    images_.reset();
+    disk_reader_.reset();
 }
 
 Result<std::unique_ptr<NetlinkTracker>> NetlinkTracker::open(
@@ -160,11 +161,14 @@ Result<std::unique_ptr<NetlinkTracker>> NetlinkTracker::open(
     auto events = NetlinkClient::open();
     if (!events) return std::unexpected(events.error());
     if (auto ok = events->subscribe(); !ok) return std::unexpected(ok.error());
+    auto images = ImageReader::open(loop);
+    if (!images) return std::unexpected(images.error());
     std::unique_ptr<NetlinkTracker> tracker(new NetlinkTracker(
         loop, group, std::move(*commands), std::move(*events), std::move(restarts)));
     if (auto ok = tracker->attach_all(disks); !ok) return std::unexpected(ok.error());
     tracker->command_ = std::make_unique<Worker>(loop, 1, "ebb-netlink");
-    tracker->reader_ = std::make_unique<Worker>(loop, reader_threads, "ebb-image");
+    tracker->images_ = std::move(*images);
+    tracker->disk_reader_ = std::make_unique<Worker>(loop, disk_threads, "ebb-disk");
     tracker->wait_for_events();
     return tracker;
 }
@@ -452,19 +456,17 @@ void NetlinkTracker::pass_map(env::PassId pass, DiskIndex disk, std::uint64_t of
 
 void NetlinkTracker::read(env::PassId /*pass*/, DiskIndex disk, std::uint64_t offset,
                           std::span<std::byte> into, env::StatusCallback done) {
-    reader_->submit<void>(
-        [fd = disks_.at(disk).image.get(), offset, into] { return read_image(fd, offset, into); },
-        std::move(done));
+    images_->read(disks_.at(disk).image.get(), offset, into, std::move(done));
 }
 
 // Opened for each read: nobody who wants the disk for himself finds it in use.
 void NetlinkTracker::read_disk(DiskIndex disk, std::uint64_t offset, std::span<std::byte> into,
                                env::StatusCallback done) {
-    reader_->submit<void>(
+    disk_reader_->submit<void>(
         [node = disks_.at(disk).node, offset, into]() -> Status {
             const FileDescriptor file(::open(node.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
             if (!file.valid()) return system_fail(errno, "opening " + node);
-            return read_image(file.get(), offset, into);
+            return read_whole(file.get(), offset, into);
         },
         std::move(done));
 }

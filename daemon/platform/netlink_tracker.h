@@ -11,6 +11,7 @@
 #include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
 #include "platform/file_descriptor.h"
+#include "platform/image_reader.h"
 #include "platform/netlink.h"
 #include "platform/worker.h"
 
@@ -82,7 +83,8 @@ private:
     boost::asio::posix::stream_descriptor event_wait_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
     std::unique_ptr<Worker> command_;
-    std::unique_ptr<Worker> reader_;
+    std::unique_ptr<ImageReader> images_;
+    std::unique_ptr<Worker> disk_reader_;
 };
 
 }  // namespace ebb::platform

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuts DISK_ID [--group N] [--interval MS] [--cuts N] [--depth N] [--bursts]: takes a cut at each
-// interval and reads all of it from the image, as a source of replication does, but sends it
-// nowhere. The first one comes after an interval. Prints what they cost, as one line of JSON.
+// cuts DISK_ID [--group N] [--interval MS] [--cuts N] [--depth N]: takes a cut at each interval and
+// reads all of it from the image, as a source of replication does, but sends it nowhere. The first
+// one comes after an interval. Prints what they cost, as one line of JSON.
 // cuts DEVICE --reads N [--range BYTES] ...: no cuts; reads as many blocks of it at each interval.
 //
-// DEPTH reads are under way at once. When one is over the next is sent; with --bursts, so many are
-// sent together when all of those before are over.
+// DEPTH reads are under way at once.
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,12 +12,18 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include <fcntl.h>
 
 #include "lib/client.h"
 #include "lib/direct.h"
 #include "lib/options.h"
+#include "platform/event_loop.h"
+#include "platform/image_reader.h"
 
 namespace ebb::kmodtest {
 namespace {
@@ -37,77 +42,49 @@ struct Account {
     double ms_max = 0;
 };
 
-// Reads that are under way, a number at once, each with memory of its own.
+// Reads that are under way, by what the daemon reads images with. More are asked for when all that
+// was there has been seen to, as by its loop.
 class Reads {
 public:
-    Reads(std::size_t depth, bool bursts)
-        : bursts_(bursts), slots_(depth), memory_(aligned(depth * kMostSectors * 512)) {
-        if (io_setup(static_cast<int>(depth), &context_) != 0) std::abort();
-        for (auto& slot : slots_) free_.push_back(&slot);
+    explicit Reads(std::size_t depth)
+        : slots_(depth), memory_(aligned(depth * kMostSectors * 512)) {
+        for (std::size_t slot = 0; slot < slots_; ++slot) free_.push_back(slot);
+        auto opened = platform::ImageReader::open(loop_);
+        if (!opened) std::abort();
+        reader_ = std::move(*opened);
     }
-    ~Reads() { io_destroy(context_); }
-    Reads(const Reads&) = delete;
-    Reads& operator=(const Reads&) = delete;
 
-    // Sends a read when there is room; in bursts, when there are as many as there is room for.
+    // Waits until there is room.
     [[nodiscard]] int add(int fd, const ebb_extent& extent) {
-        if (free_.empty())
-            if (int error = bursts_ ? finish() : reap()) return error;
-        Slot* slot = free_.back();
+        while (free_.empty()) loop_.context().run_one();
+        const std::size_t slot = free_.back();
         free_.pop_back();
-        slot->extent = extent;
-        auto* to =
-            memory_.get() + static_cast<std::size_t>(slot - slots_.data()) * kMostSectors * 512;
-        io_prep_pread(&slot->control, fd, to, extent.nr_sectors * 512ULL,
-                      static_cast<long long>(extent.sector) * 512);
-        slot->control.data = slot;
-        waiting_.push_back(&slot->control);
-        return bursts_ && !free_.empty() ? 0 : send();
+        const std::span to(memory_.get() + slot * kMostSectors * 512, extent.nr_sectors * 512ULL);
+        reader_->read(fd, extent.sector * 512ULL, to, [this, slot, extent](const Status& status) {
+            free_.push_back(slot);
+            landed_.push_back(extent);
+            if (!status) error_ = -ESTALE;
+        });
+        return std::exchange(error_, 0);
     }
 
     // Returns when no read is under way.
     [[nodiscard]] int finish() {
-        int error = send();
-        while (!error && free_.size() < slots_.size()) error = reap();
-        return error;
+        while (free_.size() < slots_) loop_.context().run_one();
+        return std::exchange(error_, 0);
     }
 
     // What has been read since this was asked last.
     [[nodiscard]] std::vector<ebb_extent>& landed() { return landed_; }
 
 private:
-    struct Slot {
-        iocb control{};
-        ebb_extent extent{};
-    };
-
-    int send() {
-        for (std::size_t sent = 0; sent < waiting_.size();) {
-            int n = io_submit(context_, static_cast<long>(waiting_.size() - sent), &waiting_[sent]);
-            if (n <= 0) return n ? n : -EIO;
-            sent += static_cast<std::size_t>(n);
-        }
-        waiting_.clear();
-        return 0;
-    }
-
-    int reap() {
-        io_event event{};
-        int n = io_getevents(context_, 1, 1, &event, nullptr);
-        if (n != 1) return n < 0 ? n : -EIO;
-        auto* slot = static_cast<Slot*>(event.data);
-        free_.push_back(slot);
-        landed_.push_back(slot->extent);
-        return event.res == slot->extent.nr_sectors * 512ULL ? 0 : -ESTALE;
-    }
-
-    bool bursts_;
-    std::vector<Slot> slots_;
-    std::vector<Slot*> free_;
-    std::vector<iocb*> waiting_;
-    std::vector<ebb_extent> landed_;
+    std::size_t slots_;
     Aligned memory_;
-    io_context_t context_ = nullptr;
+    std::vector<std::size_t> free_;
+    std::vector<ebb_extent> landed_;
+    int error_ = 0;
+    platform::EventLoop loop_;
+    std::unique_ptr<platform::ImageReader> reader_;
 };
 
 class Reader {
@@ -120,7 +97,7 @@ public:
           interval_ms_(static_cast<double>(options.number("interval", 5000))),
           cuts_(options.number("cuts", 4)),
           depth_(options.number("depth", 16)),
-          reading_(depth_, options.has("bursts")) {
+          reading_(depth_) {
         if (reads_) image_ = open(options.rest()[0].c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
     }
 
@@ -271,7 +248,7 @@ int Reader::run() {
 }  // namespace ebb::kmodtest
 
 int main(int argc, char** argv) {
-    ebb::kmodtest::Options options(argc, argv, {"bursts"});
+    ebb::kmodtest::Options options(argc, argv, {});
     if (options.rest().size() != 1) {
         std::fprintf(stderr, "usage: cuts DISK_ID [--interval MS] [--cuts N] ...\n");
         return 2;

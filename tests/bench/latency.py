@@ -17,12 +17,9 @@ from candidates import EBBTEST, PROGRAMS, GuestError, build_module, release
 
 INTERVAL_S = 5
 RATE = 2000
-# The disk's time for a request, in us; the writers' working set, in MiB; how the reader's reads are
-# sent; rounds; peers too. In the last one more writes are held than the figure is for: how long.
-ONE_BY_ONE, BURSTS = "one by one", "in bursts"
-LOADS = ((1000, 4000, ONE_BY_ONE, 3, False), (1000, 4000, BURSTS, 1, False),
-         (100, 4000, ONE_BY_ONE, 3, True), (100, 4000, BURSTS, 1, False),
-         (100, 64, ONE_BY_ONE, 1, False))
+# The disk's time for a request, in us; the writers' working set, in MiB; rounds; peers too. In the
+# last one more writes are held than the figure is for: how long.
+LOADS = ((1000, 4000, 3, False), (100, 4000, 3, True), (100, 64, 1, False))
 PERCENTILES = ("p50", "p99", "p999", "max")
 DM = "dmsetup --noudevsync"
 DISK = "/dev/d{us}"
@@ -43,12 +40,11 @@ def prepare(vm):
 class Latency:
     """Writers on a disk of a guest, and what goes on beside them."""
 
-    def __init__(self, vm, module, options, us, mib, bursts):
+    def __init__(self, vm, module, options, us, mib):
         self.vm, self.module = vm, module
         self.cuts, self.depth = options.cuts, options.depth
         self.disk, self.other = DISK.format(us=us), OTHER.format(us=us)
         self.range = mib << 20
-        self.bursts = " --bursts" if bursts else ""
 
     def writers(self, dev, more=""):
         """The latencies (a dictionary, in us) of writes to dev, and what `more` printed; that runs
@@ -71,13 +67,12 @@ class Latency:
     def reader(self, dev, interval, times):
         """Reads as many blocks as are written in an interval."""
         return (f"{PROGRAMS}/cuts {dev} --reads {INTERVAL_S * RATE} --range {self.range} "
-                f"--interval {interval} --cuts {times} --depth {self.depth}{self.bursts}")
+                f"--interval {interval} --cuts {times} --depth {self.depth}")
 
     def ebb(self):
         """Without cuts, with the reads alone, with cuts; and the account of the cuts."""
         def cuts(interval, times):
-            return (f"{PROGRAMS}/cuts 1 --interval {interval} --cuts {times} --depth {self.depth}"
-                    f"{self.bursts}")
+            return (f"{PROGRAMS}/cuts 1 --interval {interval} --cuts {times} --depth {self.depth}")
         try:
             self.vm.run(f"set -e; insmod {self.module} hold_deadline_ms=2000; "
                         f"{EBBTEST} attach {self.disk} bench 1 >/dev/null")
@@ -200,10 +195,10 @@ def bench(lab, label, options):
     prepare(vm)
     print(f"\n{label} ({release(vm)}), {RATE} writes of 4 KiB a second at random, a cut (a snapshot) "
           f"every {INTERVAL_S} s, {options.cuts} of them, {options.depth} reads at once; microseconds", flush=True)
-    for us, mib, way, rounds, peers in LOADS:
+    for us, mib, rounds, peers in LOADS:
         rounds = 1 if options.quick else rounds
-        print(f"\ndisk of {us} us, working set of {mib} MiB, reads sent {way}, {rounds} rounds\n"
+        print(f"\ndisk of {us} us, working set of {mib} MiB, {rounds} rounds\n"
               f"{'':32}{'p50':>18}{'p99':>18}{'p99.9':>18}{'max':>18}")
-        measure(Latency(vm, module, options, us, mib, way == BURSTS), rounds,
+        measure(Latency(vm, module, options, us, mib), rounds,
                 peers and not options.quick)
     vm.power_off()
