@@ -117,6 +117,8 @@ STEPS = [
          "tests/gates/check_test.py", tests=True),
     Step("verdicts-test", "gates", "a module test with a changed input is not taken as passed before",
          "tests/gates/verdicts_test.py", tests=True),
+    Step("races-test", "gates", "of KCSAN's reports those of the module fail a case, and no others",
+         "tests/gates/races_test.py", tests=True),
     Step("probe-test", "gates", "a kernel with an unknown feature ends the module's build",
          "tests/gates/probe_test.py", tests=True),
     Step("lab-cache-test", "gates", "the lab's cache: kernels of one's own, nothing stays mounted",

@@ -35,6 +35,7 @@ FILES = {
     "tests/kmod/lib/stamp.cc": "// stamps\n",
     "tests/kmod/model/model.cc": "// model\n",
     "tests/kmod/modules/stall.c": "int stall;\n",
+    "tests/kmod/races.py": "# races\n",
     "tests/kmod/run.py": "# runner\n",
     "tests/kmod/tools/stamper.cc": "// stamper\n",
     "tests/kmod/tools/modeltest.cc": "// modeltest\n",
@@ -66,7 +67,7 @@ class Planted(unittest.TestCase):
         self.tree, self.cache = os.path.join(folder.name, "tree"), os.path.join(folder.name, "cache")
         self.packages = "qemu-system-x86 7.2\n"
         write(self.tree, FILES)
-        for label in ("6.1", "6.12", "debug"):
+        for label in ("6.1", "6.12", "debug", "kcsan"):
             write(os.path.join(self.cache, "kernels", label), dict(KERNEL, release=label))
         write(self.cache, {"rootfs/var/lib/dpkg/status": "Package: fio\n"})
         environment = {key: value for key, value in os.environ.items() if key != "EBB_FRESH"}
@@ -129,6 +130,11 @@ class VerdictsTest(Planted):
         self.all_pass("debug")
         self.assertEqual(self.after("tests/kmod/guest/leaks.sh"), set())
         self.assertEqual(self.to_run("debug"), ALL)
+
+    def test_what_judges_races(self):
+        self.all_pass("kcsan")
+        self.assertEqual(self.after("tests/kmod/races.py"), set())
+        self.assertEqual(self.to_run("kcsan"), ALL)
 
     def test_what_no_case_depends_on(self):
         for name in ("docs/testing.md", "tests/kmod/guest/restart.sh", "kmod/hook.o", "kmod/.hook.o.cmd", "tests/kmod/lib/__pycache__/x.py"):
@@ -265,7 +271,7 @@ class TreeTest(unittest.TestCase):
 
     def test_all_are_there(self):
         for path in (*verdicts.MODULE, *verdicts.FRAME, *verdicts.MODEL, *restarts.FILES, verdicts.LEAKS,
-                     verdicts.STORIES):
+                     verdicts.RACES, verdicts.STORIES):
             self.assertTrue(os.path.exists(os.path.join(TOP, path)), path)
 
     def test_tools_include_nothing_else(self):

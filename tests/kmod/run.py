@@ -46,6 +46,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 LAB = os.environ.get("EBB_LAB", os.path.join(TOP, "scripts/lab"))
 sys.path.insert(0, LAB)
 import console  # noqa: E402
+import races  # noqa: E402
 import verdicts  # noqa: E402
 from vm import GuestError, Lab, LabError, QmpError  # noqa: E402
 
@@ -62,23 +63,6 @@ SLOW = {"debug": "pci=noacpi slub_debug=A,ebb_write",
 LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
 # Passes under `debug` are kept once nothing of them was lost: when one can resume, looked for so often.
 LEAKS_EVERY = 10
-
-
-def without_foreign_races(log):
-    """The log without KCSAN's reports in which nothing of ebb.ko takes part: those are the kernel's."""
-    kept, report = [], None
-    for line in log.splitlines():
-        if report is None and "BUG: KCSAN: " in line:
-            report = []
-        if report is None:
-            kept.append(line)
-            continue
-        report.append(line)
-        if re.search(r"={60}", line):
-            if any("[ebb]" in entry for entry in report):
-                kept += report
-            report = None
-    return "\n".join(kept + (report or []))
 
 
 # Behind controllers, and with sectors and sizes, that only some cases ask for: name, bus, bytes, more.
@@ -203,7 +187,7 @@ class Machine:
         time.sleep(0.1)
         log = console.read(self.vm.console)[mark:]
         if self.options.kernel == "kcsan":
-            log = without_foreign_races(log)
+            log = races.without_foreign(log)
         if found := console.complaints(log):
             return "failed", text + "\nkernel:\n" + console.excerpt(log, found[0])
         if status == 0 or status == 77:

@@ -25,8 +25,9 @@ FRAME = ("CMakeLists.txt", "cmake", "daemon/base", "scripts/build.sh", "scripts/
          "tests/kmod/modules", "tests/kmod/tools")
 # Of the cases that run `modeltest` alone.
 MODEL = ("tests/kmod/model", "tests/kmod/tools/modeltest.cc")
-# Of tests under kmemleak alone, and of stories of several boots alone.
+# Of tests under kmemleak alone, under KCSAN alone, and of stories of several boots alone.
 LEAKS = "tests/kmod/guest/leaks.sh"
+RACES = "tests/kmod/races.py"
 STORIES = "tests/kmod/guest/restart.sh"
 # Packages of this machine that emulate guests, or of which something gets into them.
 PACKAGES = ("qemu-system-x86", "seabios", "nbdkit", "gcc-12", "g++-12", "libc6-dev", "libstdc++-12-dev",
@@ -93,9 +94,9 @@ def machine_digest():
 
 def shared_inputs(kernel, runner):
     """What every test of this runner (paths of its own files) on that kernel depends on, by name."""
-    leaks = [LEAKS] if kernel == "debug" else []
+    judges = {"debug": [LEAKS], "kcsan": [RACES]}.get(kernel, [])
     return {"kernel": kernel_digest(kernel), "machine": machine_digest(), "module": digest(MODULE),
-            "frame": digest(FRAME, without=(*MODEL, LEAKS, STORIES)), "runner": digest((*runner, *leaks))}
+            "frame": digest(FRAME, without=(*MODEL, LEAKS, STORIES)), "runner": digest((*runner, *judges))}
 
 
 def case_inputs(path):

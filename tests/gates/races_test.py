@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Of KCSAN's reports those of the module fail a case, and no others."""
+import os
+import sys
+import unittest
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tests/kmod"))
+sys.path.insert(0, os.path.join(TOP, "scripts/lab"))
+import console  # noqa: E402  (the paths are set just above)
+import races  # noqa: E402
+
+LINE = "[  465.260543] " + "=" * 66
+SENT = " submit_bio_noacct+0x27c/0x760\n read_work+0x3db/0x400 [ebb]\n"
+
+
+def report(head, first, second, end=LINE):
+    return (f"{LINE}\n[  465.260543] BUG: KCSAN: {head}\n\nwrite to 0xff of 8 bytes by task 1211 on cpu 0:\n{first}\n"
+            f"read to 0xff of 8 bytes by task 551 on cpu 1:\n{second}\n{end}\n")
+
+
+RQ_INIT = " blk_mq_rq_ctx_init.constprop.0.isra.0+0x66/0x360\n"
+SUBMIT = " blk_mq_submit_bio+0xa7a/0xb80\n"
+
+
+class RacesTest(unittest.TestCase):
+    def complained(self, log):
+        return bool(console.complaints(races.without_foreign(log)))
+
+    def test_one_of_the_module_stays(self):
+        self.assertTrue(self.complained(report("data-race in mark [ebb] / drain [ebb]", " mark+0x1/0x2 [ebb]\n",
+                                               " drain+0x1/0x2 [ebb]\n")))
+
+    def test_one_in_the_block_layer_that_the_module_called_stays(self):
+        self.assertTrue(self.complained(report("data-race in bio_endio / blk_mq_submit_bio", " bio_endio+0x1/0x2\n" + SENT,
+                                               SUBMIT)))
+
+    def test_one_of_the_kernel_goes(self):
+        self.assertFalse(self.complained(report("data-race in bio_endio / blk_mq_submit_bio", " bio_endio+0x1/0x2\n",
+                                                SUBMIT)))
+
+    def test_a_known_one_goes_though_the_module_sent_the_bio(self):
+        head = "data-race in blk_mq_rq_ctx_init.constprop.0.isra.0 / blk_mq_submit_bio"
+        self.assertFalse(self.complained(report(head, RQ_INIT + SENT, SUBMIT + SENT)))
+        head = "data-race in blk_mq_submit_bio / blk_mq_rq_ctx_init.isra.0"
+        self.assertFalse(self.complained(report(head, SUBMIT + SENT, RQ_INIT)))
+
+    def test_half_a_known_one_stays(self):
+        self.assertTrue(self.complained(report("data-race in blk_mq_rq_ctx_init.isra.0 / witness_merge [ebb]",
+                                               RQ_INIT, " witness_merge+0x1/0x2 [ebb]\n")))
+        self.assertTrue(self.complained(report("data-race in blk_mq_submit_bio", SUBMIT, SUBMIT + SENT)))
+
+    def test_what_stands_around_it_stays(self):
+        known = report("data-race in blk_mq_rq_ctx_init / blk_mq_submit_bio", RQ_INIT + SENT, SUBMIT)
+        self.assertIn("before\n", races.without_foreign("before\n" + known + "after\n"))
+        self.assertIn("after", races.without_foreign("before\n" + known + "after\n"))
+        self.assertTrue(self.complained(known + "WARNING: CPU: 0 PID: 1 at kmod/hook.c:1\n"))
+
+    def test_one_that_is_cut_off_stays(self):
+        self.assertTrue(self.complained(report("data-race in bio_endio / bio_endio", " a\n", " b\n", end="")))
+
+
+if __name__ == "__main__":
+    program = unittest.main(exit=False)
+    failed = len(program.result.failures) + len(program.result.errors)
+    print(f"{program.result.testsRun - failed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
