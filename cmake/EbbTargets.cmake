@@ -69,6 +69,8 @@ function(ebb_unit_tests name)
     add_executable(ebb_${name}_test ${sources})
     target_include_directories(ebb_${name}_test PRIVATE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR})
     target_compile_definitions(ebb_${name}_test PRIVATE EBB_TOP="${CMAKE_SOURCE_DIR}")
+    # They run for less time than it takes to optimise them; what they test is optimised.
+    target_compile_options(ebb_${name}_test PRIVATE -O1)
     target_link_libraries(ebb_${name}_test PRIVATE ${ARGN} GTest::gmock GTest::gtest GTest::gtest_main
         Threads::Threads)
     add_dependencies(ebb_unit ebb_${name}_test)
