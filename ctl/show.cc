@@ -96,6 +96,38 @@ std::string serving_words(const Json& protection) {
     return out;
 }
 
+std::string seconds_ago(const Json& found) {
+    return age(seconds_since(number(found, "time") * 1'000'000'000)) + " ago";
+}
+
+std::string journal_words(const Json& found) {
+    std::string words = "journal " + seconds_ago(found);
+    const auto outcome = text(found, "outcome");
+    if (outcome == "whole") return words + " (whole)";
+    const auto error = found.value("error", Json());
+    words += outcome == "full" ? " (ended early" : " (damaged";
+    return words + (error.is_object() ? ": " + text(error, "code") : "") + ")";
+}
+
+// When journal, replica and points were verified last, and what came of it.
+std::string verified_words(const Json& protection) {
+    const auto different = [](const Json& found) {
+        const auto count = number(found, "different_bytes");
+        return count == 0 ? std::string(" (equal)") : " (" + std::to_string(count) + " B differ)";
+    };
+    std::string words;
+    const auto add = [&](const std::string& more) { words += (words.empty() ? "" : ", ") + more; };
+    if (const auto found = protection.value("retention_verified", Json()); found.is_object())
+        add(journal_words(found));
+    if (const auto found = protection.value("verified", Json()); found.is_object())
+        add("replica " + seconds_ago(found) + different(found));
+    if (const auto found = protection.value("point_checked", Json()); found.is_object()) {
+        add("point " + std::to_string(number(found, "epoch")) + " " + seconds_ago(found) +
+            different(found));
+    }
+    return words.empty() ? "" : text(protection, "machine") + ": verified: " + words + "\n";
+}
+
 }  // namespace
 
 std::string time_of(std::uint64_t ns) {
@@ -173,7 +205,7 @@ std::string show_state(const Json& state) {
     for (const auto& p : items(state, "protections")) {
         if (const auto why = text(p, "interval_why"); !why.empty())
             serving += text(p, "machine") + ": " + why + "\n";
-        serving += serving_words(p);
+        serving += serving_words(p) + verified_words(p);
         const auto point = p.value("newest_point", Json::object());
         rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),
                         time_of(number(point, "cut_time_ns")),

@@ -187,6 +187,7 @@ struct TargetProtection {
     std::optional<Point> newest_app_point;
     std::uint64_t points = 0;
     std::int64_t oldest_point_ns = 0;  // its cut; 0: there is none
+    std::uint64_t oldest_epoch = 0;    // 0: there is none, or the target is of an older release
     std::string retention;             // the volume its points are on
     std::uint64_t retention_bytes = 0;
     std::uint64_t rollback_bytes = 0;
@@ -486,6 +487,7 @@ void describe(V& visit, TargetProtection& p) {
     visit.optional("newest_app_point", p.newest_app_point);
     visit.optional("points", p.points);
     visit.optional("oldest_point_ns", p.oldest_point_ns);
+    visit.optional("oldest_epoch", p.oldest_epoch);
     visit.optional("retention", p.retention);
     visit.optional("retention_bytes", p.retention_bytes);
     visit.optional("rollback_bytes", p.rollback_bytes);

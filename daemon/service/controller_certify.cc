@@ -5,6 +5,7 @@
 #include "api/points.h"
 #include "service/controller_health.h"
 #include "service/controller_protections.h"
+#include "service/findings.h"
 
 namespace ebb::service {
 
@@ -95,9 +96,18 @@ Result<api::CertifyValue> ControllerProtections::read_back(Job& job, const api::
     auto answer = call(job, target, api::command::target_certify,
                        {{"protection", protection["id"]}, {"epoch", epoch}, {"whole", whole}},
                        certify_patience);
-    if (!answer) return std::unexpected(answer.error());
+    if (!answer) {
+        note_unread(job, protection, answer.error(), true);
+        return std::unexpected(answer.error());
+    }
     auto found = api::decode<api::CertifyValue>(*answer);
     if (!found) return found;
+    auto noted = note(job, protection, [&](const api::Json& document) {
+        auto fields = journal_was_whole(found->journal, now_seconds());
+        fields.update(point_was_checked(document, *found, now_seconds()));
+        return fields;
+    });
+    if (!noted) return std::unexpected(noted.error());
     job.progress({{"value", *answer}});
     if (found->different_bytes == 0) return found;
     return fail("E_REPLICA_DIFFERS", ErrorCode::corrupt,

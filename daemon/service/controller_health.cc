@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "api/operator.h"
+#include "service/findings.h"
 
 namespace ebb::service {
 
@@ -132,6 +133,7 @@ public:
         }
         document_["target_state"] = std::string(api::enum_name(part->state));
         document_["points"] = part->points;
+        oldest_epoch_ = part->oldest_epoch;
         document_["retention_bytes"] = part->retention_bytes;
         document_["rollback_bytes"] = part->rollback_bytes;
         document_["served"] = api::encode(*part)["served"];
@@ -179,17 +181,15 @@ public:
                  "E_APP_OLD"});
     }
 
-    // What the last verification came to.
-    void look_at_verified() {
-        const auto found = document_.value("verified", api::Json());
-        if (!found.is_object()) return;
-        const auto bytes = found.value("different_bytes", std::uint64_t{0});
-        if (bytes == 0) return;
-        const auto machine = document_.value("machine", "");
-        critical({ErrorCode::corrupt,
-                  std::to_string(bytes) + " bytes of the replica were not what the disks of " +
-                      machine + " have, when that was verified last",
-                  "ebbctl verify " + machine + " --repair", "E_REPLICA_DIFFERS"});
+    // What the last verifications came to.
+    void look_at_findings() {
+        forget_given_up(document_, oldest_epoch_);
+        for (const auto& found : findings(document_)) {
+            if (found.critical)
+                critical(found.error);
+            else
+                warning(found.error);
+        }
     }
 
     api::Json take() {
@@ -255,6 +255,7 @@ private:
     std::int64_t now_ns_;
     api::Pace pace_ = api::Pace::kept;
     std::uint64_t rate_ = 0;
+    std::uint64_t oldest_epoch_ = 0;  // 0: nobody knows
     std::string health_ = "ok";
     api::Json problems_ = api::Json::array();
     std::ptrdiff_t critical_ = 0;
@@ -322,7 +323,7 @@ api::Json with_health(api::Json protection, const std::optional<AgentView>& sour
     Assessment assessment(std::move(protection), now_ns);
     if (assessment.active()) assessment.look_at_source(machine, source);
     if (state != "failed-back") assessment.look_at_target(other, target);
-    assessment.look_at_verified();
+    assessment.look_at_findings();
     if (state == "failing-over") {
         assessment.warning({ErrorCode::refused, "the failover of " + machine + " has not ended",
                             "Run it again, it goes on where it was: ebbctl failover " + machine,

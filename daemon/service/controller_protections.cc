@@ -18,7 +18,6 @@ using api::text;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds verify_patience{24 * 3600 * 1000};
 constexpr milliseconds command_patience{60'000};
 constexpr milliseconds checkpoint_patience{600'000};
 constexpr milliseconds stop_patience{20'000};
@@ -500,32 +499,6 @@ Outcome ControllerProtections::points(const api::MachineCall& call) {
         return api::encode(api::PointsValue{});
     return agents_.call(text(*protection, "target"), api::command::target_points,
                         named(*protection), command_patience);
-}
-
-Outcome ControllerProtections::verify_retention(const api::MachineCall& call) {
-    auto protection = protection_of(call.machine);
-    if (!protection) return protection.error();
-    Outcome outcome;
-    const auto target = text(*protection, "target");
-    check_joined(target, agents_.find(target), outcome.reasons);
-    if (auto ok = jobs_.idle(target); !ok) outcome.reasons.push_back(ok.error());
-    if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    return begin({"verify-retention", target, true, api::Json::object()}, *protection,
-                 [this, document = *protection](Job& job) -> Status {
-                     job.step("reading the journal of " + text(document, "machine"), 1);
-                     auto answer =
-                         this->call(job, text(document, "target"), api::command::target_verify,
-                                    named(document), verify_patience);
-                     if (!answer) return std::unexpected(answer.error());
-                     auto value = api::decode<api::VerifyValue>(*answer);
-                     if (!value) return std::unexpected(value.error());
-                     job.progress({{"value", *answer}});
-                     job.step("nothing is missing or changed: " + std::to_string(value->points) +
-                                  " points, " + std::to_string(value->records) + " records, " +
-                                  std::to_string(value->bytes) + " bytes",
-                              100);
-                     return {};
-                 });
 }
 
 Outcome ControllerProtections::resync(const api::ResyncCall& call) {

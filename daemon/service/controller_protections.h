@@ -5,7 +5,9 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -99,6 +101,13 @@ private:
     // controller_verify.cc
     Status verify_steps(Job& job, const api::Json& protection, const api::Json& wanted);
     Status verified(Job& job, const api::Json& protection, const api::ReplicaValue& value);
+    Status verify_retention_steps(Job& job, const api::Json& protection);
+    // Puts into the document what `fields` makes of it as it is then, and forgets points that the
+    // target has not any more.
+    using Fields = std::function<api::Json(const api::Json&)>;
+    Status note(Job& job, const api::Json& protection, const Fields& fields);
+    void note_unread(Job& job, const api::Json& protection, const Error& error, bool certifying);
+    std::optional<std::vector<api::Point>> points_there(Job& job, const api::Json& protection);
 
     // controller_certify.cc
     Status certify_steps(Job& job, const api::Json& protection, const api::CertifyCall& wanted);
@@ -163,6 +172,7 @@ private:
     ControllerJobs& jobs_;
     provider::Provider* provider_;
     const platform::KeyAndCertificate authority_;  // signs statements
+    std::mutex findings_mutex_;  // held from reading what was found to writing what is found now
 };
 
 }  // namespace ebb::service

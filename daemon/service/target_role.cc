@@ -724,7 +724,10 @@ api::TargetProtection TargetRole::describe_one(const Protection& protection) con
         if (core.has_point) p.newest_point = point_value(core.newest);
         p.points = core.points;
         const auto points = protection.target->points();
-        if (!points.empty()) p.oldest_point_ns = points.front().cut_time.ns;
+        if (!points.empty()) {
+            p.oldest_point_ns = points.front().cut_time.ns;
+            p.oldest_epoch = points.front().epoch;
+        }
         const auto app = std::ranges::find(points.rbegin(), points.rend(),
                                            format::PointKind::application, &core::Point::kind);
         if (app != points.rend()) p.newest_app_point = point_value(*app);

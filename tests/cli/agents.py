@@ -275,7 +275,8 @@ class Target(Agent):
         out = {k: v for k, v in protection.items() if k != "of"}
         out.update(points=len(points), retention_bytes=123, rollback_bytes=4096)
         if points:
-            out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"])
+            out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"],
+                       oldest_epoch=points[0]["epoch"])
         out["served"] = [{"name": n, "epoch": e, "clients": 0} for n, e in
                          self.served.get(protection["id"], {}).items()]
         app = [p for p in points if p["kind"] == "app"]

@@ -4,7 +4,9 @@ import base64
 import json
 import os
 import subprocess
+import time
 
+from control import PATIENCE
 from protect_test import PairTest
 
 BYTES = 4096
@@ -140,6 +142,15 @@ class VerifyPoint(PairTest):
         self.assertEqual((job["error"]["code"], job["value"]["different_bytes"]),
                          ("E_REPLICA_DIFFERS", 4096))
         # It is not said of the newest.
+        found = self.site.protection("shop")
+        self.assertEqual((found["health"], [p["code"] for p in found["problems"]]),
+                         ("critical", ["E_POINT_DIFFERS"]))
+        self.assertEqual([p["epoch"] for p in found["damaged_points"]], [1])
+        # Another one is well: that is no news of this one.
+        self.target.different = 0
+        self.ctl("verify", "shop", "--at", "2", "--wait")
+        self.assertEqual(self.site.protection("shop")["health"], "critical")
+        self.ctl("verify", "shop", "--at", "1", "--wait")
         self.assertEqual(self.site.protection("shop")["health"], "ok")
 
     def test_what_stands_against_it(self):
@@ -155,6 +166,116 @@ class VerifyPoint(PairTest):
         self.assertEqual(self.codes("verify", "shop", "--at", "2"), ["E_JOB_RUNNING"])
         self.assertEqual(self.ctl("checkpoint", "shop", "--wait")["state"], "done")
         self.target.release()
+
+
+class Findings(PairTest):
+    """What verifications found is health's, until it is over."""
+
+    def setUp(self):
+        super().setUp()
+        self.protect()
+
+    def verify(self, code=None):
+        self.target.refusals.pop("target.verify", None)
+        if code:
+            self.target.refusals["target.verify"] = code
+        job = self.ctl("retention", "verify", "shop", "--wait", status=4 if code else 0)
+        if code:
+            self.assertEqual(job["error"]["code"], code)
+
+    def found(self):
+        """Health, and the codes of what is wrong."""
+        protection = self.site.protection("shop")
+        return protection["health"], [p["code"] for p in protection["problems"]]
+
+    def events(self, code, count):
+        """So many of them; the controller looks by itself, each second."""
+        for _ in range(10 * PATIENCE):
+            events = [(e["severity"], e["text"]) for e in self.ctl("events")["events"]
+                      if e["code"] == code]
+            if len(events) >= count:
+                return events
+            self.source.told()
+        raise AssertionError(f"{count} events {code}: {events}")
+
+    def restart(self):
+        self.site.kill()
+        self.site.start()
+        self.source.told()
+        self.target.told()
+
+    def test_a_journal_that_is_whole(self):
+        self.assertNotIn("verified:", self.run_ctl().stdout)
+        before = int(time.time())
+        self.verify()
+        self.restart()
+        kept = self.site.protection("shop")["retention_verified"]
+        self.assertEqual((kept["outcome"], kept["points"], kept["damage"]), ("whole", 1, None))
+        self.assertGreaterEqual(kept["time"], before)
+        self.assertEqual(self.found(), ("ok", []))
+        self.assertRegex(self.run_ctl().stdout, r"shop: verified: journal \d+ s ago \(whole\)\n")
+
+    def test_damage_is_critical_until_it_is_not_found_again(self):
+        self.verify("E_CORRUPT")
+        self.assertEqual(self.found(), ("critical", ["E_RETENTION_DAMAGED"]))
+        self.assertEqual(self.events("E_RETENTION_DAMAGED", 1)[0][0], "critical")
+        self.restart()
+        self.assertEqual(self.found(), ("critical", ["E_RETENTION_DAMAGED"]))
+        shown = self.run_ctl().stdout
+        self.assertRegex(shown, r"journal \d+ s ago \(damaged: E_CORRUPT\)")
+        self.assertIn("shop: E_RETENTION_DAMAGED: ", shown)
+        # What is said of something else is no news of it.
+        self.verify("E_BUSY")
+        self.assertEqual(self.found(), ("critical", ["E_RETENTION_DAMAGED"]))
+        self.verify("E_NO_SPACE")
+        self.assertEqual(self.found(),
+                         ("critical", ["E_RETENTION_DAMAGED", "E_RETENTION_UNREAD"]))
+        self.verify()
+        self.assertEqual(self.found(), ("ok", []))
+        self.assertEqual(self.events("E_RETENTION_DAMAGED", 2)[1], ("info", "is over"))
+
+    def test_damage_is_over_when_what_was_there_is_given_up(self):
+        self.verify("E_CORRUPT")
+        self.ctl("checkpoint", "shop", "--wait")
+        self.target.told()
+        self.assertEqual(self.found()[0], "critical")
+        with self.target.lock:
+            for points in self.target.points.values():
+                del points[0]
+        self.target.told()
+        self.assertEqual(self.found(), ("ok", []))
+
+    def test_one_that_ended_early(self):
+        self.verify("E_NO_SPACE")
+        self.assertEqual(self.found(), ("warning", ["E_RETENTION_UNREAD"]))
+        self.assertRegex(self.run_ctl().stdout, r"journal \d+ s ago \(ended early: E_NO_SPACE\)")
+        # A certificate reads all of the journal, too.
+        self.ctl("point", "certify", "shop", "--out", os.path.join(self.site.folder, "shop.cert"))
+        self.assertEqual(self.found(), ("ok", []))
+        self.assertRegex(self.run_ctl().stdout,
+                         r"journal \d+ s ago \(whole\), point 1 \d+ s ago \(equal\)")
+
+    def test_a_point_that_is_merged_with_others_differs_no_more(self):
+        self.ctl("checkpoint", "shop", "--wait")
+        self.ctl("checkpoint", "shop", "--wait")
+        self.target.different = 512
+        self.ctl("verify", "shop", "--at", "2", "--wait", status=4)
+        self.restart()
+        self.assertEqual(self.found(), ("critical", ["E_POINT_DIFFERS"]))
+        self.assertRegex(self.run_ctl().stdout, r"point 2 \d+ s ago \(512 B differ\)")
+        with self.target.lock:
+            for points in self.target.points.values():
+                del points[1]
+        self.verify()
+        self.assertEqual(self.found(), ("ok", []))
+
+    def test_the_replica_in_words(self):
+        self.ctl("verify", "shop")
+        self.source.verified(different_bytes=BYTES)
+        self.ctl("job", "watch", "2", status=4)
+        self.restart()
+        self.assertEqual(self.found(), ("critical", ["E_REPLICA_DIFFERS"]))
+        self.assertRegex(self.run_ctl().stdout, r"verified: replica \d+ s ago \(4096 B differ\)")
 
 
 class Certify(PairTest):

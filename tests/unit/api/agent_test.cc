@@ -86,6 +86,18 @@ TEST(Exchange, MeaninglessIsRefused) {
     EXPECT_TRUE(check(r));
 }
 
+// Nobody knows then which points it has given up.
+TEST(Exchange, ATargetOfAnOlderReleaseSaysNothingOfItsOldestEpoch) {
+    auto r = request();
+    r.target->protections[0].oldest_epoch = 3;
+    auto json = encode(r);
+    EXPECT_EQ(decode<ExchangeRequest>(json)->target->protections[0].oldest_epoch, 3U);
+    json["target"]["protections"][0].erase("oldest_epoch");
+    const auto older = decode<ExchangeRequest>(json);
+    ASSERT_TRUE(older) << older.error().message;
+    EXPECT_EQ(older->target->protections[0].oldest_epoch, 0U);
+}
+
 TEST(Commands, ArgumentsAreChecked) {
     SourceProtectArgs protect;
     protect.protection = uuid;

@@ -187,6 +187,27 @@ TEST(ControllerHealth, AFullVolumeIsCritical) {
     EXPECT_THAT(codes(judged), ElementsAre("E_NO_SPACE"));
 }
 
+TEST(ControllerHealth, WhatVerificationsFound) {
+    auto document = protection("protected");
+    document["retention_verified"] = {
+        {"time", 7},
+        {"outcome", "full"},
+        {"damage", {{"time", 6}, {"message", "epoch-3"}, {"newest_epoch", 6}}}};
+    document["damaged_points"] = {{{"epoch", 4}, {"different_bytes", 512}}};
+    auto target = target_view(1);
+    auto judged = with_health(document, source_view(), target, now);
+    EXPECT_EQ(judged["health"], "critical");
+    EXPECT_THAT(codes(judged),
+                ElementsAre("E_RETENTION_DAMAGED", "E_POINT_DIFFERS", "E_RETENTION_UNREAD"));
+    // The target has given up all that there was then.
+    target.last.target->protections[0].oldest_epoch = 7;
+    judged = with_health(document, source_view(), target, now);
+    EXPECT_EQ(judged["health"], "warning");
+    EXPECT_THAT(codes(judged), ElementsAre("E_RETENTION_UNREAD"));
+    EXPECT_THAT(judged["damaged_points"], IsEmpty());
+    EXPECT_TRUE(judged["retention_verified"]["damage"].is_null());
+}
+
 TEST(ControllerHealth, AMachineThatCameHomeNeedsNobody) {
     const auto judged = with_health(protection("failed-back"), std::nullopt, std::nullopt, now);
     EXPECT_EQ(judged["health"], "ok");
