@@ -9,6 +9,10 @@ namespace {
 
 // Of the volume, beside what is saved: tables and headers.
 constexpr std::uint64_t overhead_divisor = 64;
+constexpr std::uint64_t slice_bytes_min = 1ULL << 20;
+constexpr std::uint64_t slices_of_move = 32;
+constexpr std::size_t tables_at_once = 16;
+constexpr std::size_t kept_entries = 600'000;  // of tables, some 30 MiB
 
 }  // namespace
 
@@ -89,27 +93,71 @@ Task<Status> Rewind::finish_move() {
 
 Task<Result<std::vector<Ranges>>> Rewind::between(std::uint64_t a, std::uint64_t b) {
     std::vector<Ranges> all(disks_.size());
-    for (std::size_t i = 0; i < journal_.closed().size(); ++i) {
-        const ClosedEpoch& closed = journal_.closed()[i];
+    std::vector<std::pair<TableKey, UndoReader>> records;
+    for (const ClosedEpoch& closed : journal_.closed()) {
         if (closed.epoch <= std::min(a, b) || closed.epoch > std::max(a, b)) continue;
-        for (const UndoRecord& record : closed.undo) {
-            UndoReader reader = journal_.reader(closed, record);
-            auto table = co_await reader.table();
-            if (!table) co_return std::unexpected(table.error());
-            for (const format::UndoEntry& entry : *table) {
-                if (entry.disk >= disks_.size())
-                    co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
-                all[entry.disk].add(entry.offset, entry.end());
-            }
-        }
+        for (const UndoRecord& record : closed.undo)
+            records.emplace_back(TableKey{closed.span, record.at}, journal_.reader(closed, record));
+    }
+    forget_tables();
+    for (std::size_t begin = 0; begin < records.size(); begin += tables_at_once) {
+        const std::size_t count = std::min(tables_at_once, records.size() - begin);
+        auto status = co_await add_tables(std::span(records).subspan(begin, count), all);
+        if (!status) co_return std::unexpected(status.error());
     }
     co_return all;
+}
+
+Task<Status> Rewind::add_tables(std::span<const std::pair<TableKey, UndoReader>> records,
+                                std::vector<Ranges>& all) {
+    std::vector<UndoReader> readers;
+    for (const auto& record : records) readers.push_back(record.second);
+    std::vector<Task<Result<Table>>> reads;
+    for (UndoReader& reader : readers) {
+        reads.push_back(reader.table(true));
+        reads.back().start();
+    }
+    // All of them, also after an error: nothing is under way when we go back.
+    Status status;
+    for (std::size_t i = 0; i < reads.size(); ++i) {
+        auto table = co_await reads[i].join();
+        if (!table && status) status = std::unexpected(table.error());
+        if (!status) continue;
+        for (const format::UndoEntry& entry : *table) {
+            if (entry.disk >= disks_.size()) {
+                status = fail(ErrorCode::corrupt, "undo of an unknown disk");
+                break;
+            }
+            all[entry.disk].add(entry.offset, entry.end());
+        }
+        if (!status || table_entries_ + table->size() > kept_entries) continue;
+        table_entries_ += table->size();
+        tables_.emplace(records[i].first, std::move(*table));
+    }
+    co_return status;
+}
+
+Task<Result<const Rewind::Table*>> Rewind::table_of(Source& source, Table& read) {
+    if (source.key) {
+        const auto kept = tables_.find(*source.key);
+        if (kept != tables_.end()) co_return &kept->second;
+    }
+    auto table = co_await source.reader.table();
+    if (!table) co_return std::unexpected(table.error());
+    read = std::move(*table);
+    co_return &read;
+}
+
+void Rewind::forget_tables() {
+    tables_.clear();
+    table_entries_ = 0;
 }
 
 Task<Result<std::uint64_t>> Rewind::cost(std::uint64_t to) {
     if (!journal_.has_point(to))
         co_return fail(ErrorCode::not_found, "there is no such recovery point");
     auto wanted = co_await between(point(), to);
+    if (!move_) forget_tables();
     if (!wanted) co_return std::unexpected(wanted.error());
     co_return bytes_of(*wanted);
 }
@@ -178,6 +226,7 @@ Task<Result<std::uint64_t>> Rewind::move(std::uint64_t to) {
 
 Task<Result<std::uint64_t>> Rewind::carry_out(format::MoveRecord move, std::vector<Ranges> wanted) {
     auto bytes = co_await put_point(move.to, wanted, move.to < move.from);
+    forget_tables();
     if (!bytes && bytes.error().code == ErrorCode::no_space) {
         auto back = co_await take_back(move, std::move(wanted));
         if (!back) co_return std::unexpected(back.error());
@@ -220,12 +269,14 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
     for (const ClosedEpoch& closed : journal_.closed()) {
         if (closed.epoch <= to) continue;
         for (const UndoRecord& record : closed.undo)
-            sources.push_back({journal_.reader(closed, record), std::nullopt});
+            sources.push_back(
+                {journal_.reader(closed, record), TableKey{closed.span, record.at}, std::nullopt});
     }
     // Everything else is as at the newest point.
     for (const UndoRecord& record : undo_)
-        sources.push_back({{volume_, file_name, record}, std::nullopt});
+        sources.push_back({{volume_, file_name, record}, std::nullopt, std::nullopt});
     Stages stages;
+    stages.slice_bytes = slice_length(bytes_of(wanted), limits_.slice_bytes);
     auto reading = read_stage(stages, sources, std::move(wanted), save);
     auto making = make_stage(stages);
     auto saving = save_stage(stages);
@@ -243,6 +294,10 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
     if (status) status = co_await flush();
     if (!status) co_return std::unexpected(status.error());
     co_return stages.written;
+}
+
+std::uint64_t Rewind::slice_length(std::uint64_t bytes, std::uint64_t most) {
+    return std::min(most, std::max(bytes / slices_of_move, slice_bytes_min));
 }
 
 Task<Status> Rewind::flush() {

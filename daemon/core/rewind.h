@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -21,8 +22,8 @@ namespace ebb::core {
 class Rewind {
 public:
     struct Limits {
-        std::uint64_t slice_bytes;    // saved, synced, overwritten as one
-        std::size_t slices;           // of them in memory, at most
+        std::uint64_t slice_bytes;    // saved, synced, overwritten as one, at most
+        std::size_t slices;           // as many bytes as so many of them in memory, at most
         std::uint64_t chapter_bytes;  // whose places in the journal are in memory
         std::size_t depth;
         int compression;
@@ -47,6 +48,10 @@ public:
     // At the newest point: forgets that there was a move.
     [[nodiscard]] Task<Status> end();
 
+    // Of a move of so many bytes. What is read last is saved, and then written, when nothing is
+    // read any more: long slices make a short move longer, and short ones make many syncs.
+    [[nodiscard]] static std::uint64_t slice_length(std::uint64_t bytes, std::uint64_t most);
+
     static constexpr const char* file_name = "rewind.ebb";
 
 private:
@@ -54,7 +59,8 @@ private:
     [[nodiscard]] Task<Status> note(format::RecordType type, format::Payload payload,
                                     std::string_view site);
     [[nodiscard]] Task<Status> check_space(std::vector<Ranges> wanted);
-    // By disk: what has undo between two points.
+    void forget_tables();
+    // By disk: what has undo between two points. Their tables are kept.
     [[nodiscard]] Task<Result<std::vector<Ranges>>> between(std::uint64_t a, std::uint64_t b);
     // Puts the content of `to` where `wanted` is. Saves what is there before, if `save`.
     [[nodiscard]] Task<Result<std::uint64_t>> put_point(std::uint64_t to,
@@ -78,11 +84,20 @@ private:
     private:
         std::vector<std::pair<std::uint64_t, std::uint64_t>> disks_;
     };
+    using Table = std::vector<format::UndoEntry>;
+    // Of a closed file: which, and where in it.
+    using TableKey = std::pair<EpochSpan, std::uint64_t>;
     // A record of undo.
     struct Source {
         UndoReader reader;
+        std::optional<TableKey> key;   // none: of rewind.ebb
         std::optional<Bounds> bounds;  // once its table has been read
     };
+    // Of some records, side by side.
+    [[nodiscard]] Task<Status> add_tables(std::span<const std::pair<TableKey, UndoReader>> records,
+                                          std::vector<Ranges>& all);
+    // Its table, for as long as `read` lives.
+    [[nodiscard]] Task<Result<const Table*>> table_of(Source& source, Table& read);
     // A part of a disk, from where to where, that gets content of an entry. Parts do not overlap.
     struct Part {
         format::UndoEntry entry;
@@ -102,7 +117,8 @@ private:
     [[nodiscard]] static std::vector<Ranges> take_first(std::vector<Ranges>& wanted,
                                                         std::uint64_t bytes);
     [[nodiscard]] Task<Status> gather(Source& source, std::uint32_t index,
-                                      std::vector<Ranges>& wanted, std::vector<Part>& parts);
+                                      std::vector<Ranges>& wanted, std::uint64_t slice_bytes,
+                                      std::vector<Part>& parts);
     // A part of a disk that gets this content; none: zeroes.
     struct Write {
         DiskIndex disk = 0;
@@ -145,7 +161,8 @@ private:
     // have is read, and what they have; of that a record is made; it is saved; they are written.
     struct Stages {
         Queue read, made, saved;
-        std::size_t in_memory = 0;
+        std::uint64_t in_memory = 0;  // bytes
+        std::uint64_t slice_bytes = 0;
         std::uint64_t written = 0;
         Status status;  // the first error, after which no stage begins anything
         Signal room;
@@ -169,13 +186,13 @@ private:
     [[nodiscard]] static std::vector<Write> writes_of(std::span<Part> parts);
     [[nodiscard]] Task<Status> read_new(std::vector<Source>& sources, std::span<Part> parts,
                                         std::vector<Write>& writes);
-    [[nodiscard]] static std::vector<Run> runs_of(std::span<const Part> parts,
-                                                  std::vector<format::UndoEntry>& entries);
+    [[nodiscard]] std::vector<Run> runs_of(std::span<const Part> parts,
+                                           std::vector<format::UndoEntry>& entries) const;
     [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
     [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> parts) const;
     [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved);
-    // Over gaps of what is not wanted, up to so long.
-    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved, std::uint64_t gap);
+    // `bridged`: over what is not wanted, where that costs less than a request.
+    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved, bool bridged);
     void make_record(Slice& slice) const;
     [[nodiscard]] Task<Status> save(Slice& slice);
     [[nodiscard]] Task<Status> write(const std::vector<Write>& writes);
@@ -191,6 +208,9 @@ private:
     env::Volume& volume_;
     Journal& journal_;
     Limits limits_;
+    // What a move reads to know what it concerns, as far as it fits, until it is over.
+    std::map<TableKey, Table> tables_;
+    std::size_t table_entries_ = 0;
     std::optional<RecordFile> file_;
     std::vector<Ranges> saved_;           // by disk: its content at the newest point is in the file
     std::vector<UndoRecord> undo_;        // where

@@ -13,8 +13,6 @@ namespace {
 
 constexpr std::uint64_t read_bytes_max = 1ULL << 20;
 constexpr std::uint64_t write_bytes_max = 1ULL << 20;
-// A block that is not wanted is read sooner than a request is begun.
-constexpr std::uint64_t gap_bytes = 16ULL << 10;
 
 bool any(const std::vector<Ranges>& ranges) {
     return std::ranges::any_of(ranges, [](const Ranges& disk) { return !disk.empty(); });
@@ -42,19 +40,21 @@ Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
                                   std::vector<Ranges> chapter, bool save) {
     std::vector<Part> parts;
     for (std::uint32_t i = 0; i < sources.size() && any(chapter); ++i) {
-        auto status = co_await gather(sources[i], i, chapter, parts);
+        auto status = co_await gather(sources[i], i, chapter, stages.slice_bytes, parts);
         if (!status) co_return status;
     }
     std::ranges::sort(parts, {}, &Part::place);
     for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
         std::uint64_t bytes = parts[begin].bytes();
         for (end = begin + 1; end < parts.size(); ++end) {
-            if (bytes + parts[end].bytes() > limits_.slice_bytes) break;
+            if (bytes + parts[end].bytes() > stages.slice_bytes) break;
             bytes += parts[end].bytes();
         }
-        while (stages.status && stages.in_memory >= limits_.slices) co_await stages.room.wait();
+        const std::uint64_t most = limits_.slices * limits_.slice_bytes;
+        while (stages.status && stages.in_memory > 0 && stages.in_memory + bytes > most)
+            co_await stages.room.wait();
         if (!stages.status) co_return Status{};
-        ++stages.in_memory;
+        stages.in_memory += bytes;
         auto slice =
             co_await read_slice(sources, std::span(parts).subspan(begin, end - begin), save);
         if (!slice) co_return std::unexpected(slice.error());
@@ -97,8 +97,7 @@ Task<void> Rewind::write_stage(Stages& stages) {
         auto status = co_await write(slice->writes);
         if (!status) stages.fail(status.error());
         stages.written += slice->bytes;
-        slice.reset();
-        --stages.in_memory;
+        stages.in_memory -= std::exchange(slice, std::nullopt)->bytes;
         stages.room.notify();
     }
 }
@@ -119,14 +118,14 @@ std::vector<Ranges> Rewind::take_first(std::vector<Ranges>& wanted, std::uint64_
 
 // What a record has of `wanted` goes over to `parts`, in parts no longer than a slice.
 Task<Status> Rewind::gather(Source& source, std::uint32_t index, std::vector<Ranges>& wanted,
-                            std::vector<Part>& parts) {
+                            std::uint64_t slice_bytes, std::vector<Part>& parts) {
     if (source.bounds && !source.bounds->touch(wanted)) co_return Status{};
-    auto table = co_await source.reader.table();
+    Table read;
+    auto table = co_await table_of(source, read);
     if (!table) co_return std::unexpected(table.error());
-    const std::uint64_t longest =
-        std::max(limits_.slice_bytes / block_bytes * block_bytes, block_bytes);
+    const std::uint64_t longest = std::max(slice_bytes / block_bytes * block_bytes, block_bytes);
     Bounds bounds(wanted.size());
-    for (const format::UndoEntry& entry : *table) {
+    for (const format::UndoEntry& entry : **table) {
         if (entry.disk >= wanted.size())
             co_return fail(ErrorCode::corrupt, "undo of an unknown disk");
         bounds.add(entry);
@@ -209,7 +208,7 @@ Task<Status> Rewind::read_new(std::vector<Source>& sources, std::span<Part> part
 
 // `parts`: by record, and by place in it. `entries`: of all of them.
 std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts,
-                                         std::vector<format::UndoEntry>& entries) {
+                                         std::vector<format::UndoEntry>& entries) const {
     std::vector<std::size_t> begins;  // of the parts of an entry
     for (std::size_t i = 0; i < parts.size(); ++i) {
         const Part& part = parts[i];
@@ -227,7 +226,7 @@ std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts,
         while (begin < end) {
             const auto rest =
                 std::span<const format::UndoEntry>(entries).subspan(begin, end - begin);
-            const auto first = rest.first(UndoReader::run_length(rest));
+            const auto first = rest.first(UndoReader::run_length(rest, volume_.request_cost()));
             const std::size_t next = begin + first.size();
             runs.push_back(
                 {parts.subspan(begins[begin], begins[next] - begins[begin]), first, nullptr});
@@ -279,19 +278,20 @@ std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> parts) const
 }
 
 Task<Status> Rewind::read_old(std::vector<Saving>& saved) {
-    auto status = co_await read_old(saved, gap_bytes);
+    auto status = co_await read_old(saved, true);
     // What nobody wants need not be readable.
-    if (!status) status = co_await read_old(saved, 0);
+    if (!status) status = co_await read_old(saved, false);
     co_return status;
 }
 
 // At most half of what is read is not wanted.
-Task<Status> Rewind::read_old(std::vector<Saving>& saved, std::uint64_t gap) {
+Task<Status> Rewind::read_old(std::vector<Saving>& saved, bool bridged) {
     Together reads(limits_.depth);
     for (std::size_t begin = 0, end = 0; begin < saved.size(); begin = end) {
         const Saving& first = saved[begin];
         std::uint64_t to = first.end();
         std::uint64_t wanted = first.length;
+        const std::uint64_t gap = bridged ? disks_[first.disk]->request_cost() : 0;
         for (end = begin + 1; end < saved.size(); ++end) {
             const Saving& next = saved[end];
             const std::uint64_t bytes = next.end() - first.at;

@@ -41,13 +41,18 @@ public:
     UndoReader(env::Volume& volume, std::string file, UndoRecord record)
         : volume_(volume), file_(std::move(file)), record_(record) {}
 
-    [[nodiscard]] Task<Result<std::vector<format::UndoEntry>>> table();
+    // `once`: nobody will read it again soon.
+    [[nodiscard]] Task<Result<std::vector<format::UndoEntry>>> table(bool once = false);
     // How many of the first entries are read at once: at least one, and bytes that are not wanted
     // between them are few. Entries ascend by place; those that store nothing may be among them.
-    [[nodiscard]] static std::size_t run_length(std::span<const format::UndoEntry> entries);
+    // `gap`: so many bytes that are not wanted, at most, lie between two of them.
+    [[nodiscard]] static std::size_t run_length(std::span<const format::UndoEntry> entries,
+                                                std::uint64_t gap = alone_gap);
     [[nodiscard]] Task<Result<UndoRun>> read(std::vector<format::UndoEntry> entries);
-    // `run`, which is not empty, lives until `done`.
+    // One of many under way. `run`, which is not empty, lives until `done`.
     void read(UndoRun& run, env::StatusCallback done);
+    // Who has one read under way at a time waits for each, on any disk.
+    static constexpr std::uint64_t alone_gap = 64ULL << 10;
 
 private:
     env::Volume& volume_;

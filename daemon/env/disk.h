@@ -17,6 +17,9 @@ class Disk {
 public:
     virtual ~Disk() = default;
     [[nodiscard]] virtual std::uint64_t size() const = 0;
+    // What beginning a request costs, in bytes that could be read meanwhile: what is not wanted
+    // between two parts that are is read with them unless it is longer.
+    [[nodiscard]] virtual std::uint64_t request_cost() const { return 16ULL << 10; }
     virtual void read(std::uint64_t offset, std::span<std::byte> into, StatusCallback done) = 0;
     virtual void write(std::uint64_t offset, std::span<const std::byte> from,
                        StatusCallback done) = 0;

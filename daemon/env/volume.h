@@ -36,6 +36,13 @@ public:
     // Exactly into.size() bytes, E_IO when the file is shorter.
     virtual void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                       StatusCallback done) = 0;
+    // The same of what nobody will read again soon: no cache keeps it, and no more is read.
+    virtual void read_once(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+                           StatusCallback done) {
+        read(name, offset, into, std::move(done));
+    }
+    // As Disk::request_cost().
+    [[nodiscard]] virtual std::uint64_t request_cost() const { return 64ULL << 10; }
     // Ordered after nothing but an earlier sync of the file.
     virtual void truncate(const std::string& name, std::uint64_t size, StatusCallback done) = 0;
     // `site`: as in Disk::flush. When it fails, what is read afterwards is what the disk has, and

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "format/digest.h"
+#include "platform/request_cost.h"
 #include "platform/system_error.h"
 
 namespace ebb::platform {
@@ -84,6 +85,7 @@ Status AioDisk::open_file() {
 Status AioDisk::measure() {
     struct stat info{};
     if (::fstat(file_.get(), &info) != 0) return system_fail(errno, "stat " + options_.path);
+    if (!seeks(block_device_ ? info.st_rdev : info.st_dev)) request_cost_ = no_seek_cost;
     if (!block_device_) {
         size_ = static_cast<std::uint64_t>(info.st_size);
         return {};

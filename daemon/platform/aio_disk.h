@@ -38,6 +38,7 @@ public:
     ~AioDisk() override;
 
     [[nodiscard]] std::uint64_t size() const override { return size_; }
+    [[nodiscard]] std::uint64_t request_cost() const override { return request_cost_; }
     void read(std::uint64_t offset, std::span<std::byte> into, env::StatusCallback done) override;
     void write(std::uint64_t offset, std::span<const std::byte> from,
                env::StatusCallback done) override;
@@ -96,6 +97,7 @@ private:
     FileDescriptor file_;
     bool block_device_ = false;
     std::uint64_t size_ = 0;
+    std::uint64_t request_cost_ = env::Disk::request_cost();
     std::uint32_t logical_block_ = 512;
     io_context_t aio_ = nullptr;
     boost::asio::posix::stream_descriptor event_;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "platform/request_cost.h"
 #include "platform/system_error.h"
 
 namespace ebb::platform {
@@ -18,11 +19,13 @@ namespace ebb::platform {
 namespace {
 
 constexpr std::size_t open_files_max = 32;
-constexpr unsigned reading_threads = 4;
+// Short reads of a disk that does not seek are as many as it takes to keep it busy.
+constexpr unsigned reading_threads = 16;
 // Shorter ones are made by way of the cache.
 constexpr std::uint64_t direct_append_bytes = 1ULL << 20;
 constexpr std::uint64_t direct_read_bytes = 256ULL << 10;
 constexpr std::uint64_t direct_step_bytes = 1ULL << 20;
+constexpr std::uint64_t direct_read_step_bytes = 256ULL << 10;
 constexpr mode_t file_mode = 0600;
 constexpr mode_t directory_mode = 0700;
 
@@ -31,9 +34,13 @@ void drop_cache(int file) {
     (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-// Memory of a thread, for what is not where direct I/O wants it.
+// Memory of a thread, for what is not where direct I/O wants it. Those that read are many.
 Buffer& bounce() {
     thread_local Buffer buffer(direct_step_bytes);
+    return buffer;
+}
+Buffer& read_bounce() {
+    thread_local Buffer buffer(direct_read_step_bytes);
     return buffer;
 }
 
@@ -72,30 +79,6 @@ Result<std::uint64_t> append_direct(int file, std::uint64_t at, std::span<const 
     return done;
 }
 
-// Says how much; less than all: the rest is for the cache.
-Result<std::uint64_t> read_direct(int file, std::uint64_t at, std::span<std::byte> into,
-                                  const std::string& path) {
-    std::uint64_t done = 0;
-    while (done < into.size()) {
-        const std::uint64_t from = (at + done) / direct_io_alignment * direct_io_alignment;
-        const std::uint64_t before = at + done - from;
-        const std::uint64_t wanted = before + into.size() - done + direct_io_alignment - 1;
-        const ssize_t got =
-            ::pread(file, bounce().data(),
-                    std::min(wanted / direct_io_alignment * direct_io_alignment, direct_step_bytes),
-                    static_cast<off_t>(from));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0 && not_direct(errno)) break;
-        if (got < 0) return system_fail(errno, "read " + path);
-        if (static_cast<std::uint64_t>(got) <= before) break;
-        const std::uint64_t part = std::min(static_cast<std::uint64_t>(got) - before,
-                                            static_cast<std::uint64_t>(into.size()) - done);
-        std::memcpy(into.data() + done, bounce().data() + before, part);
-        done += part;
-    }
-    return done;
-}
-
 Status check_name(const std::string& name) {
     if (name.empty() || name == "." || name == ".." || name.size() > 255 ||
         name.find('/') != std::string::npos || name.find('\0') != std::string::npos)
@@ -109,7 +92,10 @@ DirectoryVolume::DirectoryVolume(EventLoop& loop, std::string path, FileDescript
     : path_(std::move(path)),
       directory_(std::move(directory)),
       worker_(loop, 1, "ebb-volume"),
-      readers_(loop, reading_threads, "ebb-volume-read") {}
+      readers_(loop, reading_threads, "ebb-volume-read") {
+    struct stat info{};
+    if (::fstat(directory_.get(), &info) == 0 && !seeks(info.st_dev)) request_cost_ = no_seek_cost;
+}
 
 DirectoryVolume::~DirectoryVolume() = default;
 
@@ -253,16 +239,53 @@ Status DirectoryVolume::append_now(const std::string& name, std::span<const std:
 
 void DirectoryVolume::read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                            env::StatusCallback done) {
-    readers_.submit<void>([this, name, offset, into] { return read_now(name, offset, into); },
+    readers_.submit<void>(
+        [this, name, offset, into] { return read_now(name, offset, into, direct_read_bytes); },
+        std::move(done));
+}
+
+void DirectoryVolume::read_once(const std::string& name, std::uint64_t offset,
+                                std::span<std::byte> into, env::StatusCallback done) {
+    readers_.submit<void>([this, name, offset, into] { return read_now(name, offset, into, 0); },
                           std::move(done));
 }
 
+// Says how much; less than all: the rest is for the cache. Sectors of 512 bytes are tried, since
+// blocks of undo lie anywhere; those of 4 KiB are what everything takes that has direct reads.
+Result<std::uint64_t> DirectoryVolume::read_direct(OpenFile& file, std::uint64_t at,
+                                                   std::span<std::byte> into,
+                                                   const std::string& path) {
+    std::uint64_t done = 0;
+    while (done < into.size()) {
+        const std::uint64_t alignment = file.read_alignment;
+        const std::uint64_t from = (at + done) / alignment * alignment;
+        const std::uint64_t before = at + done - from;
+        const std::uint64_t wanted = (before + into.size() - done + alignment - 1) / alignment;
+        const ssize_t got =
+            ::pread(file.direct.get(), read_bounce().data(),
+                    std::min(wanted * alignment, direct_read_step_bytes), static_cast<off_t>(from));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EINVAL && alignment < direct_io_alignment) {
+            file.read_alignment = direct_io_alignment;
+            continue;
+        }
+        if (got < 0 && not_direct(errno)) break;
+        if (got < 0) return system_fail(errno, "read " + path);
+        if (static_cast<std::uint64_t>(got) <= before) break;
+        const std::uint64_t part = std::min(static_cast<std::uint64_t>(got) - before,
+                                            static_cast<std::uint64_t>(into.size()) - done);
+        std::memcpy(into.data() + done, read_bounce().data() + before, part);
+        done += part;
+    }
+    return done;
+}
+
 Status DirectoryVolume::read_now(const std::string& name, std::uint64_t offset,
-                                 std::span<std::byte> into) {
+                                 std::span<std::byte> into, std::uint64_t direct_from) {
     const auto file = file_of(name);
     if (!file) return std::unexpected(file.error());
-    if (into.size() >= direct_read_bytes && (*file)->direct.valid()) {
-        const auto done = read_direct((*file)->direct.get(), offset, into, full(name));
+    if (into.size() >= direct_from && (*file)->direct.valid()) {
+        const auto done = read_direct(**file, offset, into, full(name));
         if (!done) return std::unexpected(done.error());
         into = into.subspan(*done);
         offset += *done;

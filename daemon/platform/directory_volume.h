@@ -4,6 +4,7 @@
 // seldom, and memory that the kernel has to find for it costs more than the disk.
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -32,6 +33,9 @@ public:
                 env::StatusCallback done) override;
     void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
               env::StatusCallback done) override;
+    void read_once(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+                   env::StatusCallback done) override;
+    [[nodiscard]] std::uint64_t request_cost() const override { return request_cost_; }
     void truncate(const std::string& name, std::uint64_t size, env::StatusCallback done) override;
     void sync(const std::string& name, std::string_view site, env::StatusCallback done) override;
     void sync_directory(std::string_view site, env::StatusCallback done) override;
@@ -43,8 +47,10 @@ private:
     struct OpenFile {
         FileDescriptor file;
         FileDescriptor direct;  // past the cache; none: the file system has no such thing
+        // What direct reads begin and end at a multiple of, as far as is known.
+        std::atomic<std::uint64_t> read_alignment = sector_bytes;
     };
-    using OpenFilePtr = std::shared_ptr<const OpenFile>;
+    using OpenFilePtr = std::shared_ptr<OpenFile>;
     struct Named {
         std::string name;
         OpenFilePtr file;
@@ -59,7 +65,11 @@ private:
     void remember(std::string name, OpenFilePtr file);
     void synced(const std::string& name);
     void forget(const std::string& name);
-    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into);
+    // Past the cache from so many bytes on.
+    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+                    std::uint64_t direct_from);
+    static Result<std::uint64_t> read_direct(OpenFile& file, std::uint64_t at,
+                                             std::span<std::byte> into, const std::string& path);
 
     // All below run on the worker's thread.
     Result<std::vector<env::VolumeFile>> list_now();
@@ -70,6 +80,7 @@ private:
 
     const std::string path_;
     FileDescriptor directory_;
+    std::uint64_t request_cost_ = env::Volume::request_cost();
     std::mutex mutex_;
     // Under mutex_. Recently used first. A file written to stays open until it is synced: an error
     // of write-back is then reported to that.

@@ -159,6 +159,8 @@ class Disks:
         device = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", path], check=True,
                                 stdout=subprocess.PIPE, text=True).stdout.strip()
         number = read(f"/sys/class/block/{os.path.basename(device)}/dev")
+        # Its bandwidth is what limits it, not its seeks; it goes with the device.
+        write(f"/sys/class/block/{os.path.basename(device)}/queue/rotational", "0")
         # Later, so sooner: the rules go while the device is ours.
         self.keeper.undo(["run", ["losetup", "--detach", device]])
         self.keeper.undo(*[["write", text, path] for path, text in self.limits.rules(number, 0)])

@@ -114,6 +114,13 @@ TEST_F(DirectoryVolumeTest, LongAndShortOnesInTurn) {
         std::vector<std::byte> read(random() % (expected.size() - at + 1));
         ASSERT_TRUE(wait_for([&](auto done) { volume->read("file", at, read, std::move(done)); }));
         ASSERT_TRUE(std::ranges::equal(read, std::span(expected).subspan(at, read.size()))) << i;
+        // Past the cache however short it is: what the cache has of it counts.
+        const std::size_t from = random() % expected.size();
+        std::vector<std::byte> once(random() %
+                                    (std::min<std::size_t>(expected.size() - from, 9000) + 1));
+        ASSERT_TRUE(
+            wait_for([&](auto done) { volume->read_once("file", from, once, std::move(done)); }));
+        ASSERT_TRUE(std::ranges::equal(once, std::span(expected).subspan(from, once.size()))) << i;
     }
     std::vector<std::byte> all(expected.size());
     ASSERT_TRUE(wait_for([&](auto done) { volume->read("file", 0, all, std::move(done)); }));

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rewind reads: what is wanted, where a request costs little, and what lies between where it
+// costs more; each table once.
+#include "core/rewind.h"
+#include "target_fixture.h"
+
+namespace ebb::core {
+
+namespace {
+
+class CountedDisk : public sim::SimDisk {
+public:
+    using SimDisk::SimDisk;
+    [[nodiscard]] std::uint64_t request_cost() const override { return cost; }
+    std::uint64_t cost = 0;
+};
+
+class CountedVolume : public sim::SimVolume {
+public:
+    using SimVolume::SimVolume;
+    [[nodiscard]] std::uint64_t request_cost() const override { return cost; }
+    void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
+              env::StatusCallback done) override {
+        ++reads;
+        read_bytes += into.size();
+        SimVolume::read(name, offset, into, std::move(done));
+    }
+    std::uint64_t cost = 0;
+    std::uint64_t reads = 0;
+    std::uint64_t read_bytes = 0;
+};
+
+}  // namespace
+
+class RewindReadsTest : public TargetTest {
+protected:
+    RewindReadsTest() {
+        life_.reset();
+        config_.undo_compression = 0;
+        target_ = std::make_unique<Target>(config_, std::vector<env::Disk*>{&disk_now_},
+                                           volume_now_, clock_, hasher_);
+        std::optional<Status> opened;
+        target_->open([&](Status status) { opened = std::move(status); });
+        wait();
+        EXPECT_TRUE(opened && *opened);
+        network_.listener = [this](std::shared_ptr<env::Connection> connection) {
+            target_->accept(std::move(connection));
+        };
+    }
+    ~RewindReadsTest() override {
+        peers_.clear();
+        target_.reset();
+        now_.end();
+    }
+    // Every fourth block has changed by the second point, and every second one by the third.
+    void three_points() {
+        Peer& peer = welcomed();
+        send(peer, 1, 0, blocks, 1);
+        change_every(peer, 2, 4);
+        change_every(peer, 3, 2);
+        const auto done = wait_for<FailoverResult>(
+            [this](auto callback) { target_->failover(6, std::move(callback)); });
+        ASSERT_TRUE(done.has_value());
+    }
+    void change_every(Peer& peer, std::uint64_t epoch, std::uint64_t step) {
+        begin(peer, epoch, 1);
+        const Bytes content = block(static_cast<int>(epoch));
+        format::ManifestChain chain;
+        for (std::uint64_t at = 0; at < blocks; at += step) {
+            const auto extent = head(1, at / step, at, content);
+            peer.send_extent(extent, content);
+            chain.add(0, extent.offset, extent.length, extent.kind, extent.digest);
+        }
+        const WallTime cut{executor_.now() + sim::wall_start};
+        peer.send(format::PassEnd{epoch, 1, format::PassKind::frozen, blocks / step, chain.value,
+                                  cut, ""});
+        wait();
+    }
+    void go_to_the_first() {
+        volume_now_.read_bytes = disk_.read_bytes = 0;
+        const auto done = wait_for<FailoverResult>(
+            [this](auto callback) { target_->change_point(1, std::move(callback)); });
+        ASSERT_TRUE(done.has_value()) << done.error().message;
+        EXPECT_EQ(disk_.current, Bytes(disk_bytes, std::byte{1}));
+    }
+
+    static constexpr std::uint64_t blocks = disk_bytes / block_bytes;
+    // Of 16 and 32 entries, and little more.
+    static constexpr std::uint64_t tables = 3000;
+    sim::Life now_{executor_};
+    sim::SimClock clock_{now_};
+    sim::SimHasher hasher_{now_};
+    CountedVolume volume_now_{now_, volume_, faults_};
+    CountedDisk disk_now_{now_, disk_, faults_};
+    std::unique_ptr<Target> target_;
+};
+
+// Blocks that the second epoch has undo of lie between those that the third one's is wanted of.
+TEST_F(RewindReadsTest, WhatIsWantedAloneWhereARequestCostsLittle) {
+    three_points();
+    go_to_the_first();
+    EXPECT_EQ(disk_.read_bytes, disk_bytes / 2);
+    EXPECT_LE(volume_now_.read_bytes, disk_bytes / 2 + tables);
+}
+
+TEST_F(RewindReadsTest, WhatLiesBetweenWhereItCostsMore) {
+    three_points();
+    volume_now_.cost = disk_now_.cost = block_bytes;
+    go_to_the_first();
+    EXPECT_EQ(disk_.read_bytes, disk_bytes - block_bytes);
+    EXPECT_EQ(volume_now_.read_bytes, (16 + 31) * block_bytes + 2 * volume_now_.cost);
+}
+
+// What is read last is saved and written when nothing is read any more.
+TEST(RewindSlices, AreShortInAShortMove) {
+    constexpr std::uint64_t mib = 1ULL << 20;
+    EXPECT_EQ(Rewind::slice_length(mib, 16 * mib), mib);
+    EXPECT_EQ(Rewind::slice_length(64 * mib, 16 * mib), 2 * mib);
+    EXPECT_EQ(Rewind::slice_length(1024 * mib, 16 * mib), 16 * mib);
+    EXPECT_EQ(Rewind::slice_length(1024 * mib, 8192), 8192U);
+}
+
+}  // namespace ebb::core
