@@ -293,7 +293,7 @@ void World::watch_for_comparing() {
     const auto status = source_run_->source->status();
     if (comparing_ == Comparing::killed) {
         if (status.same_bytes == 0) same_before_ = 0;
-        if (status.same_bytes <= same_before_ || executor_.rng.chance(50)) return;
+        if (status.same_bytes <= same_before_ || executor_.rng.chance(35)) return;
         comparing_ = Comparing::none;
         hit("compare-ambush");
         stop_target(true);
@@ -303,7 +303,7 @@ void World::watch_for_comparing() {
     const bool cached =
         std::ranges::any_of(disks_, [](const DiskState& disk) { return !disk.pending.empty(); });
     if (status.compare_left_bytes == 0 || !status.pass_open || !cached) return;
-    if (executor_.rng.chance(70)) return;
+    if (executor_.rng.chance(60)) return;
     comparing_ = Comparing::killed;
     same_before_ = status.same_bytes;
     stop_target(false);
