@@ -35,7 +35,7 @@ void World::fault() {
     // Two crashes at their moments, and what was compared has to be in a cache alone.
     if (options_.mutation == "same" && comparing_ == Comparing::none)
         comparing_ = Comparing::wanted;
-    switch (rng.below(28)) {
+    switch (rng.below(29)) {
         case 0:
         case 1:
         case 2: return network_fault();
@@ -61,7 +61,8 @@ void World::fault() {
         case 17: restart_ = Restart::wanted; return;
         case 21: return verify();
         case 22: return certify();
-        case 20: comparing_ = Comparing::wanted; return;
+        case 20:
+        case 28: comparing_ = Comparing::wanted; return;
         default: return machine_fault();
     }
 }
