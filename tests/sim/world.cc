@@ -227,6 +227,7 @@ void World::stop_target(bool power) {
     observe();
     if (!target_run_) return;
     if (std::exchange(naming_, false)) hit("crash-in-naming");
+    end_retention_verify();
     target_run_.reset();
     if (power) {
         for (DiskState& disk : disks_) disk.power_cut(executor_.rng, faults_);
@@ -307,6 +308,7 @@ void World::finish() {
         const auto cut = source_->cuts().find(status.last_cut.ns);
         if (cut != source_->cuts().end() && cut->second.begun > quiet_since) break;
     }
+    if (report_.passed) await_retention_verify();
     if (!report_.passed) return;
     check_replica();
     check_end();

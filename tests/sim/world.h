@@ -54,6 +54,7 @@ private:
     struct Wander;
     struct Session;
     struct Older;
+    struct Reading;
     // Of an epoch, in order.
     struct Sent {
         format::Sha256 before{}, after{};  // chain
@@ -140,6 +141,14 @@ private:
                                           const std::set<std::pair<DiskIndex, Block>>& rotten);
     void disturb();
 
+    // world_retention.cc
+    void verify_retention();
+    void plant_damage();
+    void retention_verified(const Reading& reading, const Result<core::VerifiedJournal>& result);
+    [[nodiscard]] bool damage_is_planted() const;
+    void end_retention_verify();
+    void await_retention_verify();
+
     // world_manifests.cc
     void watch_for_manifests();
     void check_manifests(const core::EpochSpan& span, const Bytes& file);
@@ -204,6 +213,7 @@ private:
     std::uint64_t ahead_ = 0, ahead_again_ = 0;  // of this source daemon
     bool verifying_ = false;
     const void* certifying_ = nullptr;  // the target that reads its journal, which stays as it is
+    std::shared_ptr<Reading> reading_;  // of the journal, that the operator has asked for
     std::shared_ptr<Older> older_;
     bool older_wanted_ = false;
     bool put_back_ = false;               // and the source has not seen it yet

@@ -20,7 +20,7 @@ void World::something_happens() {
 }
 
 void World::fault() {
-    if (put_back_) return;
+    if (put_back_ || damage_is_planted()) return;
     Rng& rng = executor_.rng;
     if (rng.chance(20)) {
         hit("snapshot");
@@ -29,6 +29,8 @@ void World::fault() {
     if (rng.chance(50)) serve();
     if (rng.chance(20)) name_point();
     if (rng.chance(8)) certify();
+    if (rng.chance(15)) verify_retention();
+    if (damage_is_planted()) return;
     if (rng.chance(5)) older_wanted_ = true;
     // Both machines have to die at one moment for it to show: that one is waited for all the time.
     if (options_.mutation == "epoch-again" && restart_ == Restart::none) restart_ = Restart::wanted;
@@ -198,6 +200,7 @@ bool World::undecidable() const {
 
 // After every event: moments that mere chance would not find.
 void World::watch() {
+    if (damage_is_planted()) return;
     if (executor_.now() < look_until_ && target_run_ && executor_.rng.chance(4)) check_replica();
     watch_for_manifests();
     if (operation_ || !target_run_ || put_back_) return;

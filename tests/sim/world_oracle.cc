@@ -290,6 +290,7 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, con
 
 // What would be had if the power failed now, or the daemon died, and it was failed over?
 void World::check_replica() {
+    if (damage_is_planted()) return;  // it would be copied
     if (!report_.passed) return;
     observe();
     std::vector<DiskState> disks = disks_;
