@@ -2,6 +2,7 @@
 #include "core/journal.h"
 
 #include <algorithm>
+#include <set>
 
 namespace ebb::core {
 
@@ -352,10 +353,8 @@ Task<Status> Journal::drop_open() {
 }
 
 Task<Status> Journal::remove_oldest() {
-    Op<void> removed;
     removing_ = closed_.front().span;
-    volume_.remove(file_name(closed_.front().span), removed.callback());
-    auto status = co_await removed;
+    auto status = co_await discard_file(file_name(*removing_));
     removing_.reset();
     if (!status) co_return status;
     closed_.pop_front();
@@ -398,8 +397,27 @@ Task<Status> Journal::verify_file(ClosedEpoch epoch, std::optional<format::Sha25
     co_return Status{};
 }
 
+// By the directory: a file that somebody removed may be open here, and be read as if it were there.
+Task<Status> Journal::find_missing() {
+    std::vector<EpochSpan> wanted;
+    for (const ClosedEpoch& closed : closed_) wanted.push_back(closed.span);
+    Op<std::vector<env::VolumeFile>> listed;
+    volume_.list(listed.callback());
+    auto files = co_await listed;
+    if (!files) co_return std::unexpected(files.error());
+    std::set<std::string> there;
+    for (env::VolumeFile& file : *files) there.insert(std::move(file.name));
+    for (const EpochSpan& span : wanted) {
+        if (!there.contains(file_name(span)) && !is_given_up(span))
+            co_return fail(ErrorCode::corrupt, file_name(span) + ": is missing");
+    }
+    co_return Status{};
+}
+
 // What was read of a file that was given up meanwhile does not count, whatever that was.
 Task<Result<VerifiedJournal>> Journal::verify(const bool* stop) {
+    auto status = co_await find_missing();
+    if (!status) co_return std::unexpected(status.error());
     VerifiedJournal sum;
     std::uint64_t done = 0;  // epochs
     while (true) {
@@ -417,7 +435,7 @@ Task<Result<VerifiedJournal>> Journal::verify(const bool* stop) {
             chain = before.after;
         }
         const VerifiedJournal before = sum;
-        auto status = co_await verify_file(*next, chain, stop, sum);
+        status = co_await verify_file(*next, chain, stop, sum);
         if (*stop && !status) co_return std::unexpected(status.error());
         if (is_given_up(span)) {
             sum = before;

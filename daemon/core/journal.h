@@ -151,6 +151,7 @@ private:
     // journal.cc
     [[nodiscard]] Task<Status> verify_file(ClosedEpoch epoch, std::optional<format::Sha256> chain,
                                            const bool* stop, VerifiedJournal& sum);
+    [[nodiscard]] Task<Status> find_missing();
     [[nodiscard]] bool is_given_up(const EpochSpan& span) const;
     [[nodiscard]] Task<Status> open_meta(const format::MetaFile& meta, bool make,
                                          const std::vector<env::VolumeFile>& files);

@@ -674,5 +674,34 @@ TEST_F(TargetPointsTest, VerifyFindsEveryDamage) {
     EXPECT_TRUE(verify().has_value());
 }
 
+// Somebody has removed one: the newest is as much as any.
+TEST_F(TargetPointsTest, VerifyFindsWhatIsMissing) {
+    close_epochs(3);
+    for (const char* name : {"epoch-0000000000000001.ebb", "epoch-0000000000000003.ebb"}) {
+        const auto file = volume_.names.at(name);
+        volume_.names.erase(name);
+        const auto found = verify();
+        ASSERT_FALSE(found.has_value());
+        EXPECT_EQ(found.error().code, ErrorCode::corrupt);
+        EXPECT_EQ(found.error().message, name + std::string(": is missing"));
+        volume_.names[name] = file;
+    }
+    EXPECT_TRUE(verify().has_value());
+}
+
+// What is to be given up, and is not there, is given up.
+TEST_F(TargetPointsTest, TheOldestIsGivenUpThoughItsFileIsGone) {
+    config_.retention.bytes = 1;
+    start();
+    Peer& peer = welcomed();
+    close_epoch(peer, 1, 4, "");
+    volume_.names.erase("epoch-0000000000000001.ebb");
+    close_epoch(peer, 2, 5, "");
+    const auto status = life_->target.status();
+    EXPECT_FALSE(status.has_error) << status.error.message;
+    EXPECT_EQ(status.newest.epoch, 2U);
+    EXPECT_EQ(life_->target.points().size(), 1U);
+}
+
 }  // namespace
 }  // namespace ebb::core
