@@ -16,8 +16,8 @@ constexpr Duration pace_tolerance = std::chrono::seconds(1);
 }  // namespace
 
 Source::Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
-               env::Clock& clock, env::Random& random, env::Hasher& hasher)
-    : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random, hasher)) {}
+               env::Clock& clock, env::Random& random, env::Cpus& cpus)
+    : impl_(std::make_shared<Impl>(std::move(config), tracker, connector, clock, random, cpus)) {}
 Source::~Source() = default;
 void Source::start() {
     impl_->start();
@@ -39,12 +39,12 @@ SourceStatus Source::status() const {
 }
 
 Source::Impl::Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector,
-                   env::Clock& clock, env::Random& random, env::Hasher& hasher)
+                   env::Clock& clock, env::Random& random, env::Cpus& cpus)
     : config_(std::move(config)),
       tracker_(tracker),
       connector_(connector),
       clock_(clock),
-      hasher_(hasher),
+      cpus_(cpus),
       random_(random),
       run_(random.uuid()),
       full_(config_.full),

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "env/hasher.h"
+#include "env/cpus.h"
 #include "env/net.h"
 #include "env/tracker.h"
 #include "format/message.h"
@@ -196,7 +196,7 @@ class Source {
 public:
     // The environment must outlive the Source.
     Source(SourceConfig config, env::Tracker& tracker, env::Connector& connector, env::Clock& clock,
-           env::Random& random, env::Hasher& hasher);
+           env::Random& random, env::Cpus& cpus);
     Source(const Source&) = delete;
     Source& operator=(const Source&) = delete;
     ~Source();

@@ -2,6 +2,7 @@
 // How the source finds out what of a resync the target has already: docs/wire-protocol.md,
 // "Comparing".
 #include "core/block_runs.h"
+#include "core/compute.h"
 #include "core/source_impl.h"
 
 namespace ebb::core {
@@ -31,8 +32,8 @@ std::shared_ptr<Source::Impl::Comparison> Source::Impl::ask(std::uint32_t pass, 
 
 void Source::Impl::start_hash(const std::shared_ptr<Chunk>& chunk) {
     chunk->hashing = true;
-    hasher_.sha256(
-        chunk->content->span(),
+    sha256(
+        cpus_, chunk->content->span(),
         [weak = weak_from_this(), chunk, content = chunk->content](Result<format::Sha256> digest) {
             chunk->digest = *digest;
             if (auto self = weak.lock()) self->wake_.notify();

@@ -24,7 +24,7 @@ namespace ebb::core {
 class Source::Impl : public std::enable_shared_from_this<Source::Impl> {
 public:
     Impl(SourceConfig config, env::Tracker& tracker, env::Connector& connector, env::Clock& clock,
-         env::Random& random, env::Hasher& hasher);
+         env::Random& random, env::Cpus& cpus);
     ~Impl();
 
     void start();
@@ -288,7 +288,7 @@ private:
     env::Tracker& tracker_;
     env::Connector& connector_;
     env::Clock& clock_;
-    env::Hasher& hasher_;
+    env::Cpus& cpus_;
     env::Random& random_;
     Uuid run_;
     Signal wake_;

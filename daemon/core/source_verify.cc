@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/block_runs.h"
+#include "core/compute.h"
 #include "core/source_impl.h"
 
 namespace ebb::core {
@@ -184,12 +185,12 @@ void Source::Impl::start_look(const std::shared_ptr<Look>& look) {
 }
 
 void Source::Impl::hash_look(const std::shared_ptr<Look>& look) {
-    hasher_.sha256(look->content->span(),
-                   [weak = weak_from_this(), look](Result<format::Sha256> digest) {
-                       look->digest = *digest;
-                       look->ready = true;
-                       if (auto self = weak.lock()) self->wake_.notify();
-                   });
+    sha256(cpus_, look->content->span(),
+           [weak = weak_from_this(), look](Result<format::Sha256> digest) {
+               look->digest = *digest;
+               look->ready = true;
+               if (auto self = weak.lock()) self->wake_.notify();
+           });
 }
 
 // True: something has come of it.

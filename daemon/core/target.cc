@@ -92,8 +92,8 @@ Forgotten detach(Task<Result<T>> inner, env::Callback<T> done) {
 }  // namespace
 
 Target::Target(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
-               env::Clock& clock, env::Hasher& hasher)
-    : impl_(std::make_shared<Impl>(std::move(config), std::move(disks), volume, clock, hasher)) {}
+               env::Clock& clock, env::Cpus& cpus)
+    : impl_(std::make_shared<Impl>(std::move(config), std::move(disks), volume, clock, cpus)) {}
 Target::~Target() = default;
 
 void Target::open(env::StatusCallback done) {
@@ -176,11 +176,11 @@ TargetStatus Target::status() const {
 }
 
 Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
-                   env::Clock& clock, env::Hasher& hasher)
+                   env::Clock& clock, env::Cpus& cpus)
     : config_(std::move(config)),
       disks_(std::move(disks)),
       clock_(clock),
-      hasher_(hasher),
+      cpus_(cpus),
       journal_(volume),
       applier_(
           disks_, volume, journal_,

@@ -16,8 +16,8 @@
 #include "core/closing_budget.h"
 #include "core/point_reader.h"
 #include "core/retention.h"
+#include "env/cpus.h"
 #include "env/disk.h"
-#include "env/hasher.h"
 #include "env/net.h"
 #include "env/volume.h"
 #include "format/message.h"
@@ -138,7 +138,7 @@ class Target {
 public:
     // The environment must outlive the Target; `disks` in DiskIndex order.
     Target(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume,
-           env::Clock& clock, env::Hasher& hasher);
+           env::Clock& clock, env::Cpus& cpus);
     Target(const Target&) = delete;
     Target& operator=(const Target&) = delete;
     ~Target();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the target says of its disks when the source asks: docs/wire-protocol.md, "Comparing".
+#include "core/compute.h"
 #include "core/target_impl.h"
 
 namespace ebb::core {
@@ -55,11 +56,11 @@ void Target::Impl::start_compare(const format::Compare& asked) {
             auto self = weak.lock();
             if (!self) return;
             if (!read) return self->compared(link, asked, *content, std::nullopt);
-            self->hasher_.sha256(content->span(),
-                                 [weak, link, asked, content](Result<format::Sha256> digest) {
-                                     if (auto again = weak.lock())
-                                         again->compared(link, asked, *content, *digest);
-                                 });
+            sha256(self->cpus_, content->span(),
+                   [weak, link, asked, content](Result<format::Sha256> digest) {
+                       if (auto again = weak.lock())
+                           again->compared(link, asked, *content, *digest);
+                   });
         });
 }
 

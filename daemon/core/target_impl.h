@@ -33,7 +33,7 @@ struct ReceivedPass {
 class Target::Impl : public std::enable_shared_from_this<Target::Impl> {
 public:
     Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volume& volume, env::Clock& clock,
-         env::Hasher& hasher);
+         env::Cpus& cpus);
     ~Impl();
 
     void open(env::StatusCallback done);
@@ -186,7 +186,7 @@ private:
     TargetConfig config_;
     std::vector<env::Disk*> disks_;
     env::Clock& clock_;
-    env::Hasher& hasher_;
+    env::Cpus& cpus_;
     Journal journal_;
     Applier applier_;
     Rewind rewind_;

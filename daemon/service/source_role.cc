@@ -142,7 +142,7 @@ SourceRole::SourceRole(platform::EventLoop& loop, const Config& config, platform
       config_(config),
       tls_(std::move(tls)),
       clock_(loop),
-      hasher_(loop),
+      cpus_(loop),
       surroundings_(std::move(surroundings)),
       exporter_(std::make_unique<platform::Worker>(loop, 1, "ebb-export")),
       attacher_(std::make_unique<platform::Worker>(loop, 1, "ebb-attach")),
@@ -287,7 +287,7 @@ void SourceRole::run_source(const Shared& protection,
     protection->connector = std::make_unique<platform::TlsConnector>(
         loop_, tls_, args.target.host, args.target.port, args.target.name);
     protection->source = std::make_unique<core::Source>(
-        source, *protection->tracker, *protection->connector, clock_, random_, hasher_);
+        source, *protection->tracker, *protection->connector, clock_, random_, cpus_);
     protection->source->start();
     protection->asked_before = clock_.now();
     begun(protection, {});

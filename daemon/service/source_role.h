@@ -14,9 +14,9 @@
 #include "api/command.h"
 #include "core/source.h"
 #include "platform/block_table.h"
+#include "platform/cpu_threads.h"
 #include "platform/disk_tracker.h"
 #include "platform/event_loop.h"
-#include "platform/hash_threads.h"
 #include "platform/initramfs.h"
 #include "platform/map_config.h"
 #include "platform/tls.h"
@@ -118,7 +118,7 @@ private:
     platform::TlsContext tls_;
     platform::LoopClock clock_;
     platform::SystemRandom random_;
-    platform::HashThreads hasher_;
+    platform::CpuThreads cpus_;
     const SourceSurroundings surroundings_;
     std::shared_ptr<platform::RestartRecord> restarts_;
     std::map<std::string, Shared> protections_;

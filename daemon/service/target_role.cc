@@ -73,7 +73,7 @@ TargetRole::TargetRole(platform::EventLoop& loop, const Config& config,
       config_(config),
       surroundings_(std::move(surroundings)),
       clock_(loop),
-      hasher_(loop),
+      cpus_(loop),
       closing_budget_(std::make_shared<core::ClosingBudget>(closing_budget_bytes)),
       opener_(std::make_unique<platform::Worker>(loop, opener_threads, "ebb-open")),
       looker_(std::make_unique<platform::Worker>(loop, 1, "ebb-look")) {}
@@ -260,8 +260,8 @@ void TargetRole::run_target(const Shared& protection) {
     auto& replica = protection->replica;
     std::vector<env::Disk*> pointers;
     for (const auto& disk : replica.disks) pointers.push_back(disk.get());
-    protection->target = std::make_unique<core::Target>(target, std::move(pointers),
-                                                        *replica.volume, clock_, hasher_);
+    protection->target =
+        std::make_unique<core::Target>(target, std::move(pointers), *replica.volume, clock_, cpus_);
     protection->target->open([this, alive = std::weak_ptr(alive_), protection](Status status) {
         if (alive.expired()) return;
         if (status) return opened(protection, status);

@@ -13,8 +13,8 @@
 #include "api/command.h"
 #include "core/target.h"
 #include "format/message.h"
+#include "platform/cpu_threads.h"
 #include "platform/event_loop.h"
-#include "platform/hash_threads.h"
 #include "platform/nbd_server.h"
 #include "platform/target_checks.h"
 #include "platform/tls.h"
@@ -131,7 +131,7 @@ private:
     const Config config_;
     const TargetSurroundings surroundings_;
     platform::LoopClock clock_;
-    platform::HashThreads hasher_;
+    platform::CpuThreads cpus_;
     std::shared_ptr<char> alive_ = std::make_shared<char>();
     const std::shared_ptr<core::ClosingBudget> closing_budget_;  // of all protections
     std::map<std::string, Shared> protections_;

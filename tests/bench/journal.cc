@@ -24,7 +24,7 @@
 #include "format/message.h"
 #include "platform/aio_disk.h"
 #include "platform/directory_volume.h"
-#include "platform/hash_threads.h"
+#include "platform/cpu_threads.h"
 
 namespace {
 
@@ -112,7 +112,7 @@ void make_file(const std::string& path, std::uint64_t bytes) {
 
 class Bench {
 public:
-    explicit Bench(Options options) : options_(std::move(options)), clock_(loop_), hasher_(loop_) {
+    explicit Bench(Options options) : options_(std::move(options)), clock_(loop_), cpus_(loop_) {
         const std::string disk = options_.disk();
         if (options_.device.empty()) make_file(disk, options_.disk_bytes);
         auto opened = platform::AioDisk::open(loop_, {.path = disk});
@@ -128,7 +128,7 @@ public:
         config.undo_compression = options_.compression;
         config.reserve_bytes = 0;
         target_ = std::make_unique<core::Target>(config, std::vector<env::Disk*>{disk_.get()},
-                                                 *volume_, clock_, hasher_);
+                                                 *volume_, clock_, cpus_);
         auto ok = answer<void>([&](auto done) { target_->open(std::move(done)); });
         if (!ok) stop(ok.error());
         connect(config.protection);
@@ -253,7 +253,7 @@ private:
     Options options_;
     platform::EventLoop loop_;
     platform::LoopClock clock_;
-    platform::HashThreads hasher_;
+    platform::CpuThreads cpus_;
     std::unique_ptr<platform::AioDisk> disk_;
     std::unique_ptr<platform::DirectoryVolume> volume_;
     std::unique_ptr<core::Target> target_;

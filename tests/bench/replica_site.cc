@@ -88,8 +88,8 @@ Used used_of(const rusage& usage) {
         config.disks.push_back({sources[i], path, disks.back()->size()});
     }
     const auto volume = must(platform::DirectoryVolume::open(loop, folder + "/retention"));
-    platform::HashThreads hasher(loop);
-    core::Target target(config, plain, *volume, clock, hasher);
+    platform::CpuThreads cpus(loop);
+    core::Target target(config, plain, *volume, clock, cpus);
     std::optional<Status> opened;
     target.open([&](Status status) { opened = std::move(status); });
     if (!loop.run_until([&] { return opened.has_value(); }, patience) || !*opened)
@@ -159,7 +159,7 @@ void Site::start_target() {
 void Site::start_source() {
     loop_ = std::make_unique<platform::EventLoop>();
     clock_ = std::make_unique<platform::LoopClock>(*loop_);
-    hasher_ = std::make_unique<platform::HashThreads>(*loop_);
+    cpus_ = std::make_unique<platform::CpuThreads>(*loop_);
     options_.files.paths = disk_files(options_.folder, "source");
     tracker_ = std::make_unique<FileTracker>(*loop_, options_.files);
     connector_ = std::make_unique<platform::TlsConnector>(
@@ -171,7 +171,7 @@ void Site::start_source() {
     for (const auto& path : options_.files.paths)
         config.disks.push_back({path, fs::file_size(path)});
     source_ =
-        std::make_unique<core::Source>(config, *tracker_, *connector_, *clock_, random_, *hasher_);
+        std::make_unique<core::Source>(config, *tracker_, *connector_, *clock_, random_, *cpus_);
 }
 
 Site::~Site() {

@@ -15,8 +15,8 @@
 #include "core/source.h"
 #include "file_tracker.h"
 #include "link.h"
+#include "platform/cpu_threads.h"
 #include "platform/event_loop.h"
-#include "platform/hash_threads.h"
 #include "platform/tls.h"
 
 namespace ebb::bench {
@@ -74,7 +74,7 @@ private:
     std::unique_ptr<platform::EventLoop> loop_;
     std::unique_ptr<platform::LoopClock> clock_;
     platform::SystemRandom random_;
-    std::unique_ptr<platform::HashThreads> hasher_;
+    std::unique_ptr<platform::CpuThreads> cpus_;
     std::unique_ptr<FileTracker> tracker_;
     std::unique_ptr<platform::TlsConnector> connector_;
     std::unique_ptr<core::Source> source_;

@@ -8,9 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "env/cpus.h"
 #include "env/env.h"
-#include "env/hasher.h"
-#include "format/digest.h"
 
 namespace ebb::sim {
 
@@ -112,11 +111,14 @@ private:
     std::map<TimerId, std::shared_ptr<std::move_only_function<void()>>> timers_;
 };
 
-class SimHasher : public env::Hasher {
+class SimCpus : public env::Cpus {
 public:
-    explicit SimHasher(Life& life) : life_(life) {}
-    void sha256(std::span<const std::byte> data, env::Callback<Digest> done) override {
-        life_.io([data, done = std::move(done)]() mutable { done(format::sha256(data)); });
+    explicit SimCpus(Life& life) : life_(life) {}
+    void compute(std::move_only_function<void()> work, env::StatusCallback done) override {
+        life_.io([work = std::move(work), done = std::move(done)]() mutable {
+            work();
+            done({});
+        });
     }
 
 private:

@@ -246,14 +246,14 @@ struct World::TargetRun {
               Faults& faults, core::TargetConfig config, const std::int64_t& clock_stepped)
         : life(executor),
           clock(life, clock_stepped),
-          hasher(life),
+          cpus(life),
           volume(life, volume_state, faults) {
         std::vector<env::Disk*> pointers;
         for (DiskState& state : states) {
             disks.push_back(std::make_unique<SimDisk>(life, state, faults));
             pointers.push_back(disks.back().get());
         }
-        target = std::make_unique<core::Target>(std::move(config), pointers, volume, clock, hasher);
+        target = std::make_unique<core::Target>(std::move(config), pointers, volume, clock, cpus);
     }
     ~TargetRun() {
         life.end();
@@ -266,7 +266,7 @@ struct World::TargetRun {
     }
     Life life;
     SimClock clock;
-    SimHasher hasher;
+    SimCpus cpus;
     SimVolume volume;
     std::vector<std::unique_ptr<SimDisk>> disks;
     std::unique_ptr<core::Target> target;
@@ -281,11 +281,11 @@ struct World::SourceRun {
         : life(executor),
           clock(life, machine.clock_stepped),
           random(executor.rng),
-          hasher(life),
+          cpus(life),
           tracker(life, machine),
           connector(life, network),
           source(std::make_unique<core::Source>(std::move(config), tracker, connector, clock,
-                                                random, hasher)) {}
+                                                random, cpus)) {}
     ~SourceRun() {
         life.end();
         source.reset();
@@ -293,7 +293,7 @@ struct World::SourceRun {
     Life life;
     SimClock clock;
     SimRandom random;
-    SimHasher hasher;
+    SimCpus cpus;
     SimTracker tracker;
     SimConnector connector;
     std::unique_ptr<core::Source> source;

@@ -20,7 +20,7 @@ struct Machine {
     Machine(Executor& executor, std::shared_ptr<core::ClosingBudget> budget)
         : life(executor),
           clock(life),
-          hasher(life),
+          cpus(life),
           disk_state(disk_bytes),
           disk(life, disk_state, faults),
           volume(life, volume_state, faults),
@@ -30,7 +30,7 @@ struct Machine {
         config.disks = {{"s", "t", disk_bytes}};
         config.closing_budget = std::move(budget);
         target = std::make_unique<core::Target>(config, std::vector<env::Disk*>{&disk}, volume,
-                                                clock, hasher);
+                                                clock, cpus);
         target->open([this](Status status) { open = status.has_value(); });
         network.listener = [this](std::shared_ptr<env::Connection> connection) {
             target->accept(std::move(connection));
@@ -73,7 +73,7 @@ struct Machine {
 
     Life life;
     SimClock clock;
-    SimHasher hasher;
+    SimCpus cpus;
     Faults faults;
     DiskState disk_state;
     VolumeState volume_state;

@@ -38,7 +38,7 @@ protected:
         life_.reset();
         config_.undo_compression = 0;
         target_ = std::make_unique<Target>(config_, std::vector<env::Disk*>{&disk_now_},
-                                           volume_now_, clock_, hasher_);
+                                           volume_now_, clock_, cpus_);
         std::optional<Status> opened;
         target_->open([&](Status status) { opened = std::move(status); });
         wait();
@@ -89,7 +89,7 @@ protected:
     static constexpr std::uint64_t tables = 3000;
     sim::Life now_{executor_};
     sim::SimClock clock_{now_};
-    sim::SimHasher hasher_{now_};
+    sim::SimCpus cpus_{now_};
     CountedVolume volume_now_{now_, volume_, faults_};
     CountedDisk disk_now_{now_, disk_, faults_};
     std::unique_ptr<Target> target_;

@@ -39,7 +39,7 @@ protected:
     }
 
     void start() {
-        source_ = std::make_unique<Source>(config_, tracker_, connector_, clock_, random_, hasher_);
+        source_ = std::make_unique<Source>(config_, tracker_, connector_, clock_, random_, cpus_);
         source_->start();
         wait();
     }
@@ -123,7 +123,7 @@ protected:
     sim::Life life_{executor_};
     sim::SimClock clock_{life_};
     sim::SimRandom random_{executor_.rng};
-    sim::SimHasher hasher_{life_};
+    sim::SimCpus cpus_{life_};
     sim::SimTracker tracker_{life_, machine_};
     sim::SimConnector connector_{life_, network_};
     std::unique_ptr<Peer> target_;

@@ -38,16 +38,16 @@ protected:
         Life(TargetTest& test, const TargetConfig& config)
             : life(test.executor_),
               clock(life),
-              hasher(life),
+              cpus(life),
               volume(life, test.volume_, test.faults_),
               disk(life, test.disk_, test.faults_),
-              target(config, {&disk}, volume, clock, hasher) {
+              target(config, {&disk}, volume, clock, cpus) {
             target.open([this](Status status) { opened = status; });
         }
         ~Life() { life.end(); }
         sim::Life life;
         sim::SimClock clock;
-        sim::SimHasher hasher;
+        sim::SimCpus cpus;
         sim::SimVolume volume;
         sim::SimDisk disk;
         Target target;

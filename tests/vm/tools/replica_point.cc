@@ -7,8 +7,8 @@
 
 #include "core/target.h"
 #include "platform/aio_disk.h"
+#include "platform/cpu_threads.h"
 #include "platform/directory_volume.h"
-#include "platform/hash_threads.h"
 
 namespace {
 
@@ -65,8 +65,8 @@ Result<Done> take_back(platform::EventLoop& loop, const std::string& folder,
     core::TargetConfig config;
     config.protection = owner->protection;
     config.disks = owner->disks;
-    platform::HashThreads hasher(loop);
-    core::Target target(config, pointers, **volume, clock, hasher);
+    platform::CpuThreads cpus(loop);
+    core::Target target(config, pointers, **volume, clock, cpus);
     Answer<void> opened;
     target.open(opened.callback());
     if (auto ok = opened.wait(loop); !ok) return std::unexpected(ok.error());
