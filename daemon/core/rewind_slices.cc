@@ -192,9 +192,9 @@ Task<Status> Rewind::read_new(std::vector<Source>& sources, std::span<Part> part
             if (!room) break;
             Run& run = runs[end];
             run.stored = std::make_shared<UndoRun>(run.entries);
-            bytes += run.stored->bytes().size();
-            if (run.stored->bytes().empty()) continue;
-            sources[run.parts.front().source].reader.read(*run.stored, reads.callback(run.stored));
+            bytes += run.stored->length();
+            if (run.stored->length() == 0) continue;
+            sources[run.parts.front().source].reader.read(run.stored, reads.callback());
         }
         auto status = co_await reads.finish();
         for (; status && begin < end; ++begin) {

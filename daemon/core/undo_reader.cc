@@ -23,17 +23,19 @@ Task<Result<std::vector<format::UndoEntry>>> UndoReader::table(bool once) {
     std::uint64_t size = std::max(payload / content_per_table, volume_.request_cost());
     while (bytes.size() < std::min(size, payload)) {
         // The rest of it, where the first look was too short.
-        auto part =
-            std::make_shared<std::vector<std::byte>>(std::min(size, payload) - bytes.size());
+        const std::uint64_t length = std::min(size, payload) - bytes.size();
         const std::uint64_t at = record_.at + format::record_header_bytes + bytes.size();
-        Op<void> done;
-        if (once)
-            volume_.read_once(file_, at, *part, done.callback(part));
-        else
-            volume_.read(file_, at, *part, done.callback(part));
-        auto status = co_await done;
-        if (!status) co_return std::unexpected(status.error());
-        bytes.insert(bytes.end(), part->begin(), part->end());
+        if (once) {
+            Op<env::VolumeContent> done;
+            volume_.read_once(file_, at, length, done.callback());
+            auto part = co_await done;
+            if (!part) co_return std::unexpected(part.error());
+            bytes.insert(bytes.end(), part->bytes().begin(), part->bytes().end());
+        } else {
+            auto part = co_await read_bytes(volume_, file_, at, length);
+            if (!part) co_return std::unexpected(part.error());
+            bytes.insert(bytes.end(), part->begin(), part->end());
+        }
         const auto needed = format::undo_table_bytes(bytes, payload);
         if (!needed) co_return std::unexpected(needed.error());
         size = *needed;
@@ -66,23 +68,29 @@ UndoRun::UndoRun(std::span<const format::UndoEntry> entries) {
     }
     if (to == 0) return;
     from_ = from;
-    bytes_ = Buffer(to - from);
+    length_ = to - from;
 }
 
 Task<Result<UndoRun>> UndoReader::read(std::vector<format::UndoEntry> entries) {
-    auto run = std::make_shared<UndoRun>(entries);
-    if (run->bytes().empty()) co_return std::move(*run);
+    UndoRun run(entries);
+    if (run.length() == 0) co_return std::move(run);
+    auto memory = std::make_shared<Buffer>(run.length());
     Op<void> done;
-    volume_.read(file_, record_.at + format::record_header_bytes + run->from(), run->bytes(),
-                 done.callback(run));
+    volume_.read(file_, record_.at + format::record_header_bytes + run.from(), memory->span(),
+                 done.callback(memory));
     auto status = co_await done;
     if (!status) co_return std::unexpected(status.error());
-    co_return std::move(*run);
+    run.hold({std::move(*memory), 0, run.length()});
+    co_return std::move(run);
 }
 
-void UndoReader::read(UndoRun& run, env::StatusCallback done) {
-    volume_.read_once(file_, record_.at + format::record_header_bytes + run.from(), run.bytes(),
-                      std::move(done));
+void UndoReader::read(const std::shared_ptr<UndoRun>& run, env::StatusCallback done) {
+    volume_.read_once(file_, record_.at + format::record_header_bytes + run->from(), run->length(),
+                      [run, done = std::move(done)](Result<env::VolumeContent> content) mutable {
+                          if (!content) return done(std::unexpected(std::move(content.error())));
+                          run->hold(std::move(*content));
+                          done({});
+                      });
 }
 
 }  // namespace ebb::core

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "base/buffer.h"
 #include "core/task.h"
 #include "env/volume.h"
 #include "format/undo.h"
@@ -23,17 +22,19 @@ struct UndoRecord {
 // What the entries of a run store.
 class UndoRun {
 public:
-    // Room for what they store, to be read.
+    // To be read: where it lies.
     explicit UndoRun(std::span<const format::UndoEntry> entries);
     [[nodiscard]] std::uint64_t from() const { return from_; }
-    [[nodiscard]] std::span<std::byte> bytes() { return bytes_.span(); }
+    [[nodiscard]] std::uint64_t length() const { return length_; }
+    void hold(env::VolumeContent content) { content_ = std::move(content); }
     [[nodiscard]] std::span<const std::byte> stored(const format::UndoEntry& entry) const {
-        return bytes_.span().subspan(entry.at - from_, entry.stored);
+        return content_.bytes().subspan(entry.at - from_, entry.stored);
     }
 
 private:
     std::uint64_t from_ = 0;  // of the payload
-    Buffer bytes_;
+    std::uint64_t length_ = 0;
+    env::VolumeContent content_;
 };
 
 class UndoReader {
@@ -49,8 +50,8 @@ public:
     [[nodiscard]] static std::size_t run_length(std::span<const format::UndoEntry> entries,
                                                 std::uint64_t gap = alone_gap);
     [[nodiscard]] Task<Result<UndoRun>> read(std::vector<format::UndoEntry> entries);
-    // One of many under way. `run`, which is not empty, lives until `done`.
-    void read(UndoRun& run, env::StatusCallback done);
+    // One of many under way. The run is not empty.
+    void read(const std::shared_ptr<UndoRun>& run, env::StatusCallback done);
     // Who has one read under way at a time waits for each, on any disk.
     static constexpr std::uint64_t alone_gap = 64ULL << 10;
 

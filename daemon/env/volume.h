@@ -5,11 +5,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/buffer.h"
 #include "env/env.h"
 
 namespace ebb::env {
@@ -17,6 +20,15 @@ namespace ebb::env {
 struct VolumeFile {
     std::string name;
     std::uint64_t size = 0;
+};
+
+struct VolumeContent {
+    Buffer memory;
+    std::uint64_t begin = 0;
+    std::uint64_t length = 0;
+    [[nodiscard]] std::span<const std::byte> bytes() const {
+        return memory.span().subspan(begin, length);
+    }
 };
 
 struct VolumeSpace {
@@ -36,11 +48,10 @@ public:
     // Exactly into.size() bytes, E_IO when the file is shorter.
     virtual void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                       StatusCallback done) = 0;
-    // The same of what nobody will read again soon: no cache keeps it, and no more is read.
-    virtual void read_once(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
-                           StatusCallback done) {
-        read(name, offset, into, std::move(done));
-    }
+    // The same of what nobody will read again soon: no cache keeps it, and little more is read. It
+    // comes in memory in which it may lie anywhere, so that nobody has to copy it.
+    virtual void read_once(const std::string& name, std::uint64_t offset, std::uint64_t length,
+                           Callback<VolumeContent> done);
     // As Disk::request_cost().
     [[nodiscard]] virtual std::uint64_t request_cost() const { return 64ULL << 10; }
     // Ordered after nothing but an earlier sync of the file.
@@ -55,5 +66,17 @@ public:
     virtual void rename(const std::string& from, const std::string& to, StatusCallback done) = 0;
     virtual void space(Callback<VolumeSpace> done) = 0;
 };
+
+inline void Volume::read_once(const std::string& name, std::uint64_t offset, std::uint64_t length,
+                              Callback<VolumeContent> done) {
+    auto content = std::make_shared<VolumeContent>(Buffer(length), 0, length);
+    const auto into = content->memory.span();
+    read(name, offset, into, [content, done = std::move(done)](Status status) mutable {
+        if (status)
+            done(std::move(*content));
+        else
+            done(std::unexpected(std::move(status.error())));
+    });
+}
 
 }  // namespace ebb::env

@@ -19,8 +19,11 @@ namespace ebb::platform {
 namespace {
 
 constexpr std::size_t open_files_max = 32;
-// Short reads of a disk that does not seek are as many as it takes to keep it busy.
-constexpr unsigned reading_threads = 16;
+constexpr unsigned reading_threads = 4;
+// Of what is read once: short reads of a disk that does not seek are as many as it takes to keep it
+// busy while nobody here has a CPU.
+constexpr std::size_t aside_depth = 256;
+constexpr std::size_t aside_together = 64;
 // Shorter ones are made by way of the cache.
 constexpr std::uint64_t direct_append_bytes = 1ULL << 20;
 constexpr std::uint64_t direct_read_bytes = 256ULL << 10;
@@ -34,7 +37,7 @@ void drop_cache(int file) {
     (void)::posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-// Memory of a thread, for what is not where direct I/O wants it. Those that read are many.
+// Memory of a thread, for what is not where direct I/O wants it.
 Buffer& bounce() {
     thread_local Buffer buffer(direct_step_bytes);
     return buffer;
@@ -115,7 +118,13 @@ Result<std::unique_ptr<DirectoryVolume>> DirectoryVolume::open(EventLoop& loop,
             return fail(ErrorCode::busy, path + " is in use by another daemon");
         return system_fail(errno, "lock " + path);
     }
-    return std::unique_ptr<DirectoryVolume>(new DirectoryVolume(loop, path, std::move(directory)));
+    auto volume =
+        std::unique_ptr<DirectoryVolume>(new DirectoryVolume(loop, path, std::move(directory)));
+    auto aside = AioReader::open(
+        loop, {.name = "ebb-volume-aio", .depth = aside_depth, .together = aside_together});
+    if (!aside) return std::unexpected(aside.error());
+    volume->aside_ = std::move(*aside);
+    return volume;
 }
 
 void DirectoryVolume::list(env::Callback<std::vector<env::VolumeFile>> done) {
@@ -239,19 +248,72 @@ Status DirectoryVolume::append_now(const std::string& name, std::span<const std:
 
 void DirectoryVolume::read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
                            env::StatusCallback done) {
-    readers_.submit<void>(
-        [this, name, offset, into] { return read_now(name, offset, into, direct_read_bytes); },
-        std::move(done));
-}
-
-void DirectoryVolume::read_once(const std::string& name, std::uint64_t offset,
-                                std::span<std::byte> into, env::StatusCallback done) {
-    readers_.submit<void>([this, name, offset, into] { return read_now(name, offset, into, 0); },
+    readers_.submit<void>([this, name, offset, into] { return read_now(name, offset, into); },
                           std::move(done));
 }
 
-// Says how much; less than all: the rest is for the cache. Sectors of 512 bytes are tried, since
-// blocks of undo lie anywhere; those of 4 KiB are what everything takes that has direct reads.
+void DirectoryVolume::read_once(const std::string& name, std::uint64_t offset, std::uint64_t length,
+                                env::Callback<env::VolumeContent> done) {
+    if (auto file = opened(name)) {
+        read_aside(std::move(file), name, offset, length, std::move(done));
+        return;
+    }
+    // Opening it may take as long as a read.
+    readers_.submit<OpenFilePtr>(
+        [this, name] { return file_of(name); },
+        [this, name, offset, length, done = std::move(done)](Result<OpenFilePtr> file) mutable {
+            if (!file) return done(std::unexpected(std::move(file.error())));
+            read_aside(std::move(*file), name, offset, length, std::move(done));
+        });
+}
+
+DirectoryVolume::OpenFilePtr DirectoryVolume::opened(const std::string& name) {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::ranges::find(open_files_, name, &Named::name);
+    if (found == open_files_.end()) return nullptr;
+    open_files_.splice(open_files_.begin(), open_files_, found);
+    return found->file;
+}
+
+// Sectors of 512 bytes are tried, since blocks of undo lie anywhere; those of 4 KiB are what
+// everything takes that has direct reads.
+void DirectoryVolume::read_aside(OpenFilePtr file, const std::string& name, std::uint64_t offset,
+                                 std::uint64_t length, env::Callback<env::VolumeContent> done) {
+    if (length == 0 || !file->direct.valid())
+        return read_by_thread(name, offset, length, std::move(done));
+    const std::uint64_t alignment = file->read_alignment;
+    const std::uint64_t from = offset / alignment * alignment;
+    const std::uint64_t to = (offset + length + alignment - 1) / alignment * alignment;
+    env::VolumeContent content{Buffer(to - from), offset - from, length};
+    const int direct = file->direct.get();
+    const auto into = content.memory.span();
+    aside_->read(direct, from, into,
+                 [this, file = std::move(file), name, offset, length, alignment,
+                  content = std::move(content), done = std::move(done)](long got) mutable {
+                     if (got >= 0 && static_cast<std::uint64_t>(got) >= content.begin + length)
+                         return done(std::move(content));
+                     if (got == -EINVAL && alignment < direct_io_alignment) {
+                         file->read_alignment = direct_io_alignment;
+                         return read_aside(std::move(file), name, offset, length, std::move(done));
+                     }
+                     // It says what is wrong, if anything is.
+                     read_by_thread(name, offset, length, std::move(done));
+                 });
+}
+
+void DirectoryVolume::read_by_thread(const std::string& name, std::uint64_t offset,
+                                     std::uint64_t length, env::Callback<env::VolumeContent> done) {
+    readers_.submit<env::VolumeContent>(
+        [this, name, offset, length]() -> Result<env::VolumeContent> {
+            env::VolumeContent content{Buffer(length), 0, length};
+            auto status = read_now(name, offset, content.memory.span());
+            if (!status) return std::unexpected(status.error());
+            return content;
+        },
+        std::move(done));
+}
+
+// Says how much; less than all: the rest is for the cache. Alignment as in read_aside().
 Result<std::uint64_t> DirectoryVolume::read_direct(OpenFile& file, std::uint64_t at,
                                                    std::span<std::byte> into,
                                                    const std::string& path) {
@@ -281,10 +343,10 @@ Result<std::uint64_t> DirectoryVolume::read_direct(OpenFile& file, std::uint64_t
 }
 
 Status DirectoryVolume::read_now(const std::string& name, std::uint64_t offset,
-                                 std::span<std::byte> into, std::uint64_t direct_from) {
+                                 std::span<std::byte> into) {
     const auto file = file_of(name);
     if (!file) return std::unexpected(file.error());
-    if (into.size() >= direct_from && (*file)->direct.valid()) {
+    if (into.size() >= direct_read_bytes && (*file)->direct.valid()) {
         const auto done = read_direct(**file, offset, into, full(name));
         if (!done) return std::unexpected(done.error());
         into = into.subspan(*done);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // env::Volume on a directory. One thread makes the calls, in the order they were asked for, and a
-// few others read beside it. What is long passes the page cache by: undo is written once and read
-// seldom, and memory that the kernel has to find for it costs more than the disk.
+// few others read beside it; what is read once, short or long, is read by libaio, as many at once
+// as it takes to keep a disk busy that does not seek. What is long passes the page cache by: undo
+// is written once and read seldom, and memory that the kernel has to find for it costs more than
+// the disk.
 #pragma once
 
 #include <atomic>
@@ -12,6 +14,7 @@
 
 #include "base/buffer.h"
 #include "env/volume.h"
+#include "platform/aio_reader.h"
 #include "platform/event_loop.h"
 #include "platform/file_descriptor.h"
 #include "platform/worker.h"
@@ -33,8 +36,8 @@ public:
                 env::StatusCallback done) override;
     void read(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
               env::StatusCallback done) override;
-    void read_once(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
-                   env::StatusCallback done) override;
+    void read_once(const std::string& name, std::uint64_t offset, std::uint64_t length,
+                   env::Callback<env::VolumeContent> done) override;
     [[nodiscard]] std::uint64_t request_cost() const override { return request_cost_; }
     void truncate(const std::string& name, std::uint64_t size, env::StatusCallback done) override;
     void sync(const std::string& name, std::string_view site, env::StatusCallback done) override;
@@ -59,15 +62,21 @@ private:
 
     DirectoryVolume(EventLoop& loop, std::string path, FileDescriptor directory);
 
+    void read_aside(OpenFilePtr file, const std::string& name, std::uint64_t offset,
+                    std::uint64_t length, env::Callback<env::VolumeContent> done);
+    void read_by_thread(const std::string& name, std::uint64_t offset, std::uint64_t length,
+                        env::Callback<env::VolumeContent> done);
+    // None: it is not open.
+    [[nodiscard]] OpenFilePtr opened(const std::string& name);
+
     // On any thread. `changed`: it stays open until it is synced.
     Result<OpenFilePtr> file_of(const std::string& name, bool changed = false);
     [[nodiscard]] Result<OpenFilePtr> open_now(const std::string& name, int flags) const;
     void remember(std::string name, OpenFilePtr file);
     void synced(const std::string& name);
     void forget(const std::string& name);
-    // Past the cache from so many bytes on.
-    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into,
-                    std::uint64_t direct_from);
+    // Long ones past the cache.
+    Status read_now(const std::string& name, std::uint64_t offset, std::span<std::byte> into);
     static Result<std::uint64_t> read_direct(OpenFile& file, std::uint64_t at,
                                              std::span<std::byte> into, const std::string& path);
 
@@ -87,6 +96,7 @@ private:
     std::list<Named> open_files_;
     Worker worker_;
     Worker readers_;
+    std::unique_ptr<AioReader> aside_;
 };
 
 }  // namespace ebb::platform

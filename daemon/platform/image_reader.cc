@@ -1,188 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "platform/image_reader.h"
 
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 
+#include "base/buffer.h"
+#include "base/units.h"
 #include "platform/system_error.h"
 
 namespace ebb::platform {
 
-namespace {
-
-constexpr auto retry_delay = std::chrono::milliseconds(10);
-
-}  // namespace
-
-ImageReader::ImageReader(EventLoop& loop)
-    : event_(loop.context()),
-      retry_(loop.context()),
-      submitter_(std::make_unique<Worker>(loop, 1, "ebb-image")) {}
-
-ImageReader::~ImageReader() {
-    alive_.reset();
-    submitter_.reset();
-    boost::system::error_code ignored;
-    event_.close(ignored);
-    // Returns when all requests have ended.
-    if (aio_ != nullptr) ::io_destroy(aio_);
-}
-
 Result<std::unique_ptr<ImageReader>> ImageReader::open(EventLoop& loop) {
-    auto reader = std::unique_ptr<ImageReader>(new ImageReader(loop));
-    if (auto status = reader->setup(); !status) return std::unexpected(status.error());
-    return reader;
-}
-
-Status ImageReader::setup() {
-    const int result = ::io_setup(static_cast<int>(depth), &aio_);
-    if (result < 0) return system_fail(-result, "io_setup for images");
-    const int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (event < 0) return system_fail(errno, "eventfd");
-    event_.assign(event);
-    wait_for_events();
-    return {};
+    auto reader = AioReader::open(
+        loop, {.name = "ebb-image", .depth = depth, .together = together, .one_by_one = true});
+    if (!reader) return std::unexpected(reader.error());
+    return std::unique_ptr<ImageReader>(new ImageReader(std::move(*reader)));
 }
 
 void ImageReader::read(int file, std::uint64_t offset, std::span<std::byte> into,
                        env::StatusCallback done) {
-    auto request = std::make_unique<Request>();
-    request->file = file;
-    request->offset = offset;
-    request->left = into.size();
-    request->into = into;
-    request->done = std::move(done);
-    if (reinterpret_cast<std::uintptr_t>(into.data()) % sector_bytes != 0)
-        request->bounce = Buffer(into.size());
-    request->memory = request->bounce.empty() ? into.data() : request->bounce.data();
-    waiting_.push_back(std::move(request));
-    submit();
-}
-
-// One batch at a time is with the submitter.
-void ImageReader::submit() {
-    if (submitting_ || waiting_.empty() || running_.size() >= depth) return;
-    std::vector<iocb*> batch;
-    while (batch.size() < together && !waiting_.empty() && running_.size() < depth) {
-        auto request = std::move(waiting_.front());
-        waiting_.pop_front();
-        iocb* const control = &request->control;
-        ::io_prep_pread(control, request->file, request->memory, request->left,
-                        static_cast<long long>(request->offset));
-        ::io_set_eventfd(control, event_.native_handle());
-        running_.emplace(control, std::move(request));
-        batch.push_back(control);
-    }
-    submitting_ = true;
-    submitter_->submit<Submitted>(
-        [aio = aio_, batch]() mutable -> Result<Submitted> {
-            Submitted sent;
-            while (sent.count < batch.size() && sent.error == 0) {
-                const int result = ::io_submit(aio, 1, batch.data() + sent.count);
-                if (result > 0) sent.count += static_cast<std::size_t>(result);
-                if (result <= 0 && result != -EINTR) sent.error = result == 0 ? EAGAIN : -result;
-            }
-            return sent;
-        },
-        [this, batch](const Result<Submitted>& result) { submitted(batch, *result); });
-}
-
-// Those that were may have ended since.
-void ImageReader::submitted(std::span<iocb* const> batch, const Submitted& result) {
-    submitting_ = false;
-    std::vector<Finished> finished;
-    for (std::size_t i = batch.size(); i > result.count; --i) {
-        const auto found = running_.find(batch[i - 1]);
-        auto request = std::move(found->second);
-        running_.erase(found);
-        // The error is of the first of them alone.
-        if (i - 1 == result.count && result.error != EAGAIN)
-            finished.push_back(
-                {std::move(request->done), system_fail(result.error, "reading the image")});
-        else
-            waiting_.push_front(std::move(request));
-    }
-    // Out of slots: the next that ends tries again, or the timer if there is none.
-    if (result.error == EAGAIN) {
-        if (running_.empty()) retry_later();
-    } else {
-        submit();
-    }
-    deliver(std::move(finished));
-}
-
-void ImageReader::retry_later() {
-    retry_.expires_after(retry_delay);
-    retry_.async_wait([this, alive = std::weak_ptr<char>(alive_)](const auto& error) {
-        if (!error && !alive.expired()) submit();
+    const bool aligned = reinterpret_cast<std::uintptr_t>(into.data()) % sector_bytes == 0;
+    auto bounce = std::make_shared<Buffer>(aligned ? 0 : into.size());
+    const auto memory = aligned ? into : bounce->span();
+    reader_->read(file, offset, memory, [into, bounce, done = std::move(done)](long got) mutable {
+        if (got < 0) return done(system_fail(static_cast<int>(-got), "reading the image"));
+        if (static_cast<std::size_t>(got) < into.size())
+            return done(fail(ErrorCode::io, "the image ends too early"));
+        if (!bounce->empty()) std::ranges::copy(bounce->span(), into.begin());
+        done({});
     });
-}
-
-void ImageReader::wait_for_events() {
-    event_.async_wait(boost::asio::posix::stream_descriptor::wait_read,
-                      [this, alive = std::weak_ptr<char>(alive_)](const auto& error) {
-                          if (error || alive.expired()) return;
-                          wait_for_events();
-                          collect();
-                      });
-}
-
-void ImageReader::collect() {
-    eventfd_t count = 0;
-    // Reset before the ring is read: what completes from here on signals again.
-    (void)::eventfd_read(event_.native_handle(), &count);
-    std::vector<Finished> finished;
-    std::array<io_event, depth> events{};
-    for (;;) {
-        timespec no_wait{};
-        const int got =
-            ::io_getevents(aio_, 0, static_cast<long>(events.size()), events.data(), &no_wait);
-        if (got == -EINTR) continue;
-        if (got <= 0) break;
-        for (int i = 0; i < got; ++i)
-            complete(events.at(i).obj, static_cast<long>(events.at(i).res), finished);
-    }
-    submit();
-    deliver(std::move(finished));
-}
-
-void ImageReader::complete(const iocb* control, long result, std::vector<Finished>& finished) {
-    const auto found = running_.find(control);
-    auto request = std::move(found->second);
-    running_.erase(found);
-    Status status;
-    if (result < 0) {
-        status = system_fail(static_cast<int>(-result), "reading the image");
-    } else if (static_cast<std::size_t>(result) < request->left) {
-        const auto moved = static_cast<std::size_t>(result);
-        if (moved > 0 && moved % sector_bytes == 0) {
-            // Short: go on with the rest.
-            request->offset += moved;
-            request->memory += moved;
-            request->left -= moved;
-            waiting_.push_front(std::move(request));
-            return;
-        }
-        status = fail(ErrorCode::io, "the image ends too early");
-    } else if (!request->bounce.empty()) {
-        std::memcpy(request->into.data(), request->bounce.data(), request->into.size());
-    }
-    finished.push_back({std::move(request->done), std::move(status)});
-}
-
-void ImageReader::deliver(std::vector<Finished> finished) {
-    // Any callback may be the end of us, and then no further one may run.
-    const std::weak_ptr<char> alive = alive_;
-    for (auto& one : finished) {
-        if (alive.expired()) return;
-        one.done(std::move(one.status));
-    }
 }
 
 }  // namespace ebb::platform

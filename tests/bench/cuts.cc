@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 
+#include "base/buffer.h"
 #include "lib/client.h"
 #include "lib/direct.h"
 #include "lib/options.h"

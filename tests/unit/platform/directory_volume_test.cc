@@ -14,6 +14,8 @@
 #include <optional>
 #include <random>
 
+#include "submitted.h"
+
 namespace {
 
 std::mutex synced_mutex;
@@ -55,6 +57,14 @@ protected:
         if (!loop_.run_until([&] { return status.has_value(); }, std::chrono::minutes(1)))
             return fail(ErrorCode::timeout, "no answer");
         return *status;
+    }
+    Result<env::VolumeContent> read_once(DirectoryVolume& volume, const std::string& name,
+                                         std::uint64_t offset, std::uint64_t length) {
+        std::optional<Result<env::VolumeContent>> content;
+        volume.read_once(name, offset, length, [&](auto result) { content = std::move(result); });
+        if (!loop_.run_until([&] { return content.has_value(); }, std::chrono::minutes(1)))
+            return fail(ErrorCode::timeout, "no answer");
+        return std::move(*content);
     }
     std::unique_ptr<DirectoryVolume> volume() {
         auto opened = DirectoryVolume::open(loop_, top_ / "journal");
@@ -116,11 +126,12 @@ TEST_F(DirectoryVolumeTest, LongAndShortOnesInTurn) {
         ASSERT_TRUE(std::ranges::equal(read, std::span(expected).subspan(at, read.size()))) << i;
         // Past the cache however short it is: what the cache has of it counts.
         const std::size_t from = random() % expected.size();
-        std::vector<std::byte> once(random() %
-                                    (std::min<std::size_t>(expected.size() - from, 9000) + 1));
-        ASSERT_TRUE(
-            wait_for([&](auto done) { volume->read_once("file", from, once, std::move(done)); }));
-        ASSERT_TRUE(std::ranges::equal(once, std::span(expected).subspan(from, once.size()))) << i;
+        const std::size_t length =
+            random() % (std::min<std::size_t>(expected.size() - from, 9000) + 1);
+        const auto once = read_once(*volume, "file", from, length);
+        ASSERT_TRUE(once);
+        ASSERT_TRUE(std::ranges::equal(once->bytes(), std::span(expected).subspan(from, length)))
+            << i;
     }
     std::vector<std::byte> all(expected.size());
     ASSERT_TRUE(wait_for([&](auto done) { volume->read("file", 0, all, std::move(done)); }));
@@ -133,6 +144,45 @@ TEST_F(DirectoryVolumeTest, LongAndShortOnesInTurn) {
         ASSERT_FALSE(status);
         EXPECT_EQ(status.error().code, ErrorCode::io);
     }
+}
+
+// As on a disk whose blocks are 4 KiB long, and on one that takes no direct reads.
+TEST_F(DirectoryVolumeTest, ReadOnceWhateverMayBeReadDirectly) {
+    const auto volume = this->volume();
+    std::mt19937_64 random(4);
+    const auto expected = random_bytes(random, 1'000'003);
+    ASSERT_TRUE(wait_for([&](auto done) { volume->create("file", std::move(done)); }));
+    ASSERT_TRUE(wait_for([&](auto done) { volume->append("file", expected, std::move(done)); }));
+    ASSERT_TRUE(wait_for([&](auto done) { volume->sync("file", "", std::move(done)); }));
+    for (const long alignment : {0L, 4096L, 1L << 40}) {
+        test::submitted.reset();
+        test::submitted.alignment = alignment;
+        // Many at once: more wait than are under way.
+        constexpr std::size_t count = 600;
+        std::size_t right = 0;
+        std::size_t answered = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::size_t at = i == 0 ? expected.size() - 1 : random() % expected.size();
+            const std::size_t length = random() % std::min<std::size_t>(9000, expected.size() - at);
+            const auto want = std::span(expected).subspan(at, length);
+            volume->read_once("file", at, length,
+                              [&, want](const Result<env::VolumeContent>& content) {
+                                  ++answered;
+                                  if (content && std::ranges::equal(content->bytes(), want))
+                                      ++right;
+                              });
+        }
+        EXPECT_TRUE(loop_.run_until([&] { return answered == count; }, std::chrono::minutes(1)));
+        EXPECT_EQ(right, count) << alignment;
+        EXPECT_GT(test::submitted.most_together, 1);
+        const auto beyond = read_once(*volume, "file", expected.size() - 10, 11);
+        ASSERT_FALSE(beyond);
+        EXPECT_EQ(beyond.error().code, ErrorCode::io);
+        const auto none = read_once(*volume, "other", 0, 1);
+        ASSERT_FALSE(none);
+        EXPECT_EQ(none.error().code, ErrorCode::not_found);
+    }
+    test::submitted.reset();
 }
 
 // More of them than files are kept open.

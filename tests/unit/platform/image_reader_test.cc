@@ -3,41 +3,22 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <string>
 
+#include "base/buffer.h"
 #include "platform/file_descriptor.h"
-
-namespace {
-
-// Since somebody asked last; at most so many are taken by the next call, where that is not 0.
-std::atomic<long> most_together = 0;
-std::atomic<long> take_at_most = 0;
-std::atomic<int> refusals = 0;  // calls that are refused for want of slots
-
-}  // namespace
-
-// In place of libaio's: what is submitted together is counted.
-extern "C" int io_submit(io_context_t context, long count, iocb** controls) {
-    most_together = std::max(most_together.load(), count);
-    if (refusals > 0) {
-        --refusals;
-        return -EAGAIN;
-    }
-    if (take_at_most != 0) count = std::min(count, take_at_most.load());
-    const long taken = ::syscall(SYS_io_submit, context, count, controls);
-    return taken < 0 ? -errno : static_cast<int>(taken);
-}
+#include "submitted.h"
 
 namespace ebb::platform {
 
 namespace {
+
+using test::submitted;
 
 constexpr std::size_t block = 4096;
 constexpr std::size_t blocks = 64;
@@ -45,7 +26,7 @@ constexpr std::size_t blocks = 64;
 class ImageReaderTest : public testing::Test {
 protected:
     void SetUp() override {
-        most_together = take_at_most = refusals = 0;
+        submitted.reset();
         path_ = testing::TempDir() + "ebb_image_" + std::to_string(::getpid());
         Buffer content(blocks * block);
         for (std::size_t i = 0; i < blocks; ++i)
@@ -109,7 +90,7 @@ TEST_F(ImageReaderTest, MoreThanAreUnderWayAtOnce) {
 TEST_F(ImageReaderTest, EachIsSubmittedByItself) {
     read_all([this](std::size_t) { return file_.get(); });
     ASSERT_TRUE(all_ended());
-    EXPECT_EQ(most_together, 1);
+    EXPECT_EQ(submitted.most_together, 1);
 }
 
 TEST_F(ImageReaderTest, IntoMemoryThatIsNotAligned) {
@@ -130,11 +111,11 @@ TEST_F(ImageReaderTest, ThoseThatAreRefusedAloneFail) {
 }
 
 TEST_F(ImageReaderTest, WhereBatchesAreTakenInPart) {
-    take_at_most = 1;
-    refusals = 20;
+    submitted.take_at_most = 1;
+    submitted.refusals = 20;
     read_all([this](std::size_t) { return file_.get(); });
     ASSERT_TRUE(all_ended());
-    EXPECT_EQ(refusals, 0);
+    EXPECT_EQ(submitted.refusals, 0);
     for (std::size_t i = 0; i < blocks; ++i) EXPECT_TRUE(is_read(i)) << i;
 }
 
