@@ -259,10 +259,12 @@ void AioDisk::complete(iocb* control, long result, std::vector<Finished>& finish
     if (found == running_.end()) return;
     auto request = std::move(found->second);
     running_.erase(found);
-    const std::string what = (request->is_write ? "write to " : "read from ") + options_.path;
+    const auto what = [&] {
+        return (request->is_write ? "write to " : "read from ") + options_.path;
+    };
     Status status;
     if (result < 0) {
-        status = system_fail(static_cast<int>(-result), what);
+        status = system_fail(static_cast<int>(-result), what());
     } else if (static_cast<std::size_t>(result) < request->left) {
         const auto moved = static_cast<std::size_t>(result);
         if (moved > 0 && moved % logical_block_ == 0) {
@@ -274,7 +276,7 @@ void AioDisk::complete(iocb* control, long result, std::vector<Finished>& finish
             schedule_pump();
             return;
         }
-        status = fail(ErrorCode::io, what + ": short");
+        status = fail(ErrorCode::io, what() + ": short");
     }
     if (status && !request->copy_to.empty())
         std::memcpy(request->copy_to.data(), request->bounce.data(), request->copy_to.size());
