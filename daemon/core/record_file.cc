@@ -21,10 +21,18 @@ Task<Result<format::RecordHeader>> append_record(env::Volume& volume, RecordFile
                                                  format::RecordType type,
                                                  format::RecordBytes record,
                                                  std::string_view site) {
+    const auto payload = format::payload_digest(record);
+    return append_record(volume, file, type, std::move(record), payload, site);
+}
+
+Task<Result<format::RecordHeader>> append_record(env::Volume& volume, RecordFile& file,
+                                                 format::RecordType type,
+                                                 format::RecordBytes record,
+                                                 format::Digest128 payload, std::string_view site) {
     format::Sha256 chain = file.chain;
     auto bytes = std::make_shared<format::RecordBytes>(std::move(record));
-    const auto header =
-        format::seal_record(*bytes, type, file.epoch, file.records, file.durable_bytes, chain);
+    const auto header = format::seal_record(*bytes, payload, type, file.epoch, file.records,
+                                            file.durable_bytes, chain);
     Op<void> appended;
     volume.append(file.name, *bytes, appended.callback(bytes));
     auto status = co_await appended;

@@ -29,6 +29,10 @@ struct RecordFile {
                                                                format::RecordType type,
                                                                format::RecordBytes record,
                                                                std::string_view site);
+// The same of a record whose payload's digest is known.
+[[nodiscard]] Task<Result<format::RecordHeader>> append_record(
+    env::Volume& volume, RecordFile& file, format::RecordType type, format::RecordBytes record,
+    format::Digest128 payload, std::string_view site);
 // Exactly `size` bytes.
 [[nodiscard]] Task<Result<std::vector<std::byte>>> read_bytes(env::Volume& volume, std::string name,
                                                               std::uint64_t at, std::uint64_t size);

@@ -277,7 +277,7 @@ Task<Result<std::uint64_t>> Rewind::put_point(std::uint64_t to, std::vector<Rang
         sources.push_back({{volume_, file_name, record}, std::nullopt, std::nullopt});
     Stages stages;
     stages.slice_bytes = slice_length(bytes_of(wanted), limits_.slice_bytes);
-    auto reading = read_stage(stages, sources, std::move(wanted), save);
+    auto reading = ask_stage(stages, sources, std::move(wanted), save);
     auto making = make_stage(stages);
     auto saving = save_stage(stages);
     auto writing = write_stage(stages);

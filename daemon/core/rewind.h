@@ -15,6 +15,7 @@
 #include "base/buffer.h"
 #include "core/journal.h"
 #include "core/task.h"
+#include "env/cpus.h"
 #include "env/disk.h"
 
 namespace ebb::core {
@@ -29,8 +30,13 @@ public:
         int compression;
     };
 
-    Rewind(std::vector<env::Disk*> disks, env::Volume& volume, Journal& journal, Limits limits)
-        : disks_(std::move(disks)), volume_(volume), journal_(journal), limits_(limits) {}
+    Rewind(std::vector<env::Disk*> disks, env::Volume& volume, env::Cpus& cpus, Journal& journal,
+           Limits limits)
+        : disks_(std::move(disks)),
+          volume_(volume),
+          cpus_(cpus),
+          journal_(journal),
+          limits_(limits) {}
 
     // After Journal::open(). A move that was begun is finished by resume().
     [[nodiscard]] Task<Status> open();
@@ -111,7 +117,6 @@ private:
     // Parts of one record whose content is read at once.
     struct Run {
         std::span<const Part> parts;
-        std::span<const format::UndoEntry> entries;
         std::shared_ptr<UndoRun> stored;
     };
     [[nodiscard]] static std::vector<Ranges> take_first(std::vector<Ranges>& wanted,
@@ -119,12 +124,13 @@ private:
     [[nodiscard]] Task<Status> gather(Source& source, std::uint32_t index,
                                       std::vector<Ranges>& wanted, std::uint64_t slice_bytes,
                                       std::vector<Part>& parts);
-    // A part of a disk that gets this content; none: zeroes.
+    // A part of a disk that gets content, or zeroes.
     struct Write {
         DiskIndex disk = 0;
         std::uint64_t from = 0;
         std::uint64_t to = 0;
-        std::shared_ptr<Buffer> content;
+        bool zero = false;
+        Buffer content;
     };
     // A part of a disk that is to be overwritten, and whose content is not in the file.
     struct Saving {
@@ -135,20 +141,28 @@ private:
         std::uint64_t content_at = 0;
         [[nodiscard]] std::uint64_t end() const { return at + length; }
     };
+    // Who computes shares it; nobody else looks at it meanwhile.
     struct Slice {
+        explicit Slice(std::size_t depth) : read_old(depth), read_new(depth) {}
+        std::uint64_t bytes = 0;
+        std::vector<Part> parts;  // the order of the disks, and then that of the journal
+        std::vector<Run> runs;    // of the parts
         std::vector<Saving> saved;
         std::vector<Write> writes;
-        std::uint64_t bytes = 0;
+        // What is read, under way.
+        Together read_old, read_new;
         // Of what is saved, instead of it; empty: nothing is.
         std::vector<format::UndoEntry> entries;
         format::RecordBytes record;
+        format::Digest128 payload{};  // of the record
     };
+    using SlicePtr = std::shared_ptr<Slice>;
     // Slices that wait for a stage.
     struct Queue {
-        std::deque<Slice> slices;
+        std::deque<SlicePtr> slices;
         bool last = false;  // no more will come
         Signal changed;
-        void put(Slice slice) {
+        void put(SlicePtr slice) {
             slices.push_back(std::move(slice));
             changed.notify();
         }
@@ -158,9 +172,10 @@ private:
         }
     };
     // Slices on their way, one after the other, through four stages side by side: what they are to
-    // have is read, and what they have; of that a record is made; it is saved; they are written.
+    // have is asked for, and what they have; when it has come, of that a record is made; it is
+    // saved; they are written.
     struct Stages {
-        Queue read, made, saved;
+        Queue asked, made, saved;
         std::uint64_t in_memory = 0;  // bytes
         std::uint64_t slice_bytes = 0;
         std::uint64_t written = 0;
@@ -168,34 +183,36 @@ private:
         Signal room;
         void fail(Error error) {
             if (status) status = std::unexpected(std::move(error));
-            for (Queue* queue : {&read, &made, &saved}) queue->end();
+            // Those that were asked for have to come: who asks says which is the last.
+            for (Queue* queue : {&made, &saved}) queue->end();
             room.notify();
         }
     };
-    // The next one; none: all have come, or there was an error.
-    [[nodiscard]] static Task<std::optional<Slice>> next(Stages& stages, Queue& queue);
-    [[nodiscard]] Task<void> read_stage(Stages& stages, std::vector<Source>& sources,
-                                        std::vector<Ranges> wanted, bool save);
+    // The next one; none: all have come.
+    [[nodiscard]] static Task<SlicePtr> next(Queue& queue);
+    [[nodiscard]] Task<void> ask_stage(Stages& stages, std::vector<Source>& sources,
+                                       std::vector<Ranges> wanted, bool save);
     [[nodiscard]] Task<void> make_stage(Stages& stages);
     [[nodiscard]] Task<void> save_stage(Stages& stages);
     [[nodiscard]] Task<void> write_stage(Stages& stages);
     [[nodiscard]] Task<Status> read_chapter(Stages& stages, std::vector<Source>& sources,
                                             std::vector<Ranges> chapter, bool save);
-    [[nodiscard]] Task<Result<Slice>> read_slice(std::vector<Source>& sources,
-                                                 std::span<Part> parts, bool save);
+    // Goes back when all of it is under way.
+    [[nodiscard]] Task<void> ask(std::vector<Source>& sources, SlicePtr slice, bool save);
     [[nodiscard]] static std::vector<Write> writes_of(std::span<Part> parts);
-    [[nodiscard]] Task<Status> read_new(std::vector<Source>& sources, std::span<Part> parts,
-                                        std::vector<Write>& writes);
-    [[nodiscard]] std::vector<Run> runs_of(std::span<const Part> parts,
-                                           std::vector<format::UndoEntry>& entries) const;
-    [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
+    [[nodiscard]] Task<void> ask_new(std::vector<Source>& sources, SlicePtr slice);
+    [[nodiscard]] std::vector<Run> runs_of(std::span<const Part> parts) const;
     [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> parts) const;
-    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved);
     // `bridged`: over what is not wanted, where that costs less than a request.
-    [[nodiscard]] Task<Status> read_old(std::vector<Saving>& saved, bool bridged);
-    void make_record(Slice& slice) const;
+    [[nodiscard]] Task<void> ask_old(std::vector<Saving>& saved, Together& reads, bool bridged);
+    // When it has come.
+    [[nodiscard]] Task<Status> finish_reads(SlicePtr slice);
+    [[nodiscard]] Task<Status> compute(SlicePtr slice);
+    [[nodiscard]] static Status unpack(Slice& slice);
+    [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
+    static void make_record(Slice& slice, int compression);
     [[nodiscard]] Task<Status> save(Slice& slice);
-    [[nodiscard]] Task<Status> write(const std::vector<Write>& writes);
+    [[nodiscard]] Task<Status> write(SlicePtr slice);
     // `wanted`: what is between both points.
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move,
                                                         std::vector<Ranges> wanted);
@@ -206,6 +223,7 @@ private:
 
     std::vector<env::Disk*> disks_;
     env::Volume& volume_;
+    env::Cpus& cpus_;
     Journal& journal_;
     Limits limits_;
     // What a move reads to know what it concerns, as far as it fits, until it is over.

@@ -26,16 +26,18 @@ bool is_zero(const format::UndoEntry& entry) {
 
 // In chapters of the disks' order, since what is to be read for one has to be known before, by all
 // tables.
-Task<void> Rewind::read_stage(Stages& stages, std::vector<Source>& sources,
-                              std::vector<Ranges> wanted, bool save) {
+Task<void> Rewind::ask_stage(Stages& stages, std::vector<Source>& sources,
+                             std::vector<Ranges> wanted, bool save) {
     while (stages.status && any(wanted)) {
         auto chapter = take_first(wanted, limits_.chapter_bytes);
         auto status = co_await read_chapter(stages, sources, std::move(chapter), save);
         if (!status) stages.fail(status.error());
     }
-    stages.read.end();
+    stages.asked.end();
 }
 
+// A slice is asked for when all of the one before is under way, and need not have come: no disk
+// waits for the other, nor for what is computed.
 Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
                                   std::vector<Ranges> chapter, bool save) {
     std::vector<Part> parts;
@@ -55,27 +57,31 @@ Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
             co_await stages.room.wait();
         if (!stages.status) co_return Status{};
         stages.in_memory += bytes;
-        auto slice =
-            co_await read_slice(sources, std::span(parts).subspan(begin, end - begin), save);
-        if (!slice) co_return std::unexpected(slice.error());
+        auto slice = std::make_shared<Slice>(limits_.depth);
         slice->bytes = bytes;
-        stages.read.put(std::move(*slice));
+        const auto own = std::span(parts).subspan(begin, end - begin);
+        slice->parts.assign(own.begin(), own.end());
+        co_await ask(sources, slice, save);
+        stages.asked.put(std::move(slice));
     }
     co_return Status{};
 }
 
-Task<std::optional<Rewind::Slice>> Rewind::next(Stages& stages, Queue& queue) {
+Task<Rewind::SlicePtr> Rewind::next(Queue& queue) {
     while (queue.slices.empty() && !queue.last) co_await queue.changed.wait();
-    if (!stages.status || queue.slices.empty()) co_return std::nullopt;
-    Slice slice = std::move(queue.slices.front());
+    if (queue.slices.empty()) co_return nullptr;
+    auto slice = std::move(queue.slices.front());
     queue.slices.pop_front();
     co_return slice;
 }
 
+// Also after an error all that was asked for comes: nothing is under way when the move is over.
 Task<void> Rewind::make_stage(Stages& stages) {
-    while (auto slice = co_await next(stages, stages.read)) {
-        make_record(*slice);
-        stages.made.put(std::move(*slice));
+    while (auto slice = co_await next(stages.asked)) {
+        auto status = co_await finish_reads(slice);
+        if (status && stages.status) status = co_await compute(slice);
+        if (!status) stages.fail(status.error());
+        if (stages.status) stages.made.put(std::move(slice));
     }
     stages.made.end();
 }
@@ -83,21 +89,24 @@ Task<void> Rewind::make_stage(Stages& stages) {
 // What is overwritten is kept, durably, before any of it is: a slice goes to the next stage when
 // its record is synced.
 Task<void> Rewind::save_stage(Stages& stages) {
-    while (auto slice = co_await next(stages, stages.made)) {
+    while (auto slice = co_await next(stages.made)) {
+        if (!stages.status) break;
         auto status = co_await save(*slice);
         if (!status) stages.fail(status.error());
         if (!stages.status) break;
-        stages.saved.put(std::move(*slice));
+        stages.saved.put(std::move(slice));
     }
     stages.saved.end();
 }
 
 Task<void> Rewind::write_stage(Stages& stages) {
-    while (auto slice = co_await next(stages, stages.saved)) {
-        auto status = co_await write(slice->writes);
+    while (auto slice = co_await next(stages.saved)) {
+        if (!stages.status) break;
+        auto status = co_await write(slice);
         if (!status) stages.fail(status.error());
         stages.written += slice->bytes;
-        stages.in_memory -= std::exchange(slice, std::nullopt)->bytes;
+        stages.in_memory -= slice->bytes;
+        slice.reset();
         stages.room.notify();
     }
 }
@@ -139,76 +148,48 @@ Task<Status> Rewind::gather(Source& source, std::uint32_t index, std::vector<Ran
     co_return Status{};
 }
 
-// `parts`: in the order of the disks, and in another one afterwards.
-Task<Result<Rewind::Slice>> Rewind::read_slice(std::vector<Source>& sources, std::span<Part> parts,
-                                               bool save) {
-    Slice slice;
-    slice.writes = writes_of(parts);
-    if (save) slice.saved = not_saved(parts);
-    auto old = read_old(slice.saved);
-    auto wanted = read_new(sources, parts, slice.writes);
+Task<void> Rewind::ask(std::vector<Source>& sources, SlicePtr slice, bool save) {
+    slice->writes = writes_of(slice->parts);
+    if (save) slice->saved = not_saved(slice->parts);
+    auto old = ask_old(slice->saved, slice->read_old, true);
+    auto wanted = ask_new(sources, slice);
     old.start();
     wanted.start();
-    // Both, also after an error of one: nothing is under way when we go back.
-    auto status = co_await old.join();
-    auto read = co_await wanted.join();
-    if (status) status = std::move(read);
-    if (!status) co_return std::unexpected(status.error());
-    co_return slice;
+    co_await old.join();
+    co_await wanted.join();
 }
 
 // Together what lies together: epochs are small and scattered.
 std::vector<Rewind::Write> Rewind::writes_of(std::span<Part> parts) {
     std::vector<Write> writes;
-    bool zero = false;
     for (Part& part : parts) {
+        const bool zero = is_zero(part.entry);
         const bool follows = !writes.empty() && writes.back().disk == part.entry.disk &&
-                             writes.back().to == part.from && zero == is_zero(part.entry) &&
+                             writes.back().to == part.from && zero == writes.back().zero &&
                              part.to - writes.back().from <= write_bytes_max;
-        if (!follows) writes.push_back({part.entry.disk, part.from, part.to, nullptr});
-        zero = is_zero(part.entry);
+        if (!follows) writes.push_back({part.entry.disk, part.from, part.to, zero, {}});
         writes.back().to = part.to;
         part.write = static_cast<std::uint32_t>(writes.size() - 1);
-        if (!zero && !writes.back().content) writes.back().content = std::make_shared<Buffer>();
-    }
-    for (Write& write : writes) {
-        if (write.content) *write.content = Buffer(write.to - write.from);
     }
     return writes;
 }
 
-Task<Status> Rewind::read_new(std::vector<Source>& sources, std::span<Part> parts,
-                              std::vector<Write>& writes) {
-    std::ranges::sort(parts, {}, [](const Part& part) {
+Task<void> Rewind::ask_new(std::vector<Source>& sources, SlicePtr slice) {
+    std::ranges::sort(slice->parts, {}, [](const Part& part) {
         return std::tuple(part.source, part.entry.at, part.from);
     });
-    std::vector<format::UndoEntry> entries;
-    auto runs = runs_of(parts, entries);
-    for (std::size_t begin = 0, end = 0; begin < runs.size(); begin = end) {
-        std::uint64_t bytes = 0;
-        Together reads(limits_.depth);
-        for (; end < runs.size() && bytes < limits_.slice_bytes; ++end) {
-            auto room = co_await reads.room();
-            if (!room) break;
-            Run& run = runs[end];
-            run.stored = std::make_shared<UndoRun>(run.entries);
-            bytes += run.stored->length();
-            if (run.stored->length() == 0) continue;
-            sources[run.parts.front().source].reader.read(run.stored, reads.callback());
-        }
-        auto status = co_await reads.finish();
-        for (; status && begin < end; ++begin) {
-            status = unpack(runs[begin], writes);
-            runs[begin].stored.reset();
-        }
-        if (!status) co_return status;
+    slice->runs = runs_of(slice->parts);
+    for (const Run& run : slice->runs) {
+        if (run.stored->length() == 0) continue;
+        auto room = co_await slice->read_new.room();
+        if (!room) break;
+        sources[run.parts.front().source].reader.read(run.stored, slice->read_new.callback());
     }
-    co_return Status{};
 }
 
-// `parts`: by record, and by place in it. `entries`: of all of them.
-std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts,
-                                         std::vector<format::UndoEntry>& entries) const {
+// `parts`: by record, and by place in it.
+std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts) const {
+    std::vector<format::UndoEntry> entries;
     std::vector<std::size_t> begins;  // of the parts of an entry
     for (std::size_t i = 0; i < parts.size(); ++i) {
         const Part& part = parts[i];
@@ -228,12 +209,49 @@ std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts,
                 std::span<const format::UndoEntry>(entries).subspan(begin, end - begin);
             const auto first = rest.first(UndoReader::run_length(rest, volume_.request_cost()));
             const std::size_t next = begin + first.size();
-            runs.push_back(
-                {parts.subspan(begins[begin], begins[next] - begins[begin]), first, nullptr});
+            runs.push_back({parts.subspan(begins[begin], begins[next] - begins[begin]),
+                            std::make_shared<UndoRun>(first)});
             begin = next;
         }
     }
     return runs;
+}
+
+Task<Status> Rewind::finish_reads(SlicePtr slice) {
+    auto old = co_await slice->read_old.finish();
+    auto wanted = co_await slice->read_new.finish();
+    if (!old && wanted) {
+        // What nobody wants need not be readable.
+        Together again(limits_.depth);
+        co_await ask_old(slice->saved, again, false);
+        old = co_await again.finish();
+    }
+    co_return wanted ? old : wanted;
+}
+
+// Both at once, beside the executor, which asks for the next slices meanwhile.
+Task<Status> Rewind::compute(SlicePtr slice) {
+    Together both(2);
+    auto unpacked = std::make_shared<Status>();
+    cpus_.compute([slice, unpacked] { *unpacked = unpack(*slice); }, both.callback());
+    if (!slice->saved.empty())
+        cpus_.compute([slice, level = limits_.compression] { make_record(*slice, level); },
+                      both.callback());
+    (void)co_await both.finish();
+    co_return std::move(*unpacked);
+}
+
+Status Rewind::unpack(Slice& slice) {
+    for (Write& write : slice.writes) {
+        if (!write.zero) write.content = Buffer(write.to - write.from);
+    }
+    for (Run& run : slice.runs) {
+        auto status = unpack(run, slice.writes);
+        if (!status) return status;
+        run.stored.reset();
+    }
+    slice.runs.clear();
+    return {};
 }
 
 Status Rewind::unpack(const Run& run, std::vector<Write>& writes) {
@@ -243,7 +261,7 @@ Status Rewind::unpack(const Run& run, std::vector<Write>& writes) {
         const format::UndoEntry& entry = part.entry;
         if (is_zero(entry)) continue;
         Write& write = writes[part.write];
-        const auto into = write.content->span().subspan(part.from - write.from, part.bytes());
+        const auto into = write.content.span().subspan(part.from - write.from, part.bytes());
         if (part.bytes() == entry.length) {
             auto status = format::unpack(entry, run.stored->stored(entry), into);
             if (!status) return status;
@@ -277,16 +295,8 @@ std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> parts) const
     return all;
 }
 
-Task<Status> Rewind::read_old(std::vector<Saving>& saved) {
-    auto status = co_await read_old(saved, true);
-    // What nobody wants need not be readable.
-    if (!status) status = co_await read_old(saved, false);
-    co_return status;
-}
-
 // At most half of what is read is not wanted.
-Task<Status> Rewind::read_old(std::vector<Saving>& saved, bool bridged) {
-    Together reads(limits_.depth);
+Task<void> Rewind::ask_old(std::vector<Saving>& saved, Together& reads, bool bridged) {
     for (std::size_t begin = 0, end = 0; begin < saved.size(); begin = end) {
         const Saving& first = saved[begin];
         std::uint64_t to = first.end();
@@ -310,13 +320,10 @@ Task<Status> Rewind::read_old(std::vector<Saving>& saved, bool bridged) {
         }
         disks_[first.disk]->read(first.at, buffer->span(), reads.callback(buffer));
     }
-    auto status = co_await reads.finish();
-    co_return status;
 }
 
-void Rewind::make_record(Slice& slice) const {
-    if (slice.saved.empty()) return;
-    format::UndoWriter writer(limits_.compression);
+void Rewind::make_record(Slice& slice, int compression) {
+    format::UndoWriter writer(compression);
     std::uint64_t bytes = 0;
     for (const Saving& part : slice.saved) bytes += part.length;
     writer.expect(slice.saved.size(), bytes);
@@ -326,13 +333,15 @@ void Rewind::make_record(Slice& slice) const {
     }
     slice.saved.clear();
     slice.record = writer.take(slice.entries);
+    slice.payload = format::payload_digest(slice.record);
 }
 
 Task<Status> Rewind::save(Slice& slice) {
     if (slice.record.empty()) co_return Status{};
     const std::uint64_t at = file_->bytes;
-    auto header = co_await append_record(volume_, *file_, format::RecordType::undo,
-                                         std::exchange(slice.record, {}), "rewind-undo");
+    auto header =
+        co_await append_record(volume_, *file_, format::RecordType::undo,
+                               std::exchange(slice.record, {}), slice.payload, "rewind-undo");
     if (!header) co_return std::unexpected(header.error());
     undo_.push_back({at, *header});
     for (const format::UndoEntry& entry : slice.entries)
@@ -341,16 +350,15 @@ Task<Status> Rewind::save(Slice& slice) {
     co_return Status{};
 }
 
-Task<Status> Rewind::write(const std::vector<Write>& parts) {
+Task<Status> Rewind::write(SlicePtr slice) {
     Together writes(limits_.depth);
-    for (const Write& part : parts) {
+    for (const Write& part : slice->writes) {
         // What fails is known when all are finished.
         (void)co_await writes.room();
-        if (part.content)
-            disks_[part.disk]->write(part.from, part.content->span(),
-                                     writes.callback(part.content));
-        else
+        if (part.zero)
             disks_[part.disk]->write_zeroes(part.from, part.to - part.from, writes.callback());
+        else
+            disks_[part.disk]->write(part.from, part.content.span(), writes.callback(slice));
     }
     auto status = co_await writes.finish();
     if (status) co_return status;

@@ -185,7 +185,7 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
       applier_(
           disks_, volume, journal_,
           {config_.batch_bytes, config_.io_depth, config_.reserve_bytes, config_.undo_compression}),
-      rewind_(disks_, volume, journal_,
+      rewind_(disks_, volume, cpus, journal_,
               {config_.rewind_bytes, config_.rewind_slices, config_.rewind_chapter_bytes,
                config_.io_depth, config_.undo_compression}),
       waiting_ranges_(disks_.size()),

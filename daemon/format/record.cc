@@ -91,11 +91,20 @@ RecordBytes blank_record(std::size_t payload_bytes) {
     return record;
 }
 
+Digest128 payload_digest(const RecordBytes& record) {
+    return xxh3_128(std::span<const std::byte>(record).subspan(record_header_bytes));
+}
+
 RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epoch,
                          std::uint64_t sequence, std::uint64_t durable_bytes, Sha256& chain) {
-    const auto payload = std::span<const std::byte>(record).subspan(record_header_bytes);
-    RecordHeader header{type,  epoch,         sequence, payload.size(), xxh3_128(payload),
-                        chain, durable_bytes, 0};
+    return seal_record(record, payload_digest(record), type, epoch, sequence, durable_bytes, chain);
+}
+
+RecordHeader seal_record(RecordBytes& record, const Digest128& payload, RecordType type,
+                         std::uint64_t epoch, std::uint64_t sequence, std::uint64_t durable_bytes,
+                         Sha256& chain) {
+    RecordHeader header{type,    epoch, sequence,      record.size() - record_header_bytes,
+                        payload, chain, durable_bytes, 0};
     std::vector<std::byte> out;
     out.reserve(record_header_bytes);
     Writer w(out);

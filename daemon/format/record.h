@@ -55,6 +55,11 @@ using RecordBytes = std::vector<std::byte>;
 [[nodiscard]] RecordBytes blank_record(std::size_t payload_bytes);
 RecordHeader seal_record(RecordBytes& record, RecordType type, std::uint64_t epoch,
                          std::uint64_t sequence, std::uint64_t durable_bytes, Sha256& chain);
+// `payload`: its digest, where that is known.
+[[nodiscard]] Digest128 payload_digest(const RecordBytes& record);
+RecordHeader seal_record(RecordBytes& record, const Digest128& payload, RecordType type,
+                         std::uint64_t epoch, std::uint64_t sequence, std::uint64_t durable_bytes,
+                         Sha256& chain);
 // Where the next record may begin: in.size() when nothing looks like one.
 [[nodiscard]] std::size_t find_record_magic(std::span<const std::byte> in);
 // E_CORRUPT. `in` holds record_header_bytes.

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -23,8 +24,8 @@
 #include "format/digest.h"
 #include "format/message.h"
 #include "platform/aio_disk.h"
-#include "platform/directory_volume.h"
 #include "platform/cpu_threads.h"
+#include "platform/directory_volume.h"
 
 namespace {
 
@@ -43,6 +44,13 @@ constexpr std::size_t raw_chunk = 4ULL << 20;
 
 double seconds_since(std::chrono::steady_clock::time_point begun) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+}
+
+// Of all threads, or of the one that asks.
+double cpu_seconds(clockid_t clock) {
+    timespec used{};
+    ::clock_gettime(clock, &used);
+    return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
 }
 
 // Both ends in one process: frames arrive with the next turn of the loop.
@@ -438,14 +446,19 @@ int main(int argc, char** argv) {
     std::uint64_t raw_bytes = 0;
     const double raw = read_raw(options.retention(), &raw_bytes);
     const auto moved_before = moved_so_far(options);
+    const double cpu_before = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID);
+    const double loop_before = cpu_seconds(CLOCK_THREAD_CPUTIME_ID);
     const auto [back, back_bytes] = bench->go_to(1);
+    const double loop_used = cpu_seconds(CLOCK_THREAD_CPUTIME_ID) - loop_before;
+    const double cpu_used = cpu_seconds(CLOCK_PROCESS_CPUTIME_ID) - cpu_before;
     const auto moved_after = moved_so_far(options);
     const auto [forth, forth_bytes] = bench->go_to(bench->newest());
     std::cout << "{\"changed_bytes\":" << bench->changed() << ",\"retention_bytes\":" << kept
               << ",\"receive_seconds\":" << receiving << ",\"failover_seconds\":" << failover
               << ",\"rolled_back_bytes\":" << rolled_back << ",\"raw_bytes\":" << raw_bytes
               << ",\"raw_seconds\":" << raw << ",\"back_bytes\":" << back_bytes
-              << ",\"back_seconds\":" << back << ",\"forth_bytes\":" << forth_bytes
+              << ",\"back_seconds\":" << back << ",\"back_cpu_seconds\":" << cpu_used
+              << ",\"back_loop_seconds\":" << loop_used << ",\"forth_bytes\":" << forth_bytes
               << ",\"forth_seconds\":" << forth;
     bench.reset();
     std::cout << ",\"moved_seconds\":" << (back_bytes == 0 ? 0 : move_raw(options, back_bytes));

@@ -85,8 +85,9 @@ def limited_table(disks, rounds):
     """Rewinds alone."""
     print("\nRetention and replica on disks of their own, limited each way; what the first rewind read and "
           "wrote there (length of a request):\n\n"
-          "| limit | | blocks written | to the first point | of the raw read | range | of the same moved raw | read of the "
-          "retention | written | read of the replica | written |\n|---|---|---|---|---|---|---|---|---|---|---|")
+          "| limit | | blocks written | to the first point | of the raw read | range | of the same moved raw | CPU | the "
+          "loop's | read of the retention | written | read of the replica | written |\n"
+          "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     raw = {}
     for rate in RATES:
         for name in LIMITED:
@@ -97,6 +98,7 @@ def limited_table(disks, rounds):
             print(f"| {rate} MiB/s | {name} | {one['back_bytes'] / MIB:.0f} MiB | {one['back_seconds']:.2f} s | "
                   f"{100 * share(one):.0f} % | {100 * share(all_of[0]):.0f} to {100 * share(all_of[-1]):.0f} % | "
                   f"{100 * one['moved_seconds'] / one['back_seconds']:.0f} % | "
+                  f"{one['back_cpu_seconds']:.2f} s | {one['back_loop_seconds']:.2f} s | "
                   f"{amount(one['retention'], 'read')} | {amount(one['retention'], 'write')} | "
                   f"{amount(one['replica'], 'read')} | {amount(one['replica'], 'write')} |", flush=True)
     limits_table(raw)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a rewind reads: what is wanted, where a request costs little, and what lies between where it
-// costs more; each table once.
+// costs more; each table once. And when: it waits neither for what was asked for before, nor for
+// what is computed.
 #include "core/rewind.h"
 #include "target_fixture.h"
 
@@ -12,7 +13,46 @@ class CountedDisk : public sim::SimDisk {
 public:
     using SimDisk::SimDisk;
     [[nodiscard]] std::uint64_t request_cost() const override { return cost; }
+    void read(std::uint64_t offset, std::span<std::byte> into, env::StatusCallback done) override {
+        ++reads;
+        const bool bad = offset < bad_below;
+        const bool hold = !bad && offset >= held_from;
+        SimDisk::read(
+            offset, into, [this, bad, hold, done = std::move(done)](Status status) mutable {
+                if (bad) status = fail(ErrorCode::io, "the disk fails");
+                if (hold)
+                    held.push_back([status, done = std::move(done)]() mutable { done(status); });
+                else
+                    done(status);
+            });
+    }
+    void release() {
+        held_from = UINT64_MAX;
+        for (auto& answer : std::exchange(held, {})) answer();
+    }
     std::uint64_t cost = 0;
+    std::uint64_t reads = 0;
+    std::uint64_t bad_below = 0;
+    // From here on nothing is answered until release().
+    std::uint64_t held_from = UINT64_MAX;
+    std::vector<std::move_only_function<void()>> held;
+};
+
+class HeldCpus : public sim::SimCpus {
+public:
+    using SimCpus::SimCpus;
+    void compute(std::move_only_function<void()> work, env::StatusCallback done) override {
+        if (!hold) return SimCpus::compute(std::move(work), std::move(done));
+        held.push_back([this, work = std::move(work), done = std::move(done)]() mutable {
+            SimCpus::compute(std::move(work), std::move(done));
+        });
+    }
+    void release() {
+        hold = false;
+        for (auto& begin : std::exchange(held, {})) begin();
+    }
+    bool hold = false;
+    std::vector<std::move_only_function<void()>> held;
 };
 
 class CountedVolume : public sim::SimVolume {
@@ -34,9 +74,10 @@ public:
 
 class RewindReadsTest : public TargetTest {
 protected:
-    RewindReadsTest() {
+    explicit RewindReadsTest(std::uint64_t slice_bytes = TargetConfig{}.rewind_bytes) {
         life_.reset();
         config_.undo_compression = 0;
+        config_.rewind_bytes = slice_bytes;
         target_ = std::make_unique<Target>(config_, std::vector<env::Disk*>{&disk_now_},
                                            volume_now_, clock_, cpus_);
         std::optional<Status> opened;
@@ -89,7 +130,7 @@ protected:
     static constexpr std::uint64_t tables = 3000;
     sim::Life now_{executor_};
     sim::SimClock clock_{now_};
-    sim::SimCpus cpus_{now_};
+    HeldCpus cpus_{now_};
     CountedVolume volume_now_{now_, volume_, faults_};
     CountedDisk disk_now_{now_, disk_, faults_};
     std::unique_ptr<Target> target_;
@@ -109,6 +150,69 @@ TEST_F(RewindReadsTest, WhatLiesBetweenWhereItCostsMore) {
     go_to_the_first();
     EXPECT_EQ(disk_.read_bytes, disk_bytes - block_bytes);
     EXPECT_EQ(volume_now_.read_bytes, (16 + 31) * block_bytes + 2 * volume_now_.cost);
+}
+
+class RewindStagesTest : public RewindReadsTest {
+protected:
+    RewindStagesTest() : RewindReadsTest(slice * block_bytes) {}
+    // Every second block is wanted: of four slices each begins where the one before ends.
+    static constexpr std::uint64_t slice = blocks / 2 / 4;
+
+    void begin_to_go_to_the_first() {
+        disk_now_.reads = 0;
+        writes_ = disk_.writes;
+        target_->change_point(1, [this](Result<FailoverResult> result) {
+            held_at_the_end_ = disk_now_.held.size();
+            done_ = std::move(result);
+        });
+        wait();
+    }
+    std::uint64_t writes_ = 0;
+    std::size_t held_at_the_end_ = 0;
+    std::optional<Result<FailoverResult>> done_;
+};
+
+TEST_F(RewindStagesTest, ASliceIsAskedForBeforeTheOneBeforeHasCome) {
+    three_points();
+    disk_now_.held_from = 0;
+    begin_to_go_to_the_first();
+    EXPECT_EQ(disk_now_.reads, 4 * slice);
+    EXPECT_FALSE(done_);
+    disk_now_.release();
+    wait();
+    ASSERT_TRUE(done_ && *done_);
+    EXPECT_EQ(disk_.current, Bytes(disk_bytes, std::byte{1}));
+}
+
+TEST_F(RewindStagesTest, AndBeforeTheOneBeforeIsComputed) {
+    three_points();
+    cpus_.hold = true;
+    begin_to_go_to_the_first();
+    EXPECT_EQ(disk_now_.reads, 4 * slice);
+    EXPECT_EQ(cpus_.held.size(), 2U);  // what it is to have, and what it has
+    EXPECT_EQ(disk_.writes, writes_);
+    EXPECT_FALSE(done_);
+    cpus_.release();
+    wait();
+    ASSERT_TRUE(done_ && *done_);
+    EXPECT_EQ(disk_.current, Bytes(disk_bytes, std::byte{1}));
+}
+
+// What was asked for has memory of the move's, and reads what the next one may overwrite.
+TEST_F(RewindStagesTest, AfterAnErrorNothingIsUnderWay) {
+    three_points();
+    disk_now_.bad_below = 2 * slice * block_bytes;
+    disk_now_.held_from = disk_now_.bad_below;
+    begin_to_go_to_the_first();
+    EXPECT_EQ(disk_now_.held.size(), 3 * slice);
+    EXPECT_FALSE(done_);
+    disk_now_.release();
+    wait();
+    ASSERT_TRUE(done_);
+    EXPECT_EQ(held_at_the_end_, 0U);
+    ASSERT_FALSE(done_->has_value());
+    EXPECT_EQ(done_->error().code, ErrorCode::io);
+    EXPECT_EQ(disk_.writes, writes_);
 }
 
 // What is read last is saved and written when nothing is read any more.
