@@ -23,7 +23,8 @@ namespace ebb::core {
 class Rewind {
 public:
     struct Limits {
-        std::uint64_t slice_bytes;    // saved, synced, overwritten as one, at most
+        std::uint64_t slice_bytes;    // read, computed, overwritten as one, at most
+        std::uint64_t save_bytes;     // of slices that are synced together, at most
         std::size_t slices;           // as many bytes as so many of them in memory, at most
         std::uint64_t chapter_bytes;  // whose places in the journal are in memory
         std::size_t depth;
@@ -211,7 +212,8 @@ private:
     [[nodiscard]] static Status unpack(Slice& slice);
     [[nodiscard]] static Status unpack(const Run& run, std::vector<Write>& writes);
     static void make_record(Slice& slice, int compression);
-    [[nodiscard]] Task<Status> save(Slice& slice);
+    // Their records, one after the other, and one sync.
+    [[nodiscard]] Task<Status> save(std::span<const SlicePtr> slices);
     [[nodiscard]] Task<Status> write(SlicePtr slice);
     // `wanted`: what is between both points.
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move,

@@ -87,14 +87,23 @@ Task<void> Rewind::make_stage(Stages& stages) {
 }
 
 // What is overwritten is kept, durably, before any of it is: a slice goes to the next stage when
-// its record is synced.
+// its record is synced. A sync may take longer than what it is for: short ones that wait by then
+// have one together.
 Task<void> Rewind::save_stage(Stages& stages) {
     while (auto slice = co_await next(stages.made)) {
         if (!stages.status) break;
-        auto status = co_await save(*slice);
+        std::vector<SlicePtr> together{std::move(slice)};
+        auto& waiting = stages.made.slices;
+        for (std::uint64_t bytes = together.front()->bytes;
+             !waiting.empty() && bytes + waiting.front()->bytes <= limits_.save_bytes;) {
+            bytes += waiting.front()->bytes;
+            together.push_back(std::move(waiting.front()));
+            waiting.pop_front();
+        }
+        auto status = co_await save(together);
         if (!status) stages.fail(status.error());
         if (!stages.status) break;
-        stages.saved.put(std::move(slice));
+        for (SlicePtr& saved : together) stages.saved.put(std::move(saved));
     }
     stages.saved.end();
 }
@@ -336,17 +345,25 @@ void Rewind::make_record(Slice& slice, int compression) {
     slice.payload = format::payload_digest(slice.record);
 }
 
-Task<Status> Rewind::save(Slice& slice) {
-    if (slice.record.empty()) co_return Status{};
-    const std::uint64_t at = file_->bytes;
-    auto header =
-        co_await append_record(volume_, *file_, format::RecordType::undo,
-                               std::exchange(slice.record, {}), slice.payload, "rewind-undo");
-    if (!header) co_return std::unexpected(header.error());
-    undo_.push_back({at, *header});
-    for (const format::UndoEntry& entry : slice.entries)
-        saved_[entry.disk].add(entry.offset, entry.end());
-    slice.entries.clear();
+Task<Status> Rewind::save(std::span<const SlicePtr> slices) {
+    const auto recorded = [](const SlicePtr& slice) { return !slice->record.empty(); };
+    auto left = std::ranges::count_if(slices, recorded);
+    std::vector<UndoRecord> records;
+    for (const SlicePtr& slice : slices) {
+        if (!recorded(slice)) continue;
+        const std::uint64_t at = file_->bytes;
+        const std::string_view site = --left == 0 ? "rewind-undo" : "";
+        auto header =
+            co_await append_record(volume_, *file_, format::RecordType::undo,
+                                   std::exchange(slice->record, {}), slice->payload, site);
+        if (!header) co_return std::unexpected(header.error());
+        records.push_back({at, *header});
+    }
+    undo_.insert(undo_.end(), records.begin(), records.end());
+    for (const SlicePtr& slice : slices) {
+        for (const format::UndoEntry& entry : std::exchange(slice->entries, {}))
+            saved_[entry.disk].add(entry.offset, entry.end());
+    }
     co_return Status{};
 }
 

@@ -186,8 +186,8 @@ Target::Impl::Impl(TargetConfig config, std::vector<env::Disk*> disks, env::Volu
           disks_, volume, journal_,
           {config_.batch_bytes, config_.io_depth, config_.reserve_bytes, config_.undo_compression}),
       rewind_(disks_, volume, cpus, journal_,
-              {config_.rewind_bytes, config_.rewind_slices, config_.rewind_chapter_bytes,
-               config_.io_depth, config_.undo_compression}),
+              {config_.rewind_bytes, config_.rewind_save_bytes, config_.rewind_slices,
+               config_.rewind_chapter_bytes, config_.io_depth, config_.undo_compression}),
       waiting_ranges_(disks_.size()),
       comparing_(disks_.size()),
       compared_(disks_.size()) {

@@ -38,9 +38,10 @@ struct TargetConfig {
     bool must_exist = false;
     // Closings that fit what is left of it wait in memory until they are whole.
     std::shared_ptr<ClosingBudget> closing_budget = std::make_shared<ClosingBudget>(128ULL << 20);
-    std::uint64_t batch_bytes = 16ULL << 20;   // written and synced as one, at most
-    std::uint64_t rewind_bytes = 16ULL << 20;  // the same of a rewind
-    std::size_t rewind_slices = 4;             // of so many bytes on their way, in memory
+    std::uint64_t batch_bytes = 16ULL << 20;        // written and synced as one, at most
+    std::uint64_t rewind_bytes = 16ULL << 20;       // the same of a rewind
+    std::uint64_t rewind_save_bytes = 16ULL << 20;  // of slices that one sync is for
+    std::size_t rewind_slices = 4;                  // of so many bytes on their way, in memory
     // Of a rewind, whose places in the journal are in memory: 80 bytes for each 4 KiB at most.
     std::uint64_t rewind_chapter_bytes = 4ULL << 30;
     // Of points that are merged, places whose undo is known: some 80 bytes each.

@@ -65,9 +65,23 @@ public:
         read_bytes += into.size();
         SimVolume::read(name, offset, into, std::move(done));
     }
+    void sync(const std::string& name, std::string_view site, env::StatusCallback done) override {
+        if (site == "rewind-undo") ++syncs;
+        if (site != "rewind-undo" || !hold) return SimVolume::sync(name, site, std::move(done));
+        held = [this, name, site, done = std::move(done)]() mutable {
+            SimVolume::sync(name, site, std::move(done));
+        };
+    }
+    void release() {
+        hold = false;
+        std::exchange(held, {})();
+    }
     std::uint64_t cost = 0;
     std::uint64_t reads = 0;
     std::uint64_t read_bytes = 0;
+    std::uint64_t syncs = 0;  // of what is overwritten
+    bool hold = false;
+    std::move_only_function<void()> held;
 };
 
 }  // namespace
@@ -161,6 +175,7 @@ protected:
     void begin_to_go_to_the_first() {
         disk_now_.reads = 0;
         writes_ = disk_.writes;
+        newest_ = disk_.current;
         target_->change_point(1, [this](Result<FailoverResult> result) {
             held_at_the_end_ = disk_now_.held.size();
             done_ = std::move(result);
@@ -168,6 +183,7 @@ protected:
         wait();
     }
     std::uint64_t writes_ = 0;
+    Bytes newest_;
     std::size_t held_at_the_end_ = 0;
     std::optional<Result<FailoverResult>> done_;
 };
@@ -196,6 +212,24 @@ TEST_F(RewindStagesTest, AndBeforeTheOneBeforeIsComputed) {
     wait();
     ASSERT_TRUE(done_ && *done_);
     EXPECT_EQ(disk_.current, Bytes(disk_bytes, std::byte{1}));
+}
+
+TEST_F(RewindStagesTest, ThoseThatWaitForASyncHaveTheNextOneTogether) {
+    three_points();
+    volume_now_.hold = true;
+    begin_to_go_to_the_first();
+    EXPECT_EQ(volume_now_.syncs, 1U);
+    EXPECT_EQ(disk_.writes, writes_);
+    volume_now_.release();
+    wait();
+    ASSERT_TRUE(done_ && *done_);
+    EXPECT_EQ(volume_now_.syncs, 2U);
+    EXPECT_EQ(disk_.current, Bytes(disk_bytes, std::byte{1}));
+    // What was overwritten is there, whichever record has it.
+    const auto done = wait_for<FailoverResult>(
+        [this](auto callback) { target_->change_point(3, std::move(callback)); });
+    ASSERT_TRUE(done.has_value()) << done.error().message;
+    EXPECT_EQ(disk_.current, newest_);
 }
 
 // What was asked for has memory of the move's, and reads what the next one may overwrite.
