@@ -37,11 +37,17 @@ void ebb_log_fail(struct ebb_log *log)
 	spin_lock_irq(&log->lock);
 	first = !ebb_log_failed(log);
 	WRITE_ONCE(log->state, EBB_LOG_FAILED);
+	/*
+	 * The next boot believes a seal that nothing contradicts. Devices are shut down one after
+	 * the other, and a map device may be before the disk: what is written then must not be.
+	 */
+	WRITE_ONCE(log->barred, log->sealed && !log->told);
 	spin_unlock_irq(&log->lock);
 	if (!first)
 		return;
 	/* Nothing waits any more. */
-	bitmap_fill(log->hot, log->nr_regions);
+	if (!READ_ONCE(log->barred))
+		bitmap_fill(log->hot, log->nr_regions);
 	pr_warn("ebb: %s: the write-intent log could not be written\n", log->disk->name);
 	ebb_disk_flag(log->disk, EBB_RESYNC_MAP_FAILED);
 	queue_work(log->wq, &log->heat_work);
@@ -73,6 +79,22 @@ static int put_super(struct ebb_log *log)
 	err = ebb_store_wait(&log->store);
 	log->super_late = err == -ETIMEDOUT;
 	return err;
+}
+
+/* The area says what became of the log: writes that were kept from going on do. */
+static void was_told(struct ebb_log *log)
+{
+	bool barred;
+
+	spin_lock_irq(&log->lock);
+	log->told = true;
+	barred = log->barred;
+	WRITE_ONCE(log->barred, false);
+	spin_unlock_irq(&log->lock);
+	if (!barred)
+		return;
+	bitmap_fill(log->hot, log->nr_regions);
+	queue_work(log->wq, &log->heat_work);
 }
 
 /*
@@ -108,9 +130,14 @@ void ebb_log_give_up(struct ebb_log *log)
 
 	lockdep_assert_held(&log->io);
 	must_be_failed(log);
-	for (tries = 0; tries < 2; tries++)
-		if (ebb_log_failed(log) || ebb_store_is_stuck(&log->store) || !put_super(log))
+	for (tries = 0; tries < 2; tries++) {
+		if (ebb_log_failed(log) || ebb_store_is_stuck(&log->store))
 			break;
+		if (!put_super(log)) {
+			was_told(log);
+			break;
+		}
+	}
 	ebb_log_fail(log);
 }
 
@@ -123,12 +150,17 @@ static int failed(struct ebb_log *log, int err)
 
 int ebb_log_write_super(struct ebb_log *log)
 {
+	int err;
+
 	lockdep_assert_held(&log->io);
 	if (ebb_store_is_stuck(&log->store))
 		return failed(log, -ETIMEDOUT);
 	if (ebb_log_failed(log))
 		must_be_failed(log);
-	return failed(log, put_super(log));
+	err = put_super(log);
+	if (!err && ebb_log_failed(log))
+		was_told(log);
+	return failed(log, err);
 }
 
 /* Starts writing a log block, by its payload in on_disk. */
@@ -201,7 +233,7 @@ bool ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
 
 	w->held_at = ktime_get_ns();
 	spin_lock_irqsave(&log->lock, flags);
-	held = !ebb_log_failed(log);
+	held = !ebb_log_failed(log) || log->barred;
 	if (held) {
 		list_add_tail(&w->held, &log->waiting);
 		WRITE_ONCE(log->nr_held, log->nr_held + 1);
@@ -286,8 +318,10 @@ static void heat_work(struct work_struct *work)
 	unsigned int noio = memalloc_noio_save();
 	LIST_HEAD(go);
 
-	while (!list_empty_careful(&log->waiting)) {
+	while (!list_empty_careful(&log->waiting) || !list_empty_careful(&log->heating)) {
 		heat_all(log);
+		if (READ_ONCE(log->barred))
+			break;
 		take(log, &log->heating, &go);
 		let_go(log, &go);
 	}
@@ -309,6 +343,9 @@ static void late_work(struct work_struct *work)
 	w = list_first_entry_or_null(&log->heating, struct ebb_write, held);
 	if (!w)
 		w = list_first_entry_or_null(&log->waiting, struct ebb_write, held);
+	/* After the seal nobody is let go for being late. */
+	if (log->sealed)
+		w = NULL;
 	if (w)
 		age = ktime_get_ns() - w->held_at;
 	spin_unlock_irq(&log->lock);
@@ -319,6 +356,8 @@ static void late_work(struct work_struct *work)
 		return;
 	}
 	ebb_log_fail(log);
+	if (READ_ONCE(log->barred))
+		return;
 	take(log, &log->heating, &go);
 	take(log, &log->waiting, &go);
 	let_go(log, &go);
@@ -332,8 +371,12 @@ static void note_work(struct work_struct *work)
 	unsigned int noio = memalloc_noio_save();
 
 	mutex_lock(&log->io);
-	if (!ebb_store_is_stuck(&log->store) && !READ_ONCE(log->closing) && !came_late(log))
-		ebb_log_write_super(log);
+	if (!ebb_store_is_stuck(&log->store) && !READ_ONCE(log->closing)) {
+		if (!came_late(log))
+			ebb_log_write_super(log);
+		else if (ebb_log_failed(log))
+			was_told(log);
+	}
 	mutex_unlock(&log->io);
 	memalloc_noio_restore(noio);
 }
@@ -376,8 +419,13 @@ void ebb_log_mark_all(struct ebb_disk *disk)
 		return;
 	mutex_lock(&log->io);
 	if (ebb_log_failed(log) && !ebb_store_is_stuck(&log->store)) {
+		spin_lock_irq(&log->lock);
 		WRITE_ONCE(log->state, EBB_LOG_ACTIVE);
 		log->sealed = false;
+		log->told = false;
+		WRITE_ONCE(log->barred, false);
+		spin_unlock_irq(&log->lock);
+		queue_work(log->wq, &log->heat_work);
 		ebb_log_create(log, log->super.boots[log->super.nr_boots - 1]);
 	}
 	if (!ebb_log_failed(log)) {

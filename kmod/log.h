@@ -32,6 +32,9 @@ struct ebb_log {
 	spinlock_t		lock;
 	struct list_head	waiting;	/* struct ebb_write, in order of arrival */
 	struct list_head	heating;	/* ... those that came before: being seen to */
+	bool			sealed;		/* a seal is, or may be, in the area */
+	bool			told;		/* the area says that the log failed */
+	bool			barred;		/* sealed, failed, and not told: nothing goes on */
 	u64			nr_held;
 	u64			held_ns_max;
 	struct workqueue_struct	*wq;
@@ -49,7 +52,6 @@ struct ebb_log {
 	unsigned long		*due;		/* log blocks that are to be written */
 	unsigned int		super_newer;
 	bool			super_late;	/* the last one had not come to its end in time */
-	bool			sealed;
 	u64			writes;
 
 	/* guarded by ebb_mutex */

@@ -126,9 +126,12 @@ static void write_seal(struct ebb_log *log)
 	super->log_since = log->seq;
 	super->flags = log->disk->suspect ? EBB_SUPER_F_SUSPECT : 0;
 	super->state = EBB_SUPER_SEALED;
+	/* It may be there whatever is said of the write. */
+	spin_lock_irq(&log->lock);
+	log->sealed = !ebb_log_failed(log);
+	spin_unlock_irq(&log->lock);
 	if (ebb_log_write_super(log))
 		return;
-	log->sealed = true;
 	/* What the log says up to here is in the fine map. */
 	memset(log->on_disk, 0, (size_t)super->log_blocks * EBB_FORMAT_PAYLOAD);
 }

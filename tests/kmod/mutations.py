@@ -167,6 +167,8 @@ MUTATIONS = {
                               "restarts:clean_in_an_epoch"),
     "seal-hot": ("log_seal.c", "\t\tbitmap_zero(log->hot, log->nr_regions);\n", "",
                  "restarts:writes_after_seal"),
+    "let-go-after-seal": ("log.c", "\tWRITE_ONCE(log->barred, log->sealed && !log->told);\n",
+                          "\tWRITE_ONCE(log->barred, false);\n", "restarts:map_gone_after_seal"),
     "slot-not-alternated": ("log.c", "\t\t\tchange_bit(batch[i], log->newer);\n", "",
                             "restarts:crash_armed"),
     "log-of-sealed-ignored": ("log_load.c",

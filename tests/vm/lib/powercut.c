@@ -11,7 +11,7 @@
  *   cut tear SEED   power fails: each unflushed sector survives or not, by a seeded coin
  *   arm write N PID    power will fail at the Nth write from now: that one does not arrive, and the
  *   arm flush N PID    process, QEMU, is killed before anything is answered; likewise a flush
- *   refuse AT BYTES    writes there fail from now on (0 0: none do)
+ *   refuse AT BYTES N  writes there fail from now on, all but the next N (0 0 0: none do)
  *   stats           counts since the start
  *
  * A cut waits for the end of all connections (the guest is gone), so that no request that was on
@@ -58,7 +58,8 @@ static struct entry *table[buckets]; /* all below: under the lock */
 static unsigned long cached, connections, writes, flushes, fua_writes, cuts;
 static unsigned long armed_writes, armed_flushes; /* requests left until the power fails */
 static pid_t armed_pid;
-static uint64_t refused_at, refused_bytes; /* writes there fail */
+static uint64_t refused_at, refused_bytes; /* writes there fail, */
+static unsigned long refused_after;         /* ... all but the next ones */
 
 static struct entry **find(uint64_t block)
 {
@@ -243,8 +244,12 @@ static int change(const unsigned char *buf, uint64_t len, uint64_t at, uint32_t 
     if (power_fails(&armed_writes))
         result = -1;
     if (at < refused_at + refused_bytes && refused_at < at + len) {
-        errno = EIO;
-        result = -1;
+        if (refused_after) {
+            refused_after--;
+        } else {
+            errno = EIO;
+            result = -1;
+        }
     }
     while (len && !result) {
         size_t offset = at % block_size;
@@ -377,9 +382,10 @@ static void command(const char *line, char *answer, size_t room)
         armed_flushes = strcmp(how, "flush") ? 0 : count;
         armed_pid = pid;
         snprintf(answer, room, "ok\n");
-    } else if (sscanf(line, "refuse %llu %llu", &at, &bytes) == 2) {
+    } else if (sscanf(line, "refuse %llu %llu %lu", &at, &bytes, &count) == 3) {
         refused_at = at;
         refused_bytes = bytes;
+        refused_after = count;
         snprintf(answer, room, "ok\n");
     } else if (!strncmp(line, "stats", 5)) {
         unsigned long sectors = 0;

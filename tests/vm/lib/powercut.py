@@ -70,9 +70,10 @@ class PowerCutDisk:
         `pid`, QEMU's, is killed then. cut() says what that loses."""
         self._ask(f"arm {what} {count} {pid}")
 
-    def refuse(self, offset, length):
-        """Writes that touch this range of bytes fail from now on; of length 0: none does."""
-        self._ask(f"refuse {offset} {length}")
+    def refuse(self, offset, length, after=0):
+        """Writes that touch this range of bytes fail from now on, all but the next `after`; of length 0:
+        none does."""
+        self._ask(f"refuse {offset} {length} {after}")
 
     def stats(self):
         """{"unflushed": sectors, "writes", "fua", "flushes", "cuts"}"""
