@@ -9,6 +9,17 @@
 
 namespace ebb::platform {
 
+namespace {
+
+Status status_of(long got, std::size_t wanted) {
+    if (got < 0) return system_fail(static_cast<int>(-got), "reading the image");
+    if (static_cast<std::size_t>(got) < wanted)
+        return fail(ErrorCode::io, "the image ends too early");
+    return {};
+}
+
+}  // namespace
+
 Result<std::unique_ptr<ImageReader>> ImageReader::open(EventLoop& loop) {
     auto reader = AioReader::open(
         loop, {.name = "ebb-image", .depth = depth, .together = together, .one_by_one = true});
@@ -18,16 +29,20 @@ Result<std::unique_ptr<ImageReader>> ImageReader::open(EventLoop& loop) {
 
 void ImageReader::read(int file, std::uint64_t offset, std::span<std::byte> into,
                        env::StatusCallback done) {
-    const bool aligned = reinterpret_cast<std::uintptr_t>(into.data()) % sector_bytes == 0;
-    auto bounce = std::make_shared<Buffer>(aligned ? 0 : into.size());
-    const auto memory = aligned ? into : bounce->span();
-    reader_->read(file, offset, memory, [into, bounce, done = std::move(done)](long got) mutable {
-        if (got < 0) return done(system_fail(static_cast<int>(-got), "reading the image"));
-        if (static_cast<std::size_t>(got) < into.size())
-            return done(fail(ErrorCode::io, "the image ends too early"));
-        if (!bounce->empty()) std::ranges::copy(bounce->span(), into.begin());
-        done({});
-    });
+    if (reinterpret_cast<std::uintptr_t>(into.data()) % sector_bytes == 0) {
+        reader_->read(file, offset, into,
+                      [size = into.size(), done = std::move(done)](long got) mutable {
+                          done(status_of(got, size));
+                      });
+        return;
+    }
+    auto bounce = std::make_shared<Buffer>(into.size());
+    reader_->read(file, offset, bounce->span(),
+                  [into, bounce, done = std::move(done)](long got) mutable {
+                      auto status = status_of(got, into.size());
+                      if (status) std::ranges::copy(bounce->span(), into.begin());
+                      done(std::move(status));
+                  });
 }
 
 }  // namespace ebb::platform
