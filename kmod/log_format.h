@@ -65,6 +65,7 @@ enum ebb_super_state {
 };
 
 #define EBB_SUPER_F_SUSPECT	1u	/* the blocks of the seal are suspect */
+#define EBB_SUPER_F_EXACT	2u	/* the seal's witnesses count in dirty blocks, too */
 
 struct ebb_super_witness {
 	__u64	block;

@@ -225,6 +225,7 @@ static bool witnesses_agree(struct ebb_log *log)
 static int load(struct load *l)
 {
 	struct ebb_log *log = l->log;
+	bool sealed, exact;
 	u32 reasons;
 	int err;
 
@@ -234,12 +235,17 @@ static int load(struct load *l)
 	reasons = distrust(l);
 	if (reasons)
 		return reasons;
+	sealed = log->super.state == EBB_SUPER_SEALED;
+	exact = sealed && log->super.flags & EBB_SUPER_F_EXACT;
 	err = load_log(l);
-	if (!err && log->super.state == EBB_SUPER_SEALED)
+	/* Before what was dirty is marked: file systems write last of all where witnesses are. */
+	if (!err && exact && !witnesses_agree(log))
+		return 1 << EBB_RESYNC_MAP_STALE;
+	if (!err && sealed)
 		err = load_fine(l);
 	if (err)
 		return err == -EUCLEAN ? 1 << EBB_RESYNC_MAP_LOST : err;
-	if (!witnesses_agree(log))
+	if (!exact && !witnesses_agree(log))
 		return 1 << EBB_RESYNC_MAP_STALE;
 	return 0;
 }

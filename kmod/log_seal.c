@@ -98,8 +98,26 @@ static int write_fine(struct seal *s)
 	return ebb_store_wait(&s->log->store);
 }
 
-static void know_witnesses(struct ebb_log *log)
+/*
+ * No write can land any more until the seal is there: those that are under way are those that wait.
+ * Who waits is counted first, since more may come to wait meanwhile.
+ */
+static bool is_quiet(struct ebb_log *log)
 {
+	struct list_head *at;
+	u64 waiting = 0;
+
+	spin_lock_irq(&log->lock);
+	list_for_each(at, &log->waiting)
+		waiting++;
+	spin_unlock_irq(&log->lock);
+	return ebb_write_in_flight(log->disk) == waiting;
+}
+
+/* False: a write may land in one of them after it was read. */
+static bool know_witnesses(struct ebb_log *log)
+{
+	bool quiet = is_quiet(log);
 	struct ebb_super_witness *w;
 	u32 i;
 
@@ -107,6 +125,7 @@ static void know_witnesses(struct ebb_log *log)
 		w = &log->super.witnesses[i];
 		w->known = !ebb_log_block_crc(log->disk, w->block, &w->crc);
 	}
+	return quiet;
 }
 
 static void write_seal(struct ebb_log *log)
@@ -119,12 +138,13 @@ static void write_seal(struct ebb_log *log)
 		ebb_log_give_up(log);
 		return;
 	}
-	know_witnesses(log);
+	super->flags = know_witnesses(log) ? EBB_SUPER_F_EXACT : 0;
+	if (log->disk->suspect)
+		super->flags |= EBB_SUPER_F_SUSPECT;
 	super->seal_blocks = s.blocks;
 	super->seal_bits = s.bits;
 	super->seal_crc = s.crc;
 	super->log_since = log->seq;
-	super->flags = log->disk->suspect ? EBB_SUPER_F_SUSPECT : 0;
 	super->state = EBB_SUPER_SEALED;
 	/* It may be there whatever is said of the write. */
 	spin_lock_irq(&log->lock);

@@ -103,18 +103,18 @@ bool ebb_write_landed(const struct ebb_disk *disk, unsigned int except)
 
 u64 ebb_write_in_flight(const struct ebb_disk *disk)
 {
-	const struct ebb_disk_cpu *c;
 	unsigned long started = 0, finished = 0;
 	int cpu, slot;
 
-	for_each_possible_cpu(cpu) {
-		c = per_cpu_ptr(disk->cpu, cpu);
-		for (slot = 0; slot < EBB_SLOTS; slot++) {
-			finished += READ_ONCE(c->finished[slot]);
-			started += READ_ONCE(c->started[slot]);
-		}
-	}
-	return (long)(started - finished) > 0 ? started - finished : 0;
+	for_each_possible_cpu(cpu)
+		for (slot = 0; slot < EBB_SLOTS; slot++)
+			finished += READ_ONCE(per_cpu_ptr(disk->cpu, cpu)->finished[slot]);
+	/* As in ebb_write_slot_landed(). */
+	smp_mb();
+	for_each_possible_cpu(cpu)
+		for (slot = 0; slot < EBB_SLOTS; slot++)
+			started += READ_ONCE(per_cpu_ptr(disk->cpu, cpu)->started[slot]);
+	return started - finished;
 }
 
 /* True: somebody waits. Under RCU in any of its forms, since the disk may be freed by then. */

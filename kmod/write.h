@@ -57,6 +57,7 @@ static inline struct ebb_write *ebb_write_of(const struct bio *bio)
 /* No write is in flight, but those counted in the slot @except (none: EBB_SLOTS). */
 bool ebb_write_landed(const struct ebb_disk *disk, unsigned int except);
 bool ebb_write_slot_landed(const struct ebb_disk *disk, unsigned int slot);
+/* Never too few: what lands or begins meanwhile may be counted, what is under way is. */
 u64 ebb_write_in_flight(const struct ebb_disk *disk);
 
 /* Admits what had to wait, in order of arrival, unless the gate is closed. */

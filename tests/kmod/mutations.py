@@ -178,6 +178,8 @@ MUTATIONS = {
                               "restarts:writes_after_seal"),
     "witness-not-compared": ("log_load.c", "|| crc != w->crc)\n", "|| (crc != w->crc && !w))\n",
                              "restarts:stale"),
+    "witness-dirty-ignored": ("log_load.c", "\texact = sealed && log->super.flags & EBB_SUPER_F_EXACT;\n",
+                              "\texact = false;\n", "restarts:stale_dirty"),
     "late-attach-trusted": ("log_load.c",
                             "\tif (ebb_disk_writes(disk->gd) > ebb_store_writes_on(disk->gd))\n",
                             "\tif (ebb_disk_writes(disk->gd) > U64_MAX - 1)\n", "restarts:late"),

@@ -448,6 +448,32 @@ def stale(m):
         m.replicate_first()
 
 
+def stale_dirty(m):
+    """The same where the witness was written last of all, as by a file system that is unmounted: it is
+    dirty in the sealed map."""
+    m.run("load; attach data0 d0 map0 0 create")
+    for turn in range(3):
+        m.replicate_first()
+        m.run("ebbtest witness 1 0 8 65536 16; write $(dev data0) 8192 1; write $(dev data0) 0 1; sync")
+        m.demand(dirty_blocks=2, resync_reasons=[])
+        m.reboot()
+        if turn == 0:
+            m.run("load; attach data0 d0 map0 0")
+            m.demand(recovery=CLEAN, resync_reasons=[], dirty_blocks=2)
+            m.catch_up()
+            # Read before the power went: what the log says since counts as it did.
+            m.run("write $(dev data0) 8192 1; sync")
+            m.power_cut()
+            m.run("load; attach data0 d0 map0 0")
+            m.demand(recovery=CRASH, resync_reasons=[])
+            continue
+        m.run("write $(dev data0) 8192 1; sync")
+        m.halt()
+        m.start()
+        m.run("load; attach data0 d0 map0 0")
+        m.demand(recovery=0, resync_reasons=["MAP_STALE"])
+
+
 def late(m):
     """The disk was written to in this boot before it was attached."""
     m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1")
@@ -581,8 +607,8 @@ def share(m):
 
 
 STORIES = [crash, crash_armed, cooled, clean, clean_unflushed, wide, clean_in_an_epoch, writes_after_seal,
-           map_gone_after_seal, writes_in_seal, corrupt, failed, foreign, stale, late, reasons_stay, detached,
-           same_disk, two_disks, share]
+           map_gone_after_seal, writes_in_seal, corrupt, failed, foreign, stale, stale_dirty, late, reasons_stay,
+           detached, same_disk, two_disks, share]
 CHECK = [crash, clean, stale, same_disk]
 
 
