@@ -169,6 +169,9 @@ STEPS = [
          "scripts/lab/debug-kernel.sh && scripts/lab/debug-kernel.sh kcsan && "
          "tests/kmod/mutations.py", weight=2,
          needs=("build", "lab"), tests=True, limit=4 * 3600),
+    Step("kmod-model-mutations", "full", "planted faults that the model tests have to find by themselves",
+         "tests/kmod/mutations.py --model && tests/kmod/mutations.py --model-restarts", weight=2,
+         needs=("build", "lab"), tests=True, limit=6 * 3600),
     Step("vm", "full", "userspace in virtual machines", "tests/vm/run.sh", weight=2,
          needs=("build", "lab"), tests=True, limit=14400),
     Step("lab-selftest", "full", "guests boot, answer, complain", "scripts/lab/selftest.sh", weight=2,
