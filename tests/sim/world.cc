@@ -227,7 +227,7 @@ void World::stop_target(bool power) {
     observe();
     if (!target_run_) return;
     if (std::exchange(naming_, false)) hit("crash-in-naming");
-    end_retention_verify();
+    reading_.reset();
     target_run_.reset();
     if (power) {
         for (DiskState& disk : disks_) disk.power_cut(executor_.rng, faults_);

@@ -146,7 +146,6 @@ private:
     void plant_damage();
     void retention_verified(const Reading& reading, const Result<core::VerifiedJournal>& result);
     [[nodiscard]] bool damage_is_planted() const;
-    void end_retention_verify();
     void await_retention_verify();
 
     // world_manifests.cc

@@ -359,7 +359,7 @@ void World::disable() {
         seen_.clear();
         target_run_->target->close([this](Status) {
             later(0, [this] {
-                end_retention_verify();
+                reading_.reset();
                 target_run_.reset();
                 naming_ = false;
                 erase();
