@@ -14,6 +14,11 @@ Status check_protection(const std::string& id) {
     return {};
 }
 
+Status check_cut(const std::string& id) {
+    if (!valid_uuid(id)) return fail(ErrorCode::invalid, "cut: should be a UUID");
+    return {};
+}
+
 Status check_session(std::uint64_t session) {
     if (session == 0) return fail(ErrorCode::invalid, "session: begins at 1");
     return {};
@@ -73,6 +78,18 @@ Status check(const CheckpointArgs& args) {
     if (!args.export_.empty() && !valid_path(args.export_)) {
         return fail(ErrorCode::invalid, "export: should be an absolute path");
     }
+    if (args.common) {
+        if (auto ok = check_cut(args.common->cut); !ok) return ok;
+        if (args.common->gate_ms < min_gate_ms || args.common->gate_ms > max_gate_ms)
+            return fail(ErrorCode::invalid, "common.gate_ms: is 10 to 10000");
+        if (args.common->patience_ms == 0 || args.common->patience_ms > max_patience_ms)
+            return fail(ErrorCode::invalid, "common.patience_ms: is 1 to 600000");
+    }
+    return check_protection(args.protection);
+}
+
+Status check(const CutArgs& args) {
+    if (auto ok = check_cut(args.cut); !ok) return ok;
     return check_protection(args.protection);
 }
 

@@ -16,6 +16,7 @@ namespace ebb::api {
 namespace command {
 inline constexpr const char* source_protect = "source.protect";
 inline constexpr const char* source_checkpoint = "source.checkpoint";
+inline constexpr const char* source_cut = "source.cut";
 inline constexpr const char* source_interval = "source.interval";
 inline constexpr const char* source_verify = "source.verify";
 inline constexpr const char* source_stop = "source.stop";
@@ -63,11 +64,45 @@ struct SourceProtectArgs {
     std::uint64_t app_interval_ms = default_app_interval_ms;
 };
 
+// A cut that several machines have in common, led by CutArgs.
+struct CommonCutArgs {
+    std::string cut;                     // UUID
+    std::uint64_t gate_ms = 500;         // writes are held so long at most
+    std::uint64_t patience_ms = 60'000;  // for the next step, while none are
+};
+inline constexpr std::uint64_t min_gate_ms = 10;
+inline constexpr std::uint64_t max_gate_ms = 10'000;
+inline constexpr std::uint64_t max_patience_ms = 600'000;
+
 struct CheckpointArgs {
     std::string protection;
     std::string name;     // empty: none
     std::string export_;  // "export": directory on the source; empty: no copy
     bool app = false;     // application-consistent
+    std::optional<CommonCutArgs> common{};
+};
+
+// What a source has done when it answers, in this order.
+enum class CutStep {
+    prepared,  // scripts have been called
+    ready,     // the cut is next, file systems are frozen
+    close,     // the gate is closed
+    take,      // the cut is taken
+    open,      // the gate was closed until now
+    leave,     // out of order: it takes its cut alone
+};
+
+template <>
+struct EnumNames<CutStep> {
+    static constexpr std::pair<CutStep, std::string_view> names[] = {
+        {CutStep::prepared, "prepared"}, {CutStep::ready, "ready"}, {CutStep::close, "close"},
+        {CutStep::take, "take"},         {CutStep::open, "open"},   {CutStep::leave, "leave"}};
+};
+
+struct CutArgs {
+    std::string protection;
+    std::string cut;  // UUID
+    CutStep step = CutStep::leave;
 };
 
 struct CheckpointValue {
@@ -77,6 +112,7 @@ struct CheckpointValue {
     std::optional<ErrorInfo> degraded;  // why it is not application-consistent, as was asked for
     std::optional<ErrorInfo> post;      // what failed after the cut
     std::vector<std::string> flushed;   // mount points of what cannot be frozen
+    std::optional<ErrorInfo> alone;     // why it is not of the common cut
 };
 
 struct IntervalArgs {
@@ -212,6 +248,7 @@ struct UnserveArgs {
 // E_INVALID for names and numbers that decode but mean nothing.
 [[nodiscard]] Status check(const SourceProtectArgs& args);
 [[nodiscard]] Status check(const CheckpointArgs& args);
+[[nodiscard]] Status check(const CutArgs& args);
 [[nodiscard]] Status check(const IntervalArgs& args);
 [[nodiscard]] Status check(const VerifyArgs& args);
 [[nodiscard]] Status check(const ProtectionArgs& args);
@@ -260,11 +297,26 @@ void describe(V& visit, SourceProtectArgs& a) {
 }
 
 template <class V>
+void describe(V& visit, CommonCutArgs& a) {
+    visit("cut", a.cut);
+    visit("gate_ms", a.gate_ms);
+    visit("patience_ms", a.patience_ms);
+}
+
+template <class V>
 void describe(V& visit, CheckpointArgs& a) {
     visit("protection", a.protection);
     visit.optional("name", a.name);
     visit.optional("export", a.export_);
     visit.optional("app", a.app);
+    visit.optional("common", a.common);
+}
+
+template <class V>
+void describe(V& visit, CutArgs& a) {
+    visit("protection", a.protection);
+    visit("cut", a.cut);
+    visit("step", a.step);
 }
 
 template <class V>
@@ -275,6 +327,7 @@ void describe(V& visit, CheckpointValue& v) {
     visit.optional("degraded", v.degraded);
     visit.optional("post", v.post);
     visit.optional("flushed", v.flushed);
+    visit.optional("alone", v.alone);
 }
 
 template <class V>

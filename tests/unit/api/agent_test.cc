@@ -130,5 +130,22 @@ TEST(Commands, ExportTravelsUnderItsName) {
     EXPECT_FALSE(check(CheckpointArgs{uuid, "final", "/mnt/../x"}));
 }
 
+TEST(Commands, ACommonCutIsOneOfManyOrOfNone) {
+    CheckpointArgs args{uuid, {}, {}};
+    EXPECT_FALSE(decode_args<CheckpointArgs>(encode(args))->common.has_value());
+    args.common = CommonCutArgs{};
+    args.common->cut = uuid;
+    const auto decoded = decode_args<CheckpointArgs>(encode(args));
+    ASSERT_TRUE(decoded) << decoded.error().message;
+    EXPECT_EQ(decoded->common.value().cut, uuid);
+    for (const std::uint64_t ms : {min_gate_ms - 1, max_gate_ms + 1}) {
+        args.common->gate_ms = ms;
+        EXPECT_FALSE(check(args));
+    }
+    EXPECT_EQ(encode(CutArgs{uuid, uuid, CutStep::close})["step"], "close");
+    EXPECT_FALSE(check(CutArgs{uuid, "7", CutStep::close}));
+    EXPECT_FALSE(decode_args<CutArgs>({{"protection", uuid}, {"cut", uuid}, {"step", "shut"}}));
+}
+
 }  // namespace
 }  // namespace ebb::api
