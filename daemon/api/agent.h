@@ -31,6 +31,12 @@ enum class Pace { kept, on_demand, disconnected, target_waits, quiescing, voids,
 enum class TargetState { waiting, receiving, no_space, failed_over, committed, incomplete, error };
 enum class PointKind { crash, app };
 
+// The common cut of several machines that a point is of.
+struct CommonMark {
+    std::string cut;           // UUID
+    std::int64_t time_ns = 0;  // by the controller's clock
+};
+
 struct Point {
     std::uint64_t epoch = 0;
     std::string name;  // empty: none was given
@@ -38,6 +44,7 @@ struct Point {
     std::int64_t closed_time_ns = 0;  // durable on the target
     PointKind kind = PointKind::crash;
     std::uint64_t bytes = 0;  // undo held for it on the retention volume
+    std::optional<CommonMark> common{};
 };
 
 struct MachineInfo {
@@ -323,6 +330,12 @@ struct EnumNames<PointKind> {
 };
 
 template <class V>
+void describe(V& visit, CommonMark& m) {
+    visit("cut", m.cut);
+    visit("time_ns", m.time_ns);
+}
+
+template <class V>
 void describe(V& visit, Point& p) {
     visit("epoch", p.epoch);
     visit.optional("name", p.name);
@@ -330,6 +343,7 @@ void describe(V& visit, Point& p) {
     visit.optional("closed_time_ns", p.closed_time_ns);
     visit.optional("kind", p.kind);
     visit.optional("bytes", p.bytes);
+    visit.optional("common", p.common);
 }
 
 template <class V>

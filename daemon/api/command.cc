@@ -155,6 +155,11 @@ Status check(const CertifyArgs& args) {
     return check_protection(args.protection);
 }
 
+Status check(const CommonArgs& args) {
+    if (auto ok = check_cut(args.cut); !ok) return ok;
+    return check_protection(args.protection);
+}
+
 Status check(const NameArgs& args) {
     if (!args.name.empty() && !valid_point_name(args.name))
         return fail(ErrorCode::invalid, "name: not a name of a recovery point");

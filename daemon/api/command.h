@@ -34,6 +34,7 @@ inline constexpr const char* target_disable = "target.disable";
 inline constexpr const char* target_rescan = "target.rescan";
 inline constexpr const char* target_forget = "target.forget";
 inline constexpr const char* target_name = "target.name";
+inline constexpr const char* target_common = "target.common";
 inline constexpr const char* target_serve = "target.serve";
 inline constexpr const char* target_unserve = "target.unserve";
 }  // namespace command
@@ -202,6 +203,14 @@ struct PointsValue {
     std::vector<Point> points;
 };
 
+// The value is NameValue.
+struct CommonArgs {
+    std::string protection;
+    std::uint64_t epoch = 0;
+    std::string cut;           // UUID
+    std::int64_t time_ns = 0;  // by the controller's clock
+};
+
 struct NameArgs {
     std::string protection;
     std::uint64_t epoch = 0;
@@ -256,6 +265,7 @@ struct UnserveArgs {
 [[nodiscard]] Status check(const TargetPrepareArgs& args);
 [[nodiscard]] Status check(const TargetFailoverArgs& args);
 [[nodiscard]] Status check(const CertifyArgs& args);
+[[nodiscard]] Status check(const CommonArgs& args);
 [[nodiscard]] Status check(const NameArgs& args);
 [[nodiscard]] Status check(const DiskIdsArgs& args);
 [[nodiscard]] Status check(const ServeArgs& args);
@@ -426,6 +436,14 @@ void describe(V& visit, CertifyValue& v) {
 template <class V>
 void describe(V& visit, PointsValue& v) {
     visit("points", v.points);
+}
+
+template <class V>
+void describe(V& visit, CommonArgs& a) {
+    visit("protection", a.protection);
+    visit("epoch", a.epoch);
+    visit("cut", a.cut);
+    visit("time_ns", a.time_ns);
 }
 
 template <class V>

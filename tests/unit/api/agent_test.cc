@@ -130,6 +130,19 @@ TEST(Commands, ExportTravelsUnderItsName) {
     EXPECT_FALSE(check(CheckpointArgs{uuid, "final", "/mnt/../x"}));
 }
 
+TEST(Commands, APointMayBeOfACommonCut) {
+    Point point;
+    EXPECT_FALSE(decode<Point>(encode(point))->common.has_value());
+    point.common = CommonMark{uuid, 5};
+    const auto decoded = decode<Point>(encode(point));
+    ASSERT_TRUE(decoded) << decoded.error().message;
+    EXPECT_EQ(decoded->common.value().cut, uuid);
+    EXPECT_EQ(decoded->common.value().time_ns, 5);
+    EXPECT_TRUE(check(CommonArgs{uuid, 7, uuid, 5}));
+    EXPECT_FALSE(check(CommonArgs{uuid, 7, "7", 5}));
+    EXPECT_FALSE(decode_args<CommonArgs>({{"protection", uuid}, {"epoch", 7}}));
+}
+
 TEST(Commands, ACommonCutIsOneOfManyOrOfNone) {
     CheckpointArgs args{uuid, {}, {}};
     EXPECT_FALSE(decode_args<CheckpointArgs>(encode(args))->common.has_value());
