@@ -237,7 +237,47 @@ int bisect(const Context& context) {
     return ctl::bisect(context.socket, context.text("machine"), context.command, context.report);
 }
 
+// Of a command that is for one machine, or for all of a group.
+bool for_group(const Context& context) {
+    if (context.flag("group") && context.flag("machine"))
+        throw Misuse{"it is for a machine, or for a --group, not for both"};
+    return context.flag("group");
+}
+
+int group_checkpoint(const Context& context) {
+    if (context.flag("export")) throw Misuse{"--export is for one machine"};
+    return begin(context, "/v1/group-checkpoint",
+                 {{"group", context.text("group")},
+                  {"dry_run", context.flag("dry-run")},
+                  {"name", context.text("name")},
+                  {"app", context.flag("app")}});
+}
+
+int group_failover(const Context& context) {
+    auto begun = ctl::call(context.socket, "/v1/group-failover",
+                           {{"group", context.text("group")},
+                            {"unreachable", context.flag("source-unreachable")},
+                            {"point", context.text("point")},
+                            {"dry_run", context.flag("dry-run")}});
+    if (!begun) return context.report.refused(begun.error());
+    if (context.flag("dry-run")) return context.report.dry_run(*begun);
+    const auto jobs = begun->value("jobs", Json::array());
+    if (context.wait) return ctl::watch_all(context.socket, jobs, context.report);
+    std::string text;
+    for (const auto& job : jobs) {
+        text += "job " + std::to_string(job.value("id", std::uint64_t{0})) + ": " +
+                api::text(job, "machine") + "\n";
+    }
+    return context.report.value(*begun, text);
+}
+
+int failover(const Context& context) {
+    if (for_group(context)) return group_failover(context);
+    return machine_job("/v1/failover", "source-unreachable")(context);
+}
+
 int checkpoint(const Context& context) {
+    if (for_group(context)) return group_checkpoint(context);
     return begin(context, "/v1/checkpoint",
                  {{"machine", context.text("machine")},
                   {"dry_run", context.flag("dry-run")},
@@ -282,6 +322,58 @@ int points(const Context& context) {
     auto list = ctl::call(context.socket, "/v1/points", {{"machine", context.text("machine")}});
     if (!list) return context.report.refused(list.error());
     return context.report.value(*list, ctl::show_points(*list));
+}
+
+std::uint64_t group_interval_ms(double seconds) {
+    return milliseconds_of(seconds, static_cast<double>(api::min_group_interval_ms) / 1000,
+                           "common cuts are 1 to 86400 seconds apart, or 0: on demand only");
+}
+
+int group_set(const Context& context) {
+    Json args{{"group", context.text("group")},
+              {"machines", context.words("machine")},
+              {"dry_run", context.flag("dry-run")}};
+    if (context.flag("interval"))
+        args["interval_ms"] = group_interval_ms(context.values["interval"].as<double>());
+    if (context.flag("app-interval"))
+        args["app_interval_ms"] = app_interval_ms(context.values["app-interval"].as<double>());
+    if (context.flag("gate")) args["gate_ms"] = context.values["gate"].as<std::uint64_t>();
+    if (context.flag("rpo")) args["rpo_s"] = rpo_seconds(context.values["rpo"].as<std::uint64_t>());
+    auto group = ctl::call(context.socket, "/v1/group-set", args);
+    if (!group) return context.report.refused(group.error());
+    if (context.flag("dry-run")) return context.report.dry_run(*group);
+    return context.report.value(*group, "");
+}
+
+int group_delete(const Context& context) {
+    auto done = ctl::call(context.socket, "/v1/group-delete",
+                          {{"group", context.text("group")}, {"dry_run", context.flag("dry-run")}});
+    if (!done) return context.report.refused(done.error());
+    if (context.flag("dry-run")) return context.report.dry_run(*done);
+    return context.report.value(*done, "");
+}
+
+int group_points(const Context& context) {
+    auto list = ctl::call(context.socket, "/v1/group-points", {{"group", context.text("group")}});
+    if (!list) return context.report.refused(list.error());
+    return context.report.value(*list, ctl::show_group_points(*list));
+}
+
+void group_option(po::options_description& options) {
+    options.add_options()("group", po::value<std::string>(),
+                          "instead of a machine: all of that replication group");
+}
+
+void group_set_options(po::options_description& options) {
+    dry(options);
+    options.add_options()("machine", po::value<std::vector<std::string>>(),
+                          "one of its machines, repeated for each (as they are)")(
+        "interval", po::value<double>(), "seconds between common cuts (300); 0: on demand only")(
+        "app-interval", po::value<double>(),
+        "seconds between application-consistent ones (3300); 0: on demand only")(
+        "gate", po::value<std::uint64_t>(), "milliseconds for which writes are held at most (500)")(
+        "rpo", po::value<std::uint64_t>(),
+        "seconds: a newest point in common that is older is a warning (900)");
 }
 
 int certify(const Context& context) {
@@ -376,6 +468,14 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"find the last good point: -- COMMAND says of each whether it is (0: good, 125: cannot "
           "tell, 1 to 127: bad)",
           "machine", no_options, bisect}},
+        {"group list", {"replication groups", "", no_options, listing(ctl::show_groups)}},
+        {"group set",
+         {"make a replication group, whose machines have points in common, or change one", "group",
+          group_set_options, group_set}},
+        {"group delete",
+         {"end a replication group; its machines go on by themselves", "group", dry, group_delete}},
+        {"group points",
+         {"recovery points that all machines of a group have", "group", no_options, group_points}},
         {"test-failover",
          {"start a machine on a point, without touching replica or replication", "machine",
           [](auto& o) {
@@ -417,6 +517,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"make a recovery point now", "machine",
           [](auto& o) {
               dry(o);
+              group_option(o);
               o.add_options()("name", po::value<std::string>(), "name of the point")(
                   "app", "application-consistent: scripts are called, filesystems stand still")(
                   "export", po::value<std::string>(),
@@ -427,11 +528,12 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"bring the machine up on the other side, from the newest point or another", "machine",
           [](auto& o) {
               dry(o);
+              group_option(o);
               point_option(o);
               o.add_options()("source-unreachable",
                               "do not shut the source down: it cannot be reached");
           },
-          machine_job("/v1/failover", "source-unreachable")}},
+          failover}},
         {"change-point",
          {"take a machine that was failed over to another point; what it wrote since is dropped",
           "machine",
@@ -535,6 +637,8 @@ void add_argument(const std::pair<std::string, Command>& entry, po::options_desc
     const std::string argument = entry.second.argument;
     if (argument == "job")
         options.add_options()("job", po::value<std::uint64_t>(), "its number");
+    else if (argument == "group")
+        options.add_options()("group", po::value<std::string>(), "its name");
     else if (!argument.empty())
         options.add_options()("machine", po::value<std::string>(), "its name");
     if (!argument.empty()) positions.add(argument.c_str(), 1);
@@ -587,7 +691,7 @@ int run(std::vector<std::string> words, const ctl::Report& report) {
     context.wait = context.flag("wait");
     if (entry == nullptr) return listing(ctl::show_state)(context);
     const char* argument = entry->second.argument;
-    if (*argument != '\0' && !context.flag(argument))
+    if (*argument != '\0' && !context.flag(argument) && !context.flag("group"))
         return report.misused(entry->first + " needs a " + argument);
     return entry->second.run(context);
 }

@@ -62,6 +62,17 @@ int Report::job(const Json& job) const {
     return exit_job_failed;
 }
 
+int Report::jobs(const Json& jobs) const {
+    if (json_) std::cout << api::dump(Json{{"jobs", jobs}}) << "\n";
+    const Report in_words(false);
+    int worst = 0;
+    for (const auto& one : jobs) {
+        const bool done = one.value("state", "") == "done";
+        if (!done) worst = json_ ? exit_job_failed : in_words.job(one);
+    }
+    return worst;
+}
+
 int Report::dry_run(const Json& found) const {
     const bool granted = found.value("reasons", Json::array()).empty();
     const int status = value(found, show_dry_run(found));

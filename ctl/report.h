@@ -26,6 +26,8 @@ public:
     [[nodiscard]] int misused(const std::string& what) const;
     // A job's document at its end.
     [[nodiscard]] int job(const api::Json& job) const;
+    // Those of several jobs.
+    [[nodiscard]] int jobs(const api::Json& jobs) const;
     // What a dry run found.
     [[nodiscard]] int dry_run(const api::Json& found) const;
 

@@ -183,18 +183,51 @@ std::string age(double seconds) {
     return whole(seconds / day, " d");
 }
 
+std::string seconds(std::uint64_t ms) {
+    if (ms % 1000 != 0 && ms < 10'000) return std::to_string(ms) + " ms";
+    return age(static_cast<double>(ms) / 1000);
+}
+
 // As it is; where that is more than was asked for, also what was.
 std::string interval_of(const Json& protection) {
     const auto asked = number(protection, "interval_ms");
-    const auto seconds = [](std::uint64_t ms) {
-        if (ms % 1000 != 0 && ms < 10'000) return std::to_string(ms) + " ms";
-        return age(static_cast<double>(ms) / 1000);
-    };
     if (asked == 0) return "on demand";
     const auto pace = text(protection, "pace");
     if (pace.empty() || pace == "kept") return seconds(asked);
     return seconds(number(protection, "interval_effective_ms")) + " (" + seconds(asked) + "; " +
            pace + ")";
+}
+
+std::string age_of(const Json& object, const char* key) {
+    return object.contains(key) ? age(object[key].get<double>()) : "-";
+}
+
+// Empty where there are none. What is wrong goes to `problems`.
+std::string group_table(const Json& state, std::string& problems) {
+    std::vector<std::vector<std::string>> rows{
+        {"GROUP", "MACHINES", "HEALTH", "NEWEST IN COMMON", "AGE", "INTERVAL", "APP", "GATE"}};
+    for (const auto& group : items(state, "groups")) {
+        std::string machines;
+        for (const auto& machine : items(group, "machines"))
+            machines += (machines.empty() ? "" : ",") + machine.get<std::string>();
+        const auto newest = group.value("newest", Json());
+        const auto interval = number(group, "interval_ms");
+        rows.push_back(
+            {text(group, "group"), machines, text(group, "health"),
+             newest.is_object() ? time_of(number(newest, "time_ns")) : "-",
+             age_of(group, "rpo_seconds"), interval == 0 ? "on demand" : seconds(interval),
+             age_of(group, "app_seconds"), std::to_string(number(group, "gate_ms")) + " ms"});
+        for (const auto& problem : items(group, "problems"))
+            problems += text(group, "group") + ": " + paragraph(problem);
+    }
+    return rows.size() > 1 ? table(rows) : "";
+}
+
+std::string show_groups(const Json& state) {
+    std::string problems;
+    const auto groups = group_table(state, problems);
+    if (groups.empty()) return "There is no replication group. See ebbctl group set.\n";
+    return groups + (problems.empty() ? "" : "\n" + problems);
 }
 
 std::string show_state(const Json& state) {
@@ -208,19 +241,19 @@ std::string show_state(const Json& state) {
         serving += serving_words(p) + verified_words(p);
         const auto point = p.value("newest_point", Json::object());
         rows.push_back({text(p, "machine"), text(p, "target"), text(p, "state"), text(p, "health"),
-                        time_of(number(point, "cut_time_ns")),
-                        p.contains("rpo_seconds") ? age(p["rpo_seconds"].get<double>()) : "-",
-                        interval_of(p),
-                        p.contains("app_seconds") ? age(p["app_seconds"].get<double>()) : "-",
+                        time_of(number(point, "cut_time_ns")), age_of(p, "rpo_seconds"),
+                        interval_of(p), age_of(p, "app_seconds"),
                         p.contains("points") ? std::to_string(number(p, "points")) : "-"});
         for (const auto& problem : items(p, "problems"))
             problems += text(p, "machine") + ": " + paragraph(problem);
     }
     const auto jobs = running_jobs(state);
-    if (rows.size() == 1)
+    const auto groups = group_table(state, problems);
+    if (rows.size() == 1 && groups.empty())
         return "Nothing is protected. Machines that have joined:\n" + show_machines(state) + jobs;
-    return table(rows) + (problems.empty() ? "" : "\n" + problems) +
-           (serving.empty() ? "" : "\n" + serving) + (jobs.empty() ? "" : "\n" + jobs);
+    return table(rows) + (groups.empty() ? "" : "\n" + groups) +
+           (problems.empty() ? "" : "\n" + problems) + (serving.empty() ? "" : "\n" + serving) +
+           (jobs.empty() ? "" : "\n" + jobs);
 }
 
 std::string show_machines(const Json& state) {
@@ -324,6 +357,23 @@ std::string show_points(const Json& points) {
     return "There is no recovery point yet.\n";
 }
 
+std::string show_group_points(const Json& points) {
+    std::vector<std::vector<std::string>> rows{{"TIME", "AGE", "KIND", "NAME", "EPOCHS"}};
+    std::vector<PointAge> ages;
+    for (const auto& p : items(points, "points")) {
+        const auto time = number(p, "time_ns");
+        std::string epochs;
+        const auto theirs = p.value("epochs", Json::object());
+        for (const auto& [machine, epoch] : theirs.items())
+            epochs += (epochs.empty() ? "" : ", ") + machine + " " + epoch.dump();
+        rows.push_back({time_of(time), age(seconds_since(time)), word(text(p, "kind")),
+                        word(text(p, "name")), epochs});
+        ages.push_back({seconds_since(time), !text(p, "name").empty()});
+    }
+    if (rows.size() > 1) return table(rows) + "\n" + plot_ages(ages);
+    return "There is no recovery point that all machines of the group have.\n";
+}
+
 std::string show_events(const Json& events) {
     std::vector<std::vector<std::string>> rows{{"TIME", "MACHINE", "SEVERITY", "CODE", "WHAT"}};
     for (const auto& e : items(events, "events")) {
@@ -359,6 +409,11 @@ std::string show_dry_run(const Json& found) {
             rows.push_back({text(d, "source_id"), text(d, "target_id"), bytes(number(d, "size"))});
         out += table(rows);
         out += "retention volume: " + word(text(found, "retention")) + "\n";
+    }
+    if (found.contains("common")) {
+        const auto time = number(found["common"], "time_ns");
+        out += "The point would be that of " + time_of(time) + ", " + age(seconds_since(time)) +
+               " ago, which all have.\n";
     }
     if (found.contains("point")) {
         const auto cut = number(found["point"], "cut_time_ns");

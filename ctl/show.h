@@ -30,6 +30,8 @@ struct PointAge {
 [[nodiscard]] std::string show_targets(const api::Json& state);
 [[nodiscard]] std::string show_retention(const api::Json& state);
 [[nodiscard]] std::string show_points(const api::Json& points);
+[[nodiscard]] std::string show_groups(const api::Json& state);
+[[nodiscard]] std::string show_group_points(const api::Json& points);
 [[nodiscard]] std::string show_events(const api::Json& events);
 [[nodiscard]] std::string show_jobs(const api::Json& state);
 [[nodiscard]] std::string show_dry_run(const api::Json& found);

@@ -96,4 +96,14 @@ int watch(const std::string& socket, std::uint64_t id, const Report& report) {
     return report.job(*job);
 }
 
+int watch_all(const std::string& socket, const api::Json& jobs, const Report& report) {
+    api::Json ended = api::Json::array();
+    for (const auto& begun : jobs) {
+        auto job = wait_for_job(socket, begun.value("id", std::uint64_t{0}), report);
+        if (!job) return report.refused(job.error());
+        ended.push_back(std::move(*job));
+    }
+    return report.jobs(ended);
+}
+
 }  // namespace ebb::ctl

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/operator.h"
 
+#include <set>
+
 #include "api/agent.h"
 #include "api/names.h"
 #include "api/points.h"
@@ -43,6 +45,15 @@ std::unexpected<Error> no_point_name() {
     return fail(ErrorCode::invalid, "name: not a name of a recovery point",
                 "It has up to 127 letters, digits, '.', '_' and '-', and begins with a letter "
                 "or digit");
+}
+
+bool means_another(const std::string& name) {
+    return name == latest_point || name == latest_app_point || name == latest_common_point;
+}
+
+std::unexpected<Error> another_each_time(const std::string& name) {
+    return fail(ErrorCode::invalid, "name: " + name + " means another point each time",
+                "Give it another name");
 }
 
 Status check_disk(const std::string& id) {
@@ -104,10 +115,7 @@ Status check(const MachineCall& call) {
 Status check(const PinCall& call) {
     if (auto ok = check_one_point(call.point); !ok) return ok;
     if (!valid_point_name(call.name)) return no_point_name();
-    if (call.name == latest_point || call.name == latest_app_point) {
-        return fail(ErrorCode::invalid, "name: " + call.name + " means another point each time",
-                    "Give it another name");
-    }
+    if (means_another(call.name)) return another_each_time(call.name);
     return check_name("machine", call.machine);
 }
 
@@ -163,6 +171,46 @@ Status check(const IntervalCall& call) {
     if (auto ok = check_rpo(call.rpo_s.value_or(default_rpo_s)); !ok) return ok;
     if (auto ok = check_interval(call.interval_ms); !ok) return ok;
     return check_name("machine", call.machine);
+}
+
+Status check(const GroupSetCall& call) {
+    if (auto ok = check_name("group", call.group); !ok) return ok;
+    for (const auto& machine : call.machines) {
+        if (auto ok = check_name("machines", machine); !ok) return ok;
+    }
+    const std::set<std::string> distinct(call.machines.begin(), call.machines.end());
+    if (distinct.size() != call.machines.size())
+        return fail(ErrorCode::invalid, "machines: one is named twice");
+    if (!distinct.empty() &&
+        (distinct.size() < min_group_machines || distinct.size() > max_group_machines))
+        return fail(ErrorCode::invalid, "machines: a group has 2 to 16 machines");
+    const auto interval = call.interval_ms.value_or(0);
+    if (interval != 0 && (interval < min_group_interval_ms || interval > max_interval_ms)) {
+        return fail(ErrorCode::invalid, "interval_ms: not an interval between common cuts",
+                    "Give 1 to 86400 seconds, or 0 for common cuts on demand only");
+    }
+    const auto gate = call.gate_ms.value_or(default_group_gate_ms);
+    if (gate < min_gate_ms || gate > max_gate_ms) {
+        return fail(ErrorCode::invalid, "gate_ms: writes cannot be held so long",
+                    "Give 10 to 10000 milliseconds");
+    }
+    if (auto ok = check_app_interval(call.app_interval_ms.value_or(0)); !ok) return ok;
+    return check_rpo(call.rpo_s.value_or(default_group_rpo_s));
+}
+
+Status check(const GroupCall& call) {
+    return check_name("group", call.group);
+}
+
+Status check(const GroupCheckpointCall& call) {
+    if (!call.name.empty() && !valid_point_name(call.name)) return no_point_name();
+    if (means_another(call.name)) return another_each_time(call.name);
+    return check_name("group", call.group);
+}
+
+Status check(const GroupFailoverCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("group", call.group);
 }
 
 Status check(const TokenCall& call) {

@@ -140,6 +140,48 @@ struct IntervalCall {
     std::optional<std::uint64_t> rpo_s;
 };
 
+// A replication group: its machines have points in common.
+inline constexpr std::size_t min_group_machines = 2;
+inline constexpr std::size_t max_group_machines = 16;
+// Writes stand still at each common cut.
+inline constexpr std::uint64_t min_group_interval_ms = 1'000;
+inline constexpr std::uint64_t default_group_interval_ms = 300'000;
+// A little more often than the machines' own, so that those come only where the group's do not.
+inline constexpr std::uint64_t default_group_app_interval_ms = 3'300'000;
+inline constexpr std::uint64_t default_group_gate_ms = 500;
+inline constexpr std::uint64_t default_group_rpo_s = 900;
+
+// What is not given stays as it is, or is the default of a new group.
+struct GroupSetCall {
+    std::string group;
+    std::vector<std::string> machines;         // empty: not given
+    std::optional<std::uint64_t> interval_ms;  // 0: on demand only
+    std::optional<std::uint64_t> app_interval_ms;
+    std::optional<std::uint64_t> gate_ms;  // for which writes are held at most
+    std::optional<std::uint64_t> rpo_s;
+    bool dry_run = false;
+};
+
+// group-delete, group-points.
+struct GroupCall {
+    std::string group;
+    bool dry_run = false;
+};
+
+struct GroupCheckpointCall {
+    std::string group;
+    std::string name;
+    bool app = false;  // application-consistent
+    bool dry_run = false;
+};
+
+struct GroupFailoverCall {
+    std::string group;
+    std::string point;  // api/points.h; empty: latest-common
+    bool unreachable = false;
+    bool dry_run = false;
+};
+
 struct TokenCall {
     std::string machine;
     std::string site;
@@ -166,6 +208,10 @@ struct JobCall {
 [[nodiscard]] Status check(const CheckCertificateCall& call);
 [[nodiscard]] Status check(const ResyncCall& call);
 [[nodiscard]] Status check(const IntervalCall& call);
+[[nodiscard]] Status check(const GroupSetCall& call);
+[[nodiscard]] Status check(const GroupCall& call);
+[[nodiscard]] Status check(const GroupCheckpointCall& call);
+[[nodiscard]] Status check(const GroupFailoverCall& call);
 [[nodiscard]] Status check(const TokenCall& call);
 [[nodiscard]] Status check(const JobCall& call);
 
@@ -294,6 +340,39 @@ void describe(V& visit, IntervalCall& c) {
     visit("interval_ms", c.interval_ms);
     visit.optional("app_interval_ms", c.app_interval_ms);
     visit.optional("rpo_s", c.rpo_s);
+}
+
+template <class V>
+void describe(V& visit, GroupSetCall& c) {
+    visit("group", c.group);
+    visit.optional("machines", c.machines);
+    visit.optional("interval_ms", c.interval_ms);
+    visit.optional("app_interval_ms", c.app_interval_ms);
+    visit.optional("gate_ms", c.gate_ms);
+    visit.optional("rpo_s", c.rpo_s);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, GroupCall& c) {
+    visit("group", c.group);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, GroupCheckpointCall& c) {
+    visit("group", c.group);
+    visit.optional("name", c.name);
+    visit.optional("app", c.app);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, GroupFailoverCall& c) {
+    visit("group", c.group);
+    visit.optional("point", c.point);
+    visit.optional("unreachable", c.unreachable);
+    visit.optional("dry_run", c.dry_run);
 }
 
 template <class V>

@@ -66,11 +66,23 @@ std::unexpected<Error> none(const std::string& what) {
                 "See which there are: ebbctl point list MACHINE");
 }
 
+std::unexpected<Error> none_in_common(const std::string& what) {
+    return fail("E_NO_POINT", ErrorCode::refused, what,
+                "See which there are: ebbctl group points GROUP");
+}
+
 template <class Meant>
 Result<Point> newest(const std::vector<Point>& points, const std::string& what, Meant meant) {
     const auto found = std::ranges::find_if(points.rbegin(), points.rend(), meant);
     if (found == points.rend()) return none(what);
     return *found;
+}
+
+// The point of that cut; null where there is none.
+const Point* of_cut(const std::vector<Point>& points, const std::string& cut) {
+    const auto found = std::ranges::find_if(
+        points, [&](const Point& one) { return one.common && one.common->cut == cut; });
+    return found == points.end() ? nullptr : &*found;
 }
 
 }  // namespace
@@ -90,13 +102,66 @@ Result<Point> choose_point(const std::vector<Point>& points, std::string_view wo
     auto named = newest(points, "there is no recovery point " + text,
                         [&](const Point& p) { return p.name == words; });
     if (named) return named;
-    if (const auto epoch = number_of(words)) {
-        return newest(points, "there is no recovery point of epoch " + text,
-                      [&](const Point& p) { return p.epoch == *epoch; });
-    }
+    if (const auto epoch = number_of(words)) return point_of_epoch(points, *epoch);
     if (const auto time = time_of(words)) {
         return newest(points, "the oldest recovery point is younger than " + text,
                       [&](const Point& p) { return p.cut_time_ns <= *time; });
+    }
+    return named;
+}
+
+Result<Point> point_of_epoch(const std::vector<Point>& points, std::uint64_t epoch) {
+    return newest(points, "there is no recovery point of epoch " + std::to_string(epoch),
+                  [&](const Point& p) { return p.epoch == epoch; });
+}
+
+Json encode_common(const CommonPoint& point) {
+    return {{"cut", point.cut},
+            {"time_ns", point.time_ns},
+            {"name", point.name},
+            {"kind", std::string(enum_name(point.kind))},
+            {"epochs", point.epochs}};
+}
+
+std::vector<CommonPoint> common_points(const std::map<std::string, std::vector<Point>>& points) {
+    std::vector<CommonPoint> all;
+    if (points.empty()) return all;
+    for (const auto& first : points.begin()->second) {
+        if (!first.common) continue;
+        CommonPoint common{first.common->cut, first.common->time_ns, first.name, first.kind, {}};
+        for (const auto& [machine, theirs] : points) {
+            const auto* point = of_cut(theirs, common.cut);
+            if (point == nullptr) break;
+            common.epochs[machine] = point->epoch;
+            if (point->kind != PointKind::app) common.kind = PointKind::crash;
+            if (point->name != common.name) common.name.clear();
+        }
+        if (common.epochs.size() == points.size()) all.push_back(std::move(common));
+    }
+    std::ranges::stable_sort(all, {}, &CommonPoint::time_ns);
+    return all;
+}
+
+Result<CommonPoint> choose_common_point(const std::vector<CommonPoint>& points,
+                                        std::string_view words) {
+    const auto newest = [&](const std::string& what, auto meant) -> Result<CommonPoint> {
+        const auto found = std::ranges::find_if(points.rbegin(), points.rend(), meant);
+        if (found == points.rend()) return none_in_common(what);
+        return *found;
+    };
+    const std::string text(words);
+    if (words.empty() || words == latest_common_point)
+        return newest("there is no recovery point that all have", [](const auto&) { return true; });
+    if (words == latest_app_point) {
+        return newest("there is no application-consistent recovery point that all have",
+                      [](const CommonPoint& one) { return one.kind == PointKind::app; });
+    }
+    auto named = newest("there is no recovery point " + text + " that all have",
+                        [&](const CommonPoint& one) { return one.name == words; });
+    if (named) return named;
+    if (const auto time = time_of(words)) {
+        return newest("the oldest recovery point that all have is younger than " + text,
+                      [&](const CommonPoint& one) { return one.time_ns <= *time; });
     }
     return named;
 }

@@ -130,11 +130,11 @@ void ControllerAgents::wait(Calls& calls, std::chrono::milliseconds patience, co
     const auto failed = [](const Call& one) { return one.result() && !*one.result(); };
     const auto enough = [&] {
         for (auto& one : calls) take(one);
+        if (beside != nullptr)
+            for (auto& one : *beside) take(one);
         if (std::ranges::all_of(calls, ended)) return true;
         if (until == Until::one_failed && std::ranges::any_of(calls, failed)) return true;
-        if (beside == nullptr) return false;
-        for (auto& one : *beside) take(one);
-        return std::ranges::any_of(*beside, ended);
+        return beside != nullptr && std::ranges::any_of(*beside, ended);
     };
     bool cancelled = false;
     const bool in_time = changed_.wait_for(lock, patience, [&] {

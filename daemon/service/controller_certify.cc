@@ -119,7 +119,7 @@ Result<api::CertifyValue> ControllerProtections::read_back(Job& job, const api::
 
 Status ControllerProtections::certify_steps(Job& job, const api::Json& protection,
                                             const api::CertifyCall& wanted) {
-    auto point = ask_replica(job, protection, wanted.point);
+    auto point = ask_replica(job, protection, {wanted.point});
     if (!point) return std::unexpected(point.error());
     auto found = read_back(job, protection, point->epoch, wanted.whole);
     if (!found) return std::unexpected(found.error());

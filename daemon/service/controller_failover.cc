@@ -128,11 +128,16 @@ Outcome ControllerProtections::failover(const api::MachineCall& call) {
         }
     }
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    return begin({"failover", call.machine, false, api::Json::object()}, *protection,
-                 [this, document = *protection, call](Job& job) {
+    return begin_failover(*protection, call.unreachable, {call.point, 0}, api::Json::object());
+}
+
+Outcome ControllerProtections::begin_failover(const api::Json& protection, bool unreachable,
+                                              const Wanted& wanted, const api::Json& more) {
+    return begin({"failover", text(protection, "machine"), false, more}, protection,
+                 [this, document = protection, unreachable, wanted](Job& job) {
                      const auto epoch = moving_to(document);
                      if (epoch != 0) return change_steps(job, document, epoch);
-                     return failover_steps(job, document, call.unreachable, call.point);
+                     return failover_steps(job, document, unreachable, wanted);
                  });
 }
 
@@ -185,7 +190,7 @@ Result<api::Point> ControllerProtections::point_of(const api::Json& protection,
 
 // The target is there, has the journal open, and the point to go to: its own word, now.
 Result<api::Point> ControllerProtections::ask_replica(Job& job, const api::Json& protection,
-                                                      const std::string& point) {
+                                                      const Wanted& wanted) {
     job.step("asking the target for its points", 1);
     auto answer = call(job, text(protection, "target"), api::command::target_points,
                        {{"protection", protection["id"]}}, command_patience);
@@ -197,27 +202,29 @@ Result<api::Point> ControllerProtections::ask_replica(Job& job, const api::Json&
                     text(protection, "target") + " has no recovery point that can be returned to",
                     "Nothing was done. See ebbctl, and the log of ebbd there");
     }
-    return api::choose_point(value->points, point);
+    if (wanted.epoch != 0) return api::point_of_epoch(value->points, wanted.epoch);
+    return api::choose_point(value->points, wanted.words);
 }
 
 Status ControllerProtections::failover_steps(Job& job, const api::Json& protection,
-                                             bool unreachable, const std::string& point) {
+                                             bool unreachable, const Wanted& wanted) {
     const bool begun = text(protection, "state") == "failing-over";
-    std::string wanted(api::latest_point);
+    std::string point(api::latest_point);
     if (!begun) {
-        auto found = ask_replica(job, protection, point);
+        auto found = ask_replica(job, protection, wanted);
         if (!found) return std::unexpected(found.error());
         // The newest may be a newer one when the source is off; after half a rollback the target
         // takes it for the one where it is.
-        const bool newest = point.empty() || point == api::latest_point;
+        const bool newest =
+            wanted.epoch == 0 && (wanted.words.empty() || wanted.words == api::latest_point);
         if (!newest || text(protection, "state") == "rolling-back")
-            wanted = std::to_string(found->epoch);
+            point = std::to_string(found->epoch);
     }
     if (auto ok = source_off(job, protection, unreachable); !ok) return ok;
     if (!begun) {
         job.step("rolling back to the point, fencing the source", 40);
         const auto session = protection.value("session", std::uint64_t{1}) + 1;
-        if (auto ok = go_to_point(job, protection, session, wanted); !ok) return ok;
+        if (auto ok = go_to_point(job, protection, session, point); !ok) return ok;
     }
     if (!was_starting(protection)) {
         if (auto ok = give_disks_back(job, protection); !ok) return ok;

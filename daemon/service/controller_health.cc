@@ -134,6 +134,7 @@ public:
         document_["target_state"] = std::string(api::enum_name(part->state));
         document_["points"] = part->points;
         oldest_epoch_ = part->oldest_epoch;
+        if (oldest_epoch_ != 0) document_["oldest_epoch"] = oldest_epoch_;
         document_["retention_bytes"] = part->retention_bytes;
         document_["rollback_bytes"] = part->rollback_bytes;
         document_["served"] = api::encode(*part)["served"];

@@ -276,13 +276,17 @@ Result<std::vector<api::Json>> ControllerJobs::all() {
     return documents;
 }
 
-void ControllerJobs::stop() {
+void ControllerJobs::begin_to_stop() {
     {
         const std::lock_guard lock(mutex_);
         stopping_ = true;
         news_.notify_all();
     }
     wake_();
+}
+
+void ControllerJobs::stop() {
+    begin_to_stop();
     for (auto& job : jobs_) {
         if (job.thread_.joinable()) job.thread_.join();
     }

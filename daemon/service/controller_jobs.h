@@ -79,7 +79,9 @@ public:
     Result<std::vector<api::Json>> all();
     // E_JOB_RUNNING if there is one for the machine.
     Status idle(const std::string& machine);
-    // Tells jobs to end and waits for them.
+    // Tells jobs to end. No others are begun.
+    void begin_to_stop();
+    // The same, and waits for them.
     void stop();
 
 private:

@@ -74,6 +74,17 @@ public:
     // A point is kept by a name, until that is taken off. Beside everything else.
     Outcome pin_point(const api::PinCall& call);
     Outcome unpin_point(const api::UnpinCall& call);
+    // For what is done with several machines at once. E_MACHINE_NOT_FOUND, E_NOT_PROTECTED.
+    Result<api::Json> protection_of(const std::string& machine);
+    std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
+    // A point by its number, or in the operator's words, which may mean a name.
+    struct Wanted {
+        std::string words;
+        std::uint64_t epoch = 0;  // 0: by words
+    };
+    // Begins it, unless another job is at work. `more`: further members of the job's document.
+    Outcome begin_failover(const api::Json& protection, bool unreachable, const Wanted& wanted,
+                           const api::Json& more);
     // Goes on with what the last run of the controller had begun, or says that it was interrupted.
     Status take_up(std::vector<api::Json> jobs);
 
@@ -118,9 +129,8 @@ private:
     api::Json statement(const api::Json& protection, const api::CertifyValue& found);
 
     // controller_failover.cc
-    std::vector<Error> against_failover(const api::Json& protection, bool unreachable);
     Status failover_steps(Job& job, const api::Json& protection, bool unreachable,
-                          const std::string& point);
+                          const Wanted& wanted);
     std::vector<Error> against_change(const api::Json& protection);
     Status change_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
     // Whether home machine and target can be told to hand the disks over, either way.
@@ -129,7 +139,7 @@ private:
     // Of the target, now.
     Result<std::vector<api::Point>> points_of(const api::Json& protection);
     Result<api::Point> point_of(const api::Json& protection, const std::string& words);
-    Result<api::Point> ask_replica(Job& job, const api::Json& protection, const std::string& point);
+    Result<api::Point> ask_replica(Job& job, const api::Json& protection, const Wanted& wanted);
     // Has the target put the disks there, and notes it.
     Status go_to_point(Job& job, const api::Json& protection, std::uint64_t session,
                        const std::string& point);
@@ -162,7 +172,6 @@ private:
     Status test_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
     Status clean_steps(Job& job, const api::Json& protection);
 
-    Result<api::Json> protection_of(const std::string& machine);
     Outcome begin(const ControllerJobs::Order& order, const api::Json& protection,
                   ControllerJobs::Steps steps);
     Status set(const api::Json& protection, const api::Json& fields);

@@ -59,6 +59,13 @@ std::string digest_of(const std::string& token) {
     return hex;
 }
 
+Error unknown_call(const std::string& path) {
+    return {ErrorCode::unsupported,
+            "the controller knows no call " + path,
+            "ebbctl and the controller may be of different versions",
+            {}};
+}
+
 // Keyed by serial number.
 constexpr const char* revoked_kind = "revoked";
 
@@ -95,7 +102,8 @@ ControllerRole::ControllerRole(const Config& config, std::unique_ptr<ControllerS
       authority_(std::move(authority)),
       jobs_(*store_, [this] { agents_.wake(); }),
       protections_(*store_, agents_, jobs_, provider_.get(), authority_),
-      watch_(*store_, agents_) {}
+      groups_(*store_, agents_, jobs_, protections_, config.name),
+      watch_(*store_, agents_, [this](const api::Json& list) { return groups_.all(list); }) {}
 
 Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& config) {
     if (auto ok = platform::make_directories(config.state); !ok) return std::unexpected(ok.error());
@@ -124,6 +132,7 @@ Result<std::unique_ptr<ControllerRole>> ControllerRole::start(const Config& conf
     if (auto ok = role->protections_.take_up(std::move(*interrupted)); !ok)
         return std::unexpected(ok.error());
     if (auto ok = role->watch_.start(); !ok) return std::unexpected(ok.error());
+    if (auto ok = role->groups_.start(); !ok) return std::unexpected(ok.error());
     return role;
 }
 
@@ -144,6 +153,9 @@ Status ControllerRole::listen() {
 
 ControllerRole::~ControllerRole() {
     watch_.stop();
+    // While agents can be told still: those of a common cut go on alone.
+    jobs_.begin_to_stop();
+    groups_.stop();
     agents_.stop();
     jobs_.stop();
     operator_server_.reset();
@@ -242,12 +254,28 @@ platform::HttpResponse ControllerRole::serve_operator(const platform::HttpReques
     return {200, api::dump(outcome.value)};
 }
 
+Outcome ControllerRole::dispatch_group(const std::string& path, const api::Json& args) {
+    const auto with = [this,
+                       &args]<class T>(Outcome (ControllerGroups::*call)(const T&)) -> Outcome {
+        auto decoded = api::decode_call<T>(args);
+        if (!decoded) return decoded.error();
+        return (groups_.*call)(*decoded);
+    };
+    if (path == "/v1/group-set") return with(&ControllerGroups::set);
+    if (path == "/v1/group-delete") return with(&ControllerGroups::remove);
+    if (path == "/v1/group-points") return with(&ControllerGroups::points);
+    if (path == "/v1/group-checkpoint") return with(&ControllerGroups::checkpoint);
+    if (path == "/v1/group-failover") return with(&ControllerGroups::failover);
+    return unknown_call(path);
+}
+
 Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args) {
     const auto with = [&args]<class T>(auto call, std::type_identity<T>) -> Outcome {
         auto decoded = api::decode_call<T>(args);
         if (!decoded) return decoded.error();
         return call(*decoded);
     };
+    if (path.starts_with("/v1/group-")) return dispatch_group(path, args);
     constexpr std::type_identity<api::ProtectCall> protect;
     constexpr std::type_identity<api::MachineCall> machine;
     constexpr std::type_identity<api::JobCall> job;
@@ -303,15 +331,13 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/token")
         return with([&](auto& c) -> Outcome { return make_token(c); },
                     std::type_identity<api::TokenCall>());
-    return Error{ErrorCode::unsupported,
-                 "the controller knows no call " + path,
-                 "ebbctl and the controller may be of different versions",
-                 {}};
+    return unknown_call(path);
 }
 
 Result<api::Json> ControllerRole::state() {
     api::Json result{{"machines", api::Json::array()},
                      {"protections", api::Json::array()},
+                     {"groups", api::Json::array()},
                      {"jobs", api::Json::array()}};
     auto machines = store_->all("machine");
     if (!machines) return std::unexpected(machines.error());
@@ -329,7 +355,10 @@ Result<api::Json> ControllerRole::state() {
     }
     auto protections = watch_.protections();
     if (!protections) return protections;
+    auto groups = groups_.all(*protections);
+    if (!groups) return groups;
     result["protections"] = std::move(*protections);
+    result["groups"] = std::move(*groups);
     auto jobs = jobs_.all();
     if (!jobs) return std::unexpected(jobs.error());
     for (auto& document : *jobs) result["jobs"].push_back(std::move(document));
@@ -386,6 +415,13 @@ Result<api::Json> ControllerRole::revoke(const api::MachineCall& call) {
 Result<api::Json> ControllerRole::make_token(const api::TokenCall& call) {
     if (call.machine == config_.name) {
         return fail(ErrorCode::invalid, call.machine + " is the controller's own name",
+                    "Give the machine another name");
+    }
+    auto group = store_->find("group", call.machine);
+    if (!group) return std::unexpected(group.error());
+    if (*group) {
+        return fail("E_GROUP_NAME", ErrorCode::refused,
+                    call.machine + " is the name of a replication group",
                     "Give the machine another name");
     }
     const std::lock_guard lock(joining_);

@@ -12,6 +12,7 @@
 #include "provider/qemu.h"
 #include "service/config.h"
 #include "service/controller_agents.h"
+#include "service/controller_groups.h"
 #include "service/controller_jobs.h"
 #include "service/controller_protections.h"
 #include "service/controller_store.h"
@@ -38,6 +39,7 @@ private:
     // For ebbctl.
     platform::HttpResponse serve_operator(const platform::HttpRequest& request);
     Outcome dispatch(const std::string& path, const api::Json& args);
+    Outcome dispatch_group(const std::string& path, const api::Json& args);
     Result<api::Json> state();
     Result<api::Json> make_token(const api::TokenCall& call);
     Status drop_expired_tokens();
@@ -52,6 +54,7 @@ private:
     ControllerAgents agents_;
     ControllerJobs jobs_;
     ControllerProtections protections_;
+    ControllerGroups groups_;
     ControllerWatch watch_;
     std::unique_ptr<platform::HttpServer> agent_server_;
     std::unique_ptr<platform::HttpServer> operator_server_;

@@ -80,7 +80,7 @@ Outcome ControllerProtections::serve_point(const api::ServeCall& call) {
                  [this, document = *protection, call](Job& job) -> Status {
                      std::uint64_t epoch = call.epoch;
                      if (epoch == 0) {
-                         auto found = ask_replica(job, document, call.point);
+                         auto found = ask_replica(job, document, {call.point});
                          if (!found) return std::unexpected(found.error());
                          epoch = found->epoch;
                      }

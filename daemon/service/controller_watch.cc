@@ -13,7 +13,7 @@ namespace ebb::service {
 namespace {
 
 constexpr const char* event_kind = "event";
-// Keyed by protection: its problems when it was looked at last.
+// Keyed by protection, or "group/" and its name: the problems when it was looked at last.
 constexpr const char* watched_kind = "watched";
 constexpr std::size_t kept_events = 1'000;
 constexpr std::chrono::seconds look_every{1};
@@ -90,8 +90,16 @@ Status ControllerWatch::look() {
     for (const auto& protection : *list) {
         const auto id = protection.value("id", "");
         there.insert(id);
-        if (auto ok = compare(id, protection); !ok) return ok;
+        if (auto ok = compare(id, protection.value("machine", ""), protection); !ok) return ok;
         if (auto ok = compare_interval(id, protection); !ok) return ok;
+    }
+    auto groups = groups_(*list);
+    if (!groups) return std::unexpected(groups.error());
+    for (const auto& group : *groups) {
+        const auto name = group.value("group", "");
+        const auto key = "group/" + name;
+        there.insert(key);
+        if (auto ok = compare(key, name, group); !ok) return ok;
     }
     std::erase_if(intervals_, [&](const auto& one) { return !there.contains(one.first); });
     auto watched = store_.all(watched_kind);
@@ -104,34 +112,34 @@ Status ControllerWatch::look() {
 }
 
 // One line for each problem that was not there before, or is not there any more.
-Status ControllerWatch::compare(const std::string& id, const api::Json& protection) {
+Status ControllerWatch::compare(const std::string& key, const std::string& name,
+                                const api::Json& watched) {
     std::map<std::string, api::Json> now;
-    for (const auto& problem : protection.value("problems", api::Json::array())) {
+    for (const auto& problem : watched.value("problems", api::Json::array())) {
         const auto code = problem.value("code", "");
         // Of a controller that has just been started: nothing is known yet.
         if (code == "E_AGENT_NOT_REGISTERED") return {};
         now.emplace(code, problem);
     }
-    auto before = store_.find(watched_kind, id);
+    auto before = store_.find(watched_kind, key);
     if (!before) return std::unexpected(before.error());
     const auto known =
         *before ? (*before)->value("codes", std::set<std::string>{}) : std::set<std::string>{};
     std::set<std::string> codes;
     for (const auto& [code, problem] : now) codes.insert(code);
     if (codes == known && *before) return {};
-    const auto machine = protection.value("machine", "");
     for (const auto& [code, problem] : now) {
         if (known.contains(code)) continue;
         auto ok =
-            note(machine, problem.value("severity", "warning"), code, problem.value("message", ""));
+            note(name, problem.value("severity", "warning"), code, problem.value("message", ""));
         if (!ok) return ok;
     }
     for (const auto& code : known) {
         if (codes.contains(code)) continue;
-        if (auto ok = note(machine, "info", code, "is over"); !ok) return ok;
+        if (auto ok = note(name, "info", code, "is over"); !ok) return ok;
     }
-    if (!*before) return store_.put(watched_kind, id, {{"codes", codes}});
-    auto kept = store_.amend(watched_kind, id, {{"codes", codes}});
+    if (!*before) return store_.put(watched_kind, key, {{"codes", codes}});
+    auto kept = store_.amend(watched_kind, key, {{"codes", codes}});
     if (!kept) return std::unexpected(kept.error());
     return {};
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Looks after the health of protections and keeps a log of what changed: a problem that has come
-// up, and when it was over. Owns a thread; everything else from any thread.
+// Looks after the health of protections and groups, and keeps a log of what changed: a problem that
+// has come up, and when it was over. Owns a thread; everything else from any thread.
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
@@ -18,8 +19,11 @@ namespace ebb::service {
 
 class ControllerWatch {
 public:
-    ControllerWatch(ControllerStore& store, ControllerAgents& agents)
-        : store_(store), agents_(agents) {}
+    // Groups with their health, of protections as protections() gives them.
+    using Groups = std::function<Result<api::Json>(const api::Json& protections)>;
+
+    ControllerWatch(ControllerStore& store, ControllerAgents& agents, Groups groups)
+        : store_(store), agents_(agents), groups_(std::move(groups)) {}
     ControllerWatch(const ControllerWatch&) = delete;
     ControllerWatch& operator=(const ControllerWatch&) = delete;
     ~ControllerWatch() { stop(); }
@@ -35,13 +39,15 @@ public:
 private:
     void work();
     Status look();
-    Status compare(const std::string& id, const api::Json& protection);
+    // `key`: under which its problems are kept; `name`: of the machine or group.
+    Status compare(const std::string& key, const std::string& name, const api::Json& watched);
     Status compare_interval(const std::string& id, const api::Json& protection);
     Status note(const std::string& machine, const std::string& severity, const std::string& code,
                 const std::string& text);
 
     ControllerStore& store_;
     ControllerAgents& agents_;
+    const Groups groups_;
     std::mutex mutex_;
     std::condition_variable wake_;
     bool stopping_ = false;                           // under mutex_

@@ -21,6 +21,10 @@ class Refusal(Exception):
         self.error = {"code": code, "message": message, "remedy": "none is needed"}
 
 
+class Later(Exception):
+    """A command's answer comes when something else has happened: Agent.answer()."""
+
+
 class Connection:
     """Exchanges over TLS with the certificate of a folder that `ebbd join` made."""
 
@@ -53,7 +57,8 @@ class Connection:
 
 
 class Agent:
-    """Exchanges until it is stopped. Commands of a kind in `held` wait for release()."""
+    """Exchanges until it is stopped. Commands of a kind in `held` wait for release(); "source.cut/open"
+    is that kind with that step, also in `refusals`."""
 
     roles = ()
 
@@ -63,7 +68,7 @@ class Agent:
         self.incarnation = str(uuid.uuid4())
         self.lock = threading.Condition()
         self.results, self.seen, self.commands = [], set(), []
-        self.held, self.waiting, self.refusals = set(), [], {}
+        self.held, self.waiting, self.refusals, self.later = set(), [], {}, []
         self.protections = {}
         self.exchanges, self.answer, self.refused = 0, None, None
         self.stopping = False
@@ -103,6 +108,16 @@ class Agent:
             waiting, self.waiting = self.waiting, []
             for command in waiting:
                 self._answer(command)
+
+    def answer(self, command, value):
+        """One that was for later, with the lock."""
+        self.later.remove(command)
+        self.results.append({"id": command["id"], "ok": True, "value": value})
+
+    @staticmethod
+    def kinds(command):
+        step = command["args"].get("step")
+        return {command["kind"]} | ({f"{command['kind']}/{step}"} if step else set())
 
     def status(self):
         """Its part of the exchange, with the lock."""
@@ -147,7 +162,7 @@ class Agent:
                     continue
                 self.seen.add(command["id"])
                 self.commands.append((command["kind"], command["args"]))
-                if command["kind"] in self.held:
+                if self.kinds(command) & self.held:
                     self.waiting.append(command)
                 else:
                     self._answer(command)
@@ -157,9 +172,12 @@ class Agent:
     def _answer(self, command):
         result = {"id": command["id"], "ok": True}
         try:
-            if command["kind"] in self.refusals:
-                raise Refusal(self.refusals[command["kind"]])
+            for kind in self.kinds(command) & set(self.refusals):
+                raise Refusal(self.refusals[kind])
             result["value"] = self.run(command["kind"], command["args"]) or {}
+        except Later:
+            self.later.append(command)
+            return
         except Refusal as refusal:
             result["ok"], result["error"] = False, refusal.error
         self.results.append(result)
@@ -185,6 +203,8 @@ class Source(Agent):
         self.epoch = 0
         self.degraded = self.post = None  # what becomes of an application-consistent point
         self.clock_ahead_ns = 0
+        self.expiring = 0  # so many gates open by themselves before they are opened
+        self.alone = None  # why a point is not of a common cut after all
 
     def status(self):
         return {"source": {"clock_ns": time.time_ns() + self.clock_ahead_ns, "module": self.module,
@@ -204,7 +224,11 @@ class Source(Agent):
             self.protections[args["protection"]]["verify"] = {
                 "run": args["run"], "total": 2 * GIB, "done": 0}
         elif kind == "source.checkpoint":
+            if args.get("common"):
+                raise Later
             return self.checkpoint(args)
+        elif kind == "source.cut":
+            self.cut(args)
         elif kind == "source.shutdown" and self.on_shutdown:
             self.on_shutdown()
         return {}
@@ -218,9 +242,31 @@ class Source(Agent):
                 "result": {"first_epoch": 1, "last_epoch": 2, "cut_time_ns": 5,
                            "equal_bytes": 2 * GIB, "different_bytes": 0, **result}}
 
+    def cut(self, args):
+        """Steps of a common cut; the checkpoint is answered when it is over."""
+        led = [c for c in self.later if c["args"]["common"]["cut"] == args["cut"]]
+        if not led:
+            raise Refusal("E_NOT_FOUND", "no such cut goes on")
+        if args["step"] not in ("open", "leave"):
+            return
+        alone = self.alone
+        if args["step"] == "leave":
+            alone = refused("E_CANCELLED", "it was told to leave")
+        elif self.expiring:
+            self.expiring -= 1
+            alone = refused("E_STALE", "the gate opened by itself", "")
+        self.answer(led[0], {**self.checkpoint(led[0]["args"]), "alone": alone})
+        if alone and alone["code"] == "E_STALE":
+            raise Refusal("E_STALE", alone["message"])
+
+    def steps(self):
+        """Of source.cut, in their order."""
+        with self.lock:
+            return [args["step"] for kind, args in self.commands if kind == "source.cut"]
+
     def checkpoint(self, args):
         kind = "app" if args.get("app") and not self.degraded else "crash"
-        value = self.point(args["protection"], args["name"], kind)
+        value = self.point(args["protection"], args.get("name", ""), kind)
         if args.get("app"):
             value.update(kind=kind, degraded=self.degraded, post=self.post)
         return value
@@ -326,6 +372,12 @@ class Target(Agent):
             if point is None:
                 raise Refusal("E_NO_POINT")
             point["name"] = args["name"]
+            return {"point": point}
+        elif kind == "target.common":
+            point = next((p for p in self.points[ident] if p["epoch"] == args["epoch"]), None)
+            if point is None:
+                raise Refusal("E_NO_POINT")
+            point["common"] = {"cut": args["cut"], "time_ns": args["time_ns"]}
             return {"point": point}
         elif kind == "target.serve":
             return self._serve(ident, args)

@@ -17,7 +17,8 @@ MIB = 1 << 20
 class Machines:
     """shop in the cloud, the master target vault with two replicas, and shop-home, which is off."""
 
-    def __init__(self):
+    def __init__(self, machine="shop", target="vault"):
+        self.machine, self.target = machine, target
         self.folder = tempfile.mkdtemp(prefix="ebb-vm-", dir="/tmp")
         self.replicas = [self.path(f"replica{n}.raw") for n in range(2)]
         for name in self.replicas:
@@ -41,7 +42,7 @@ class Machines:
 
     def start(self, name):
         more = ["-S"]
-        if name == "vault":
+        if name == self.target:
             for number, image in enumerate(self.replicas):
                 more += self._disk(f"replica{number}", "raw", image)
         subprocess.run(self.command(name, *more), check=True, preexec_fn=die_with_parent)
@@ -77,20 +78,22 @@ class Machines:
                      "format": "raw", **more} for n, image in enumerate(self.replicas)]
 
         plug = {"driver": "scsi-hd", "bus": "lsi0.0", "share-rw": True}
+        home, test = self.machine + "-home", self.machine + "-test"
         delta = self.path("delta")
-        start = self.command("shop-home")
+        start = self.command(home)
         for number in range(2):
             start += self._disk(f"home{number}", "qcow2", f"{delta}/home{number}.qcow2")
-        test = self.command("shop-test")
+        begin = self.command(test)
         for number in range(2):
-            test += self._disk(f"test{number}", "qcow2", f"{self.path('overlay')}/test{number}.qcow2")
-        return {"machines": [one("shop"), one("vault", disks=disks("replica", device=plug)),
-                             one("shop-home", start=start, delta_folder=delta, disks=disks("home")),
-                             one("shop-test", start=test, delta_folder=self.path("overlay"),
+            begin += self._disk(f"test{number}", "qcow2", f"{self.path('overlay')}/test{number}.qcow2")
+        return {"machines": [one(self.machine),
+                             one(self.target, disks=disks("replica", device=plug)),
+                             one(home, start=start, delta_folder=delta, disks=disks("home")),
+                             one(test, start=begin, delta_folder=self.path("overlay"),
                                  disks=disks("test"))]}
 
     def end(self):
-        for name in ("shop", "vault", "shop-home", "shop-test"):
+        for name in (self.machine, self.target, self.machine + "-home", self.machine + "-test"):
             self.kill(name)
         subprocess.run(["rm", "-rf", self.folder], check=True)
 

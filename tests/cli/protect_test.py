@@ -33,7 +33,8 @@ class Listings(ControllerTest):
         self.assertIn("No machine has joined", self.run_ctl("machines").stdout)
         self.assertIn("no jobs", self.run_ctl("jobs").stdout)
         for words in ((), ("machines",), ("disks",), ("targets",), ("retention",), ("jobs",)):
-            self.assertEqual(self.ctl(*words), {"machines": [], "protections": [], "jobs": []})
+            self.assertEqual(self.ctl(*words), {"machines": [], "protections": [], "groups": [],
+                                                "jobs": []})
 
     def test_who_has_joined_and_what_they_have(self):
         self.site.join("late")
