@@ -22,7 +22,7 @@ class Refusal(Exception):
 
 
 class Later(Exception):
-    """A command's answer comes when something else has happened: Agent.answer()."""
+    """A command's answer comes when something else has happened: Agent.answer_later()."""
 
 
 class Connection:
@@ -109,7 +109,7 @@ class Agent:
             for command in waiting:
                 self._answer(command)
 
-    def answer(self, command, value):
+    def answer_later(self, command, value):
         """One that was for later, with the lock."""
         self.later.remove(command)
         self.results.append({"id": command["id"], "ok": True, "value": value})
@@ -249,14 +249,14 @@ class Source(Agent):
             raise Refusal("E_NOT_FOUND", "no such cut goes on")
         if args["step"] not in ("open", "leave"):
             return
-        alone = self.alone
+        alone, expires = self.alone, args["step"] == "open" and self.expiring > 0
         if args["step"] == "leave":
             alone = refused("E_CANCELLED", "it was told to leave")
-        elif self.expiring:
+        elif expires:
             self.expiring -= 1
             alone = refused("E_STALE", "the gate opened by itself", "")
-        self.answer(led[0], {**self.checkpoint(led[0]["args"]), "alone": alone})
-        if alone and alone["code"] == "E_STALE":
+        self.answer_later(led[0], {**self.checkpoint(led[0]["args"]), "alone": alone})
+        if expires:
             raise Refusal("E_STALE", alone["message"])
 
     def steps(self):
