@@ -138,7 +138,7 @@ std::vector<CommonPoint> common_points(const std::map<std::string, std::vector<P
         }
         if (common.epochs.size() == points.size()) all.push_back(std::move(common));
     }
-    std::ranges::stable_sort(all, {}, &CommonPoint::time_ns);
+    std::ranges::sort(all, {}, &CommonPoint::time_ns);
     return all;
 }
 
