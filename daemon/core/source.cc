@@ -121,7 +121,7 @@ void Source::Impl::checkpoint(CheckpointRequest request, env::Callback<Checkpoin
         });
         return;
     }
-    requests_.push_back({std::move(request), std::move(done), 0, {}});
+    requests_.push_back({std::move(request), std::move(done)});
     wake();
 }
 

@@ -108,7 +108,7 @@ enum class Pace {
     on_demand,     // no interval is asked for
     disconnected,  // there is no connection to the target
     target_waits,  // `notice` says for what
-    quiescing,     // applications are being brought to rest
+    quiescing,     // applications are being brought to rest, or other machines waited for
     voids,         // cuts had to be given up
     link,          // bringing a cut to the target takes longer
 };
@@ -161,6 +161,13 @@ struct SourceStatus {
     Pace pace = Pace::kept;
 };
 
+// How far the source has got with a cut that several machines have in common.
+enum class CutStage {
+    ready,   // the cut is next, and nothing else under way; applications are at rest
+    closed,  // writes are held
+    taken,
+};
+
 struct CheckpointRequest {
     std::string name;  // may be empty
     // The whole image as of the cut stays readable for on_image.
@@ -183,6 +190,16 @@ struct CheckpointRequest {
         std::move_only_function<void(bool cut, env::StatusCallback done)> after;
     };
     std::optional<Quiesce> quiesce;
+    // For a cut of several machines: `at` is called at each stage, and the source goes on when it
+    // answers; an error: the cut is taken alone. Inside of `quiesce`, where there is one. Once: a
+    // cut that turns out void is taken again without the others.
+    struct Common {
+        Duration limit{0};  // for which writes are held
+        std::move_only_function<void(CutStage reached, env::StatusCallback go)> at;
+        // The last call: all stages were reached, or why not. Writes are not held any more.
+        std::move_only_function<void(Status opened)> over;
+    };
+    std::optional<Common> common;
 };
 
 struct CheckpointResult {
@@ -190,6 +207,7 @@ struct CheckpointResult {
     WallTime cut_time;
     format::PointKind kind = format::PointKind::crash;
     std::optional<Error> degraded;  // why it is not application-consistent, as was asked for
+    std::optional<Error> alone;     // why it is not of the common cut
 };
 
 class Source {

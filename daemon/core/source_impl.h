@@ -38,8 +38,11 @@ private:
     struct Request {
         CheckpointRequest what;
         env::Callback<CheckpointResult> done;
-        unsigned quiesced = 0;          // times
-        std::optional<Error> degraded;  // by the last of them
+        unsigned quiesced = 0;            // times
+        std::optional<Error> degraded{};  // by the last of them
+        bool met = false;                 // other machines, for a common cut: once
+        std::optional<Error> alone{};     // that cut is not this one
+        [[nodiscard]] bool stands_still() const { return what.quiesce || what.common; }
     };
     // What the target was asked, and has said, of a range.
     struct Comparison {
@@ -233,11 +236,16 @@ private:
     void forget_ahead();
     [[nodiscard]] Task<Status> replicate();
     [[nodiscard]] Task<Status> begin_pass();
-    // Takes the cut, or begins a live pass; around it the applications of `request` (null: nobody)
-    // stand still.
+    // source_cut.cc. Takes the cut, or begins a live pass; around it the applications of `request`
+    // (null: nobody) stand still, and other machines are met.
     [[nodiscard]] Task<Result<env::PassInfo>> take_cut(env::PassKind kind, bool whole,
                                                        Request* request);
     [[nodiscard]] Task<Status> quiesce(Request* request);
+    [[nodiscard]] Task<Result<env::PassInfo>> cut_with_others(bool whole, Request* request);
+    [[nodiscard]] Task<Status> reach(Request* request, CutStage stage);
+    [[nodiscard]] Task<Result<env::GateId>> close_gate(Duration limit);
+    [[nodiscard]] Task<Result<env::PassInfo>> begin_at_tracker(env::PassKind kind, bool whole,
+                                                               std::optional<env::GateId> gate);
     [[nodiscard]] Task<Status> run_pass();
     [[nodiscard]] Task<Status> wait_ready();
     [[nodiscard]] Task<Status> pump();

@@ -13,7 +13,6 @@ constexpr unsigned read_tries = 3;
 constexpr std::size_t chunks_listed = 256;
 // Of a frame of several extents, which shares its head and the work that each frame is.
 constexpr std::size_t extents_bytes = 128 << 10;
-constexpr unsigned quiesces = 3;  // for one request, whose cut turns out void each time
 
 std::unexpected<Error> void_pass(const std::string& reason) {
     return fail(ErrorCode::stale, "the pass is void: " + reason);
@@ -63,17 +62,17 @@ Task<Status> Source::Impl::replicate() {
 }
 
 // A whole pass serves one request that wants the image; a point bears one name, and applications
-// are brought to rest for one request.
+// are brought to rest, or other machines met, for one request.
 void Source::Impl::take_requests(Pass& pass, bool whole_chosen) {
     bool named = false;
-    bool quiesced = false;
+    bool still = false;
     std::deque<Request> rest;
     for (Request& request : requests_) {
         const bool fits = (request.what.name.empty() || !named) &&
                           (!request.what.whole || whole_chosen) &&
-                          (!request.what.quiesce || !quiesced);
+                          (!request.stands_still() || !still);
         if (fits) {
-            quiesced = quiesced || request.what.quiesce.has_value();
+            still = still || request.stands_still();
             named = named || !request.what.name.empty();
             whole_chosen = whole_chosen && !request.what.whole;
             pass.requests.push_back(std::move(request));
@@ -114,11 +113,9 @@ Task<Status> Source::Impl::begin_pass() {
     pass->ahead = ahead_;
     if (!live) take_requests(*pass, whole);
     pass_ = pass;
-    const auto found =
-        std::find_if(pass->requests.begin(), pass->requests.end(),
-                     [](const Request& request) { return request.what.quiesce.has_value(); });
-    Request* app = found == pass->requests.end() ? nullptr : &*found;
-    auto info = co_await take_cut(live ? env::PassKind::live : env::PassKind::frozen, whole, app);
+    const auto found = std::ranges::find_if(pass->requests, &Request::stands_still);
+    Request* still = found == pass->requests.end() ? nullptr : &*found;
+    auto info = co_await take_cut(live ? env::PassKind::live : env::PassKind::frozen, whole, still);
     if (!info) {
         put_back_requests();
         pass_.reset();
@@ -131,7 +128,8 @@ Task<Status> Source::Impl::begin_pass() {
     pass->begun = true;
     pass->begun_at = dirty_since_ = clock_.now();
     if (pass->ahead) ++status_.passes_ahead;
-    if (app != nullptr && !app->degraded) pass->point = format::PointKind::application;
+    if (still != nullptr && still->what.quiesce && !still->degraded)
+        pass->point = format::PointKind::application;
     pass->number = ++last_pass_;
     pass->to_release.resize(tracked_.size());
     pass->released.resize(tracked_.size());
@@ -143,41 +141,6 @@ Task<Status> Source::Impl::begin_pass() {
     if (status && begins)
         send(format::encode(format::EpochBegin{epoch_, incarnation_, marked_all_}, sent_));
     co_return status;
-}
-
-Task<Status> Source::Impl::quiesce(Request* request) {
-    if (request->quiesced >= quiesces) {
-        co_return fail(ErrorCode::stale, "the cut had to be given up each time",
-                       "Try again when the machine is less busy");
-    }
-    ++request->quiesced;
-    Op<void> ready;
-    quiescing_ = true;
-    request->what.quiesce->before(ready.callback());
-    auto status = co_await ready;
-    quiescing_ = false;
-    co_return status;
-}
-
-Task<Result<env::PassInfo>> Source::Impl::take_cut(env::PassKind kind, bool whole,
-                                                   Request* request) {
-    Status still;
-    if (request != nullptr) still = co_await quiesce(request);
-    Result<env::PassInfo> info = fail(ErrorCode::cancelled, "stopped");
-    if (!stopping_) {
-        Op<env::PassInfo> begun;
-        tracker_.begin_pass(kind, whole, begun.callback());
-        info = co_await begun;
-    }
-    if (request == nullptr) co_return info;
-    if (still) {
-        Op<void> ended;
-        request->what.quiesce->after(info.has_value(), ended.callback());
-        still = co_await ended;
-    }
-    request->degraded.reset();
-    if (!still) request->degraded = still.error();
-    co_return info;
 }
 
 void Source::Impl::announce_pass() {
@@ -578,7 +541,8 @@ Task<Status> Source::Impl::closed() {
     status_.state = SourceState::replicating;
     note_closed(*pass_);
     for (Request& request : pass_->requests) {
-        CheckpointResult result{epoch_, pass_->info.cut_time, pass_->point, request.degraded};
+        CheckpointResult result{epoch_, pass_->info.cut_time, pass_->point, request.degraded,
+                                request.alone};
         post([done = std::move(request.done), result = std::move(result)]() mutable {
             done(std::move(result));
         });

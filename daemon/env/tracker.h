@@ -17,6 +17,7 @@
 namespace ebb::env {
 
 using PassId = std::uint64_t;
+using GateId = std::uint64_t;
 
 enum class PassKind { frozen, live };
 enum class PassState { draining, ready, voided, ended };
@@ -70,8 +71,15 @@ public:
     virtual void mark_all(DiskIndex disk, bool compare, StatusCallback done) = 0;
     virtual void mark(DiskIndex disk, std::span<const Extent> extents, StatusCallback done) = 0;
     // `whole`: every block is preserved until end_pass, dirty or not, so that the image can be
-    // copied as of the cut (EBB_PASS_F_WHOLE); frozen passes only.
-    virtual void begin_pass(PassKind kind, bool whole, Callback<PassInfo> done) = 0;
+    // copied as of the cut (EBB_PASS_F_WHOLE); frozen passes only. `gate`: the cut is taken behind
+    // it (E_STALE: it is open), and the pass is void if it opens by itself.
+    virtual void begin_pass(PassKind kind, bool whole, std::optional<GateId> gate,
+                            Callback<PassInfo> done) = 0;
+    // Writes to all disks are held from when it answers until open_gate(), or for `limit`: then it
+    // opens by itself. E_BUSY: what the last one held is not on its way yet.
+    virtual void close_gate(Duration limit, Callback<GateId> done) = 0;
+    // E_STALE: it was open already.
+    virtual void open_gate(GateId gate, StatusCallback done) = 0;
     virtual void get_pass(PassId pass, Callback<PassInfo> done) = 0;
     virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
                           Callback<PassMap> done) = 0;

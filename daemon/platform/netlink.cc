@@ -37,6 +37,7 @@ ErrorCode to_code(int error) {
         case ENOMEM: return ErrorCode::no_memory;
         case EPERM:
         case EACCES: return ErrorCode::denied;
+        case ERANGE:
         case EINVAL: return ErrorCode::invalid;
         case EOPNOTSUPP: return ErrorCode::unsupported;
         default: return ErrorCode::io;

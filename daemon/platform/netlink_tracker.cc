@@ -415,13 +415,34 @@ void NetlinkTracker::mark(DiskIndex disk, std::span<const Extent> extents,
                  extents, std::move(done));
 }
 
-void NetlinkTracker::begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) {
+void NetlinkTracker::begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
+                                env::Callback<env::PassInfo> done) {
     auto request = for_group(EBB_CMD_PASS_BEGIN);
     request.u32[EBB_A_PASS_KIND] = kind == env::PassKind::live ? EBB_PASS_LIVE : EBB_PASS_FROZEN;
     if (whole) request.u32[EBB_A_PASS_FLAGS] = EBB_PASS_F_WHOLE;
+    if (gate) request.u64[EBB_A_GATE_ID] = *gate;
     command_->submit<env::PassInfo>(
         [this, request = std::move(request)] { return pass_of(commands_.call_one(request)); },
         std::move(done));
+}
+
+void NetlinkTracker::close_gate(Duration limit, env::Callback<env::GateId> done) {
+    auto request = for_group(EBB_CMD_GATE_CLOSE);
+    const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(limit).count();
+    request.u32[EBB_A_GATE_DEADLINE_MS] = static_cast<std::uint32_t>(ms);
+    command_->submit<env::GateId>(
+        [this, request = std::move(request)]() -> Result<env::GateId> {
+            auto reply = commands_.call_one(request);
+            if (!reply) return std::unexpected(reply.error());
+            return reply->top.number(EBB_A_GATE_ID);
+        },
+        std::move(done));
+}
+
+void NetlinkTracker::open_gate(env::GateId gate, env::StatusCallback done) {
+    auto request = for_group(EBB_CMD_GATE_OPEN);
+    request.u64[EBB_A_GATE_ID] = gate;
+    simple(std::move(request), std::move(done));
 }
 
 void NetlinkTracker::get_pass(env::PassId pass, env::Callback<env::PassInfo> done) {

@@ -106,7 +106,16 @@ void FileTracker::mark(DiskIndex disk, std::span<const Extent> extents, env::Sta
     answer<void>(std::move(done), {});
 }
 
+void FileTracker::close_gate(Duration /*limit*/, env::Callback<env::GateId> done) {
+    answer<env::GateId>(std::move(done), fail(ErrorCode::unsupported, "files have no gate"));
+}
+
+void FileTracker::open_gate(env::GateId /*gate*/, env::StatusCallback done) {
+    answer<void>(std::move(done), fail(ErrorCode::stale, "there is none"));
+}
+
 void FileTracker::begin_pass(env::PassKind kind, bool /*whole*/,
+                             std::optional<env::GateId> /*gate*/,
                              env::Callback<env::PassInfo> done) {
     const std::lock_guard lock(mutex_);
     env::PassInfo info;

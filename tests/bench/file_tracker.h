@@ -38,7 +38,10 @@ public:
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
     void mark_all(DiskIndex disk, bool compare, env::StatusCallback done) override;
     void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
-    void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
+    void begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
+                    env::Callback<env::PassInfo> done) override;
+    void close_gate(Duration limit, env::Callback<env::GateId> done) override;
+    void open_gate(env::GateId gate, env::StatusCallback done) override;
     void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
     void pass_map(env::PassId pass, DiskIndex disk, std::uint64_t offset,
                   env::Callback<env::PassMap> done) override;

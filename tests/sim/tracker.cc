@@ -69,7 +69,17 @@ void SourceMachine::app_write(Rng& rng) {
         const std::size_t size = block_of(disks_[index].submitted, first + i).size();
         data.push_back(stamped(zero ? 0 : ++stamp_, size));
     }
-    submit(index, first, count, data, discard);
+    enter([this, index, first, count, data = std::move(data), discard] {
+        submit(index, first, count, data, discard);
+    });
+}
+
+void SourceMachine::write(DiskIndex index, Block block, const Bytes& data,
+                          std::move_only_function<void()> done) {
+    enter([this, index, block, data, done = std::move(done)]() mutable {
+        submit(index, block, 1, {data}, false);
+        life_->at(disks_[index].lands[block] - executor_.now() + 1, std::move(done));
+    });
 }
 
 void SourceMachine::submit(DiskIndex index, Block first, Block count,
@@ -180,6 +190,7 @@ void SourceMachine::void_pass(std::string reason) {
 void SourceMachine::owner_died() {
     event_ = {};
     void_pass("owner");
+    gate_expired("owner");
     if (death_puts_back_unconfirmed) put_back(true);
 }
 
@@ -239,11 +250,14 @@ void SimTracker::mark(DiskIndex index, std::span<const Extent> extents, env::Sta
     });
 }
 
-void SimTracker::begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) {
-    life_.io([this, kind, whole, done = std::move(done)]() mutable {
+void SimTracker::begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
+                            env::Callback<env::PassInfo> done) {
+    life_.io([this, kind, whole, gate, done = std::move(done)]() mutable {
         if (m_.pass_ && m_.pass_->info.state != env::PassState::voided) {
             return done(fail(ErrorCode::busy, "there is a pass"));
         }
+        if (gate && (!m_.gate_ || m_.gate_->id != *gate))
+            return done(fail(ErrorCode::stale, "the gate is open"));
         SourceMachine::Pass pass;
         pass.whole = whole;
         pass.info.id = ++m_.last_pass_;
@@ -263,6 +277,7 @@ void SimTracker::begin_pass(env::PassKind kind, bool whole, env::Callback<env::P
         pass.info.blocks_left = pass.info.blocks;
         if (kind == env::PassKind::frozen) m_.cuts_[pass.info.cut_time.ns] = m_.now();
         m_.pass_ = pass;
+        if (gate) m_.gate_->pass = pass.info.id;
         const env::PassInfo info = pass.info;
         m_.drained();
         done(info);

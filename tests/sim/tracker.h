@@ -29,8 +29,12 @@ class SourceMachine {
 public:
     SourceMachine(Executor& executor, Faults& faults, const std::vector<std::uint64_t>& sizes);
 
-    // The application.
+    // The application. Held by a gate that is closed.
     void app_write(Rng& rng);
+    // One block; `done` when it has landed.
+    void write(DiskIndex disk, Block block, const Bytes& data,
+               std::move_only_function<void()> done);
+    [[nodiscard]] bool gated() const { return gate_.has_value(); }
     // Changes a block behind the tracker's back, which notices.
     void untracked_write(Rng& rng);
     // Another incarnation. Maps in memory alone are gone; those that are kept come back exact after
@@ -73,6 +77,7 @@ public:
     bool forget_note = false;
     bool cool_early = false;
     bool old_disk_reads = false;
+    bool keep_pass_of_late_gate = false;
 
 private:
     friend class SimTracker;
@@ -94,6 +99,15 @@ private:
         bool whole = false;
     };
 
+    struct Gate {
+        env::GateId id = 0;
+        std::uint64_t pass = 0;  // begun behind it
+    };
+
+    void enter(std::move_only_function<void()> write);
+    void open_gate();
+    // By itself: before any write goes on, what was begun behind it is void.
+    void gate_expired(std::string reason);
     void submit(DiskIndex disk, Block first, Block count, const std::vector<Bytes>& data,
                 bool discard);
     void land(DiskIndex disk, Block block, std::uint64_t generation, const Bytes& data);
@@ -122,6 +136,9 @@ private:
     std::map<std::uint64_t, std::uint64_t> in_flight_;  // generation -> writes
     std::optional<Pass> pass_;
     std::uint64_t last_pass_ = 0;
+    std::optional<Gate> gate_;
+    env::GateId last_gate_ = 0;
+    std::vector<std::move_only_function<void()>> held_;  // writes, in order
     std::uint64_t stamp_ = 0;
     std::map<std::int64_t, Cut> cuts_;  // by cut time
     std::move_only_function<void()> event_;
@@ -135,7 +152,10 @@ public:
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
     void mark_all(DiskIndex disk, bool compare, env::StatusCallback done) override;
     void mark(DiskIndex disk, std::span<const Extent> extents, env::StatusCallback done) override;
-    void begin_pass(env::PassKind kind, bool whole, env::Callback<env::PassInfo> done) override;
+    void begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
+                    env::Callback<env::PassInfo> done) override;
+    void close_gate(Duration limit, env::Callback<env::GateId> done) override;
+    void open_gate(env::GateId gate, env::StatusCallback done) override;
     void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
     void pass_map(env::PassId pass, DiskIndex disk, std::uint64_t offset,
                   env::Callback<env::PassMap> done) override;

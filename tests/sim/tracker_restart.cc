@@ -66,6 +66,8 @@ void SourceMachine::forget() {
     life_ = std::make_shared<Life>(executor_);
     event_ = {};
     pass_.reset();
+    gate_.reset();
+    held_.clear();
     note_.clear();
     in_flight_.clear();
     for (Disk& disk : disks_) {

@@ -37,7 +37,12 @@ public:
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override { done(no()); }
     void mark_all(DiskIndex, bool, env::StatusCallback done) override { done(no()); }
     void mark(DiskIndex, std::span<const Extent>, env::StatusCallback done) override { done(no()); }
-    void begin_pass(env::PassKind, bool, env::Callback<env::PassInfo> done) override { done(no()); }
+    void begin_pass(env::PassKind, bool, std::optional<env::GateId>,
+                    env::Callback<env::PassInfo> done) override {
+        done(no());
+    }
+    void close_gate(Duration, env::Callback<env::GateId> done) override { done(no()); }
+    void open_gate(env::GateId, env::StatusCallback done) override { done(no()); }
     void get_pass(env::PassId, env::Callback<env::PassInfo> done) override { done(no()); }
     void pass_map(env::PassId, DiskIndex, std::uint64_t,
                   env::Callback<env::PassMap> done) override {

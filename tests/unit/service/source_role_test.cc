@@ -25,9 +25,12 @@ public:
     void mark(DiskIndex, std::span<const Extent>, env::StatusCallback done) override {
         refuse(std::move(done));
     }
-    void begin_pass(env::PassKind, bool, env::Callback<env::PassInfo> done) override {
+    void begin_pass(env::PassKind, bool, std::optional<env::GateId>,
+                    env::Callback<env::PassInfo> done) override {
         refuse(std::move(done));
     }
+    void close_gate(Duration, env::Callback<env::GateId> done) override { refuse(std::move(done)); }
+    void open_gate(env::GateId, env::StatusCallback done) override { refuse(std::move(done)); }
     void get_pass(env::PassId, env::Callback<env::PassInfo> done) override {
         refuse(std::move(done));
     }
