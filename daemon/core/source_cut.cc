@@ -115,7 +115,7 @@ Task<Result<env::PassInfo>> Source::Impl::cut_with_others(bool whole, Request* r
         if (status && !in_time) status = in_time;
     }
     if (!status) request->alone = status.error();
-    common.over(status);
+    post([over = std::move(common.over), status]() mutable { over(std::move(status)); });
     if (!info) info = co_await begin_at_tracker(env::PassKind::frozen, whole, std::nullopt);
     co_return info;
 }

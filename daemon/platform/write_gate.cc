@@ -78,14 +78,14 @@ void WriteGate::guard_log() {
 void WriteGate::close() {
     line_log().hold(true);
     const std::lock_guard lock(mutex_);
-    closed_ = true;
+    ++closed_;
 }
 
 void WriteGate::open() {
     std::vector<std::move_only_function<void()>> waiting;
     {
         const std::lock_guard lock(mutex_);
-        closed_ = false;
+        if (--closed_ != 0) return;
         waiting.swap(waiting_);
     }
     opened_.notify_all();
@@ -96,7 +96,7 @@ void WriteGate::open() {
 void WriteGate::when_open(std::move_only_function<void()> action) {
     {
         const std::lock_guard lock(mutex_);
-        if (closed_) {
+        if (closed_ != 0) {
             waiting_.push_back(std::move(action));
             return;
         }
@@ -106,12 +106,12 @@ void WriteGate::when_open(std::move_only_function<void()> action) {
 
 void WriteGate::wait() {
     std::unique_lock lock(mutex_);
-    opened_.wait(lock, [this] { return !closed_; });
+    opened_.wait(lock, [this] { return closed_ == 0; });
 }
 
 bool WriteGate::closed() const {
     const std::lock_guard lock(mutex_);
-    return closed_;
+    return closed_ != 0;
 }
 
 }  // namespace ebb::platform

@@ -28,6 +28,8 @@ void describe(V& visit, KeptSerials& k) {
 
 constexpr std::chrono::milliseconds exchange_patience{api::exchange_hold_ms + 20'000};
 constexpr std::chrono::milliseconds between_exchanges{200};
+// Where the next exchange should have a result with it: the controller may hold it.
+constexpr std::chrono::milliseconds for_a_result{1'000};
 constexpr std::chrono::milliseconds after_failure{1'000};
 constexpr const char* version = EBB_VERSION;
 
@@ -124,7 +126,8 @@ void Agent::work() {
         if (now.empty() && !told.empty())
             std::cerr << "ebbd: exchanging with the controller again\n";
         told = now;
-        if (!pause(ok ? between_exchanges : after_failure)) return;
+        const auto next = hurried_ ? for_a_result : between_exchanges;
+        if (!pause(ok ? next : after_failure)) return;
     }
 }
 
@@ -195,7 +198,8 @@ Status Agent::exchange() {
         for (const auto& result : request.results) results_.erase(result.id);
     }
     if (answer->revoked != revoked_before_) revoke(answer->revoked);
-    for (const auto& command : answer->commands) take(command);
+    hurried_ = false;
+    for (const auto& command : answer->commands) hurried_ = take(command) || hurried_;
     return {};
 }
 
@@ -217,27 +221,36 @@ void Agent::revoke(const std::vector<std::string>& serials) {
     });
 }
 
-void Agent::take(const api::Command& command) {
-    if (!seen_.insert(command.id).second) return;
-    loop_.post([this, alive = std::weak_ptr<char>(alive_), command] {
-        // What a command changes is written.
-        platform::WriteGate::of_this_process().when_open([this, alive, command] {
+Role* Agent::role_of(const std::string& kind) const {
+    const auto found =
+        std::ranges::find_if(roles_, [&](const Role* role) { return role->handles(kind); });
+    return found == roles_.end() ? nullptr : *found;
+}
+
+bool Agent::take(const api::Command& command) {
+    if (!seen_.insert(command.id).second) return false;
+    const auto* role = role_of(command.kind);
+    const bool writes = role == nullptr || role->writes(command.kind);
+    loop_.post([this, alive = std::weak_ptr<char>(alive_), command, writes] {
+        const auto go = [this, alive, command] {
             if (!alive.expired()) run(command);
-        });
+        };
+        if (!writes) return go();
+        platform::WriteGate::of_this_process().when_open(go);
     });
+    return !writes;
 }
 
 void Agent::run(const api::Command& command) {
-    for (auto* role : roles_) {
-        if (!role->handles(command.kind)) continue;
-        role->run(command, [this, alive = std::weak_ptr<char>(alive_),
-                            id = command.id](Result<api::Json> value) {
-            if (!alive.expired()) finished(id, std::move(value));
-        });
-        return;
+    auto* role = role_of(command.kind);
+    if (role == nullptr) {
+        return finished(command.id, fail(ErrorCode::unsupported,
+                                         config_.name + " has no role for " + command.kind));
     }
-    finished(command.id,
-             fail(ErrorCode::unsupported, config_.name + " has no role for " + command.kind));
+    role->run(command, [this, alive = std::weak_ptr<char>(alive_),
+                        id = command.id](Result<api::Json> value) {
+        if (!alive.expired()) finished(id, std::move(value));
+    });
 }
 
 void Agent::finished(std::uint64_t id, Result<api::Json> value) {

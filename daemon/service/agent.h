@@ -36,8 +36,10 @@ private:
     void work();
     Status exchange();
     std::optional<api::ExchangeRequest> status();
-    void take(const api::Command& command);
+    // True: others wait for it, and it is done at once or not soon.
+    bool take(const api::Command& command);
     void run(const api::Command& command);
+    [[nodiscard]] Role* role_of(const std::string& kind) const;
     void revoke(const std::vector<std::string>& serials);
     void finished(std::uint64_t id, Result<api::Json> value);
     bool pause(std::chrono::milliseconds time);
@@ -57,6 +59,7 @@ private:
     bool news_ = false;                                    // under mutex_
     std::map<std::uint64_t, api::CommandResult> results_;  // under mutex_
     std::set<std::uint64_t> seen_;                         // the thread's own
+    bool hurried_ = false;                                 // likewise
     std::thread thread_;
 };
 

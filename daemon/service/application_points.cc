@@ -56,12 +56,15 @@ void ApplicationPoints::recover() {
         [this](Status) { busy_ = false; });
 }
 
+Error ApplicationPoints::is_busy() {
+    return {ErrorCode::busy,
+            "an application-consistent point is being made on this machine already",
+            "Try again when it is done",
+            {}};
+}
+
 Result<core::CheckpointRequest::Quiesce> ApplicationPoints::begin(const Request& request) {
-    if (busy_) {
-        return fail(ErrorCode::busy,
-                    "an application-consistent point is being made on this machine already",
-                    "Try again when it is done");
-    }
+    if (busy_) return std::unexpected(is_busy());
     busy_ = true;
     request_ = request;
     outcome_ = {};
@@ -89,7 +92,10 @@ void ApplicationPoints::before(env::StatusCallback ready) {
     worker_->submit<void>([this, request = request_] { return prepare(request); },
                           [this, ready = std::move(ready)](Status status) mutable {
                               if (!status) return ready(std::move(status));
-                              freeze(std::move(ready));
+                              if (!request_.meet) return freeze(std::move(ready));
+                              request_.meet([this, ready = std::move(ready)](Status) mutable {
+                                  freeze(std::move(ready));
+                              });
                           });
 }
 

@@ -42,6 +42,9 @@ public:
         std::string protection;
         std::string name;             // of the point; may be empty
         std::set<std::string> disks;  // stable ids
+        // Other machines are awaited when scripts have been called, and nothing stands still yet;
+        // may be empty. What it answers keeps nobody from the rest.
+        std::function<void(env::StatusCallback go)> meet;
     };
     struct Outcome {
         Status post;                       // E_APP_POST: a script failed after the cut
@@ -59,6 +62,8 @@ public:
     // thawed when this one began: main().
     void recover();
     [[nodiscard]] bool busy() const { return busy_; }
+    // E_BUSY.
+    [[nodiscard]] static Error is_busy();
     // For core::Source. E_BUSY: another one is being made. end() once the request was answered.
     Result<core::CheckpointRequest::Quiesce> begin(const Request& request);
     void end(env::Callback<Outcome> done);

@@ -79,6 +79,7 @@ api::CheckpointValue to_value(const core::CheckpointResult& result) {
     value.cut_time_ns = result.cut_time.ns;
     if (result.kind == format::PointKind::application) value.kind = api::PointKind::app;
     if (result.degraded) value.degraded = api::to_info(*result.degraded);
+    if (result.alone) value.alone = api::to_info(*result.alone);
     return value;
 }
 
@@ -177,6 +178,11 @@ bool SourceRole::handles(const std::string& kind) const {
     return kind.starts_with("source.");
 }
 
+// A cut is led while writes are held.
+bool SourceRole::writes(const std::string& kind) const {
+    return kind != api::command::source_cut;
+}
+
 void SourceRole::run(const api::Command& command, env::Callback<api::Json> done) {
     using namespace api;
     const auto& kind = command.kind;
@@ -186,6 +192,8 @@ void SourceRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::source_checkpoint) {
         with_args<CheckpointArgs>(command, done,
                                   [this](auto& a, auto d) { checkpoint(a, std::move(d)); });
+    } else if (kind == command::source_cut) {
+        with_args<CutArgs>(command, done, [this](auto& a, auto d) { cut(a, std::move(d)); });
     } else if (kind == command::source_interval) {
         with_args<IntervalArgs>(command, done,
                                 [this](auto& a, auto d) { interval(a, std::move(d)); });
@@ -335,26 +343,44 @@ void SourceRole::checkpoint(const api::CheckpointArgs& args, env::Callback<api::
         if (protection.error) return done(std::unexpected(*protection.error));
         return done(fail(ErrorCode::busy, "replication has not begun yet"));
     }
+    if (args.common && protection.rendezvous)
+        return done(
+            fail(ErrorCode::busy, "another common cut goes on", "Try again when it is over"));
     core::CheckpointRequest request;
     request.name = args.name;
     if (auto ok = prepare_export(args, protection, request); !ok)
         return done(std::unexpected(ok.error()));
-    if (!args.app) {
-        protection.source->checkpoint(
-            std::move(request),
-            [done = std::move(done)](Result<core::CheckpointResult> result) mutable {
-                if (!result) return done(std::unexpected(result.error()));
-                done(api::encode(to_value(*result)));
-            });
-        return;
+    if (args.app && applications_->busy())
+        return done(std::unexpected(ApplicationPoints::is_busy()));
+    if (args.common) done = meet(*args.common, *found, request, std::move(done));
+    if (args.app) return application_point(args, *found, std::move(request), std::move(done));
+    crash_point(*found, std::move(request), std::move(done));
+}
+
+void SourceRole::crash_point(const Shared& protection, core::CheckpointRequest request,
+                             env::Callback<api::Json> done) {
+    protection->source->checkpoint(
+        std::move(request),
+        [done = std::move(done)](Result<core::CheckpointResult> result) mutable {
+            if (!result) return done(std::unexpected(result.error()));
+            done(api::encode(to_value(*result)));
+        });
+}
+
+void SourceRole::application_point(const api::CheckpointArgs& args, const Shared& protection,
+                                   core::CheckpointRequest request, env::Callback<api::Json> done) {
+    ApplicationPoints::Request wanted{args.protection, args.name, {}, {}};
+    for (const auto& disk : protection->args.disks) wanted.disks.insert(disk.stable_id);
+    if (args.common) {
+        wanted.meet = [rendezvous = protection->rendezvous](env::StatusCallback go) {
+            rendezvous->prepared(std::move(go));
+        };
     }
-    std::set<std::string> disks;
-    for (const auto& disk : protection.args.disks) disks.insert(disk.stable_id);
-    auto quiesce = applications_->begin({args.protection, args.name, std::move(disks)});
+    auto quiesce = applications_->begin(wanted);
     if (!quiesce) return done(std::unexpected(quiesce.error()));
     request.quiesce = std::move(*quiesce);
-    protection.app.running = true;
-    protection.source->checkpoint(
+    protection->app.running = true;
+    protection->source->checkpoint(
         std::move(request), [this, id = args.protection, done = std::move(done)](
                                 Result<core::CheckpointResult> result) mutable {
             applications_->end([this, id, result = std::move(result), done = std::move(done)](
@@ -502,6 +528,7 @@ void SourceRole::end(const Shared& protection, env::StatusCallback done) {
             std::move(done));
         return;
     }
+    leave(*protection, {ErrorCode::cancelled, "replication is being ended", {}, {}});
     protection->source->stop([this, protection, done = std::move(done)](Status) mutable {
         protection->tracker->detach(
             [this, protection, done = std::move(done)](Status gone) mutable {

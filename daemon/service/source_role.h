@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "api/command.h"
+#include "core/rendezvous.h"
 #include "core/source.h"
 #include "platform/block_table.h"
 #include "platform/cpu_threads.h"
@@ -51,6 +52,7 @@ public:
     ~SourceRole() override;
 
     [[nodiscard]] bool handles(const std::string& kind) const override;
+    [[nodiscard]] bool writes(const std::string& kind) const override;
     void run(const api::Command& command, env::Callback<api::Json> done) override;
     [[nodiscard]] bool fill(api::ExchangeRequest& request) override;
     void drop_connections() override;
@@ -73,6 +75,8 @@ private:
         std::optional<api::VerifyStatus> verify;
         api::AppStatus app;
         MonoTime app_not_before;  // after an attempt that failed
+        std::string cut;          // that is common to several machines, and goes on
+        std::shared_ptr<core::Rendezvous> rendezvous;
     };
     using Shared = std::shared_ptr<Protection>;
     struct Inventory {
@@ -93,6 +97,15 @@ private:
     [[nodiscard]] std::vector<api::ErrorInfo> look_at_initramfs() const;
     void interval(const api::IntervalArgs& args, env::Callback<api::Json> done);
     void checkpoint(const api::CheckpointArgs& args, env::Callback<api::Json> done);
+    void crash_point(const Shared& protection, core::CheckpointRequest request,
+                     env::Callback<api::Json> done);
+    void application_point(const api::CheckpointArgs& args, const Shared& protection,
+                           core::CheckpointRequest request, env::Callback<api::Json> done);
+    // source_cut.cc: one that several machines have in common. `done`, which ends it.
+    env::Callback<api::Json> meet(const api::CommonCutArgs& args, const Shared& protection,
+                                  core::CheckpointRequest& request, env::Callback<api::Json> done);
+    static void leave(Protection& protection, const Error& why);
+    void cut(const api::CutArgs& args, env::Callback<api::Json> done);
     void verify(const api::VerifyArgs& args, env::Callback<api::Json> done);
     Status prepare_export(const api::CheckpointArgs& args, Protection& protection,
                           core::CheckpointRequest& request);

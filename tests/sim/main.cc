@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "group_world.h"
 #include "world.h"
 
 namespace {
@@ -31,6 +32,9 @@ const std::set<std::string> fault_kinds = {"ahead",
                                            "certify-given-up",
                                            "checkpoint",
                                            "clock-step",
+                                           "common-alone",
+                                           "common-cut",
+                                           "common-cut-failed",
                                            "compare-ambush",
                                            "compared-differs",
                                            "compared-same",
@@ -46,6 +50,9 @@ const std::set<std::string> fault_kinds = {"ahead",
                                            "fenced",
                                            "full-resync",
                                            "full-volume",
+                                           "gate-deadline",
+                                           "group-coordinator-gone",
+                                           "group-source-killed",
                                            "journal-damage-found",
                                            "journal-verified",
                                            "journal-verified-full",
@@ -100,7 +107,8 @@ const std::set<std::string> fault_kinds = {"ahead",
                                            "verified",
                                            "verify-rot",
                                            "void-pass",
-                                           "whole-export"};
+                                           "whole-export",
+                                           "write-gated"};
 
 // Every place in core that waits for something to be durable: a removed one must be noticed.
 const std::set<std::string> sync_sites = {"arrived",
@@ -141,8 +149,22 @@ int usage() {
     return 2;
 }
 
+// What one machine sees, then, if that passed, what several do.
+Report run(const Options& options) {
+    Report report;
+    const bool group = options.mutation.starts_with("group:");
+    if (!group) report = World(options).run();
+    if (!report.passed || !(group || options.mutation.empty())) return report;
+    const Report more = GroupWorld(options).run();
+    report.passed = more.passed;
+    report.failure = more.failure;
+    report.closed += more.closed;
+    for (const auto& [kind, count] : more.hits) report.hits[kind] += count;
+    return report;
+}
+
 int one(std::uint64_t seed, bool verbose, const std::string& mutation) {
-    const Report report = World({seed, verbose, mutation}).run();
+    const Report report = run({seed, verbose, mutation});
     std::printf("seed %llu: %s%s, %llu epochs, %llu checks\n",
                 static_cast<unsigned long long>(seed),
                 report.passed ? "passed" : "FAILED: ", report.failure.c_str(),
@@ -155,7 +177,7 @@ int many(std::uint64_t from, std::uint64_t to) {
     std::map<std::string, std::uint64_t> hits, sites;
     std::uint64_t passed = 0, failed = 0, closed = 0, checks = 0, failovers = 0;
     for (std::uint64_t seed = from; seed <= to; ++seed) {
-        const Report report = World({seed, false, {}}).run();
+        const Report report = run({seed, false, {}});
         for (const auto& [kind, count] : report.hits) hits[kind] += count;
         for (const auto& [site, count] : report.sites) sites[site] += count;
         closed += report.closed;
@@ -194,13 +216,14 @@ int many(std::uint64_t from, std::uint64_t to) {
 
 int mutations() {
     std::vector<std::string> names = falsifications();
+    names.insert(names.end(), group_falsifications().begin(), group_falsifications().end());
     names.insert(names.end(), sync_sites.begin(), sync_sites.end());
     std::uint64_t caught = 0, missed = 0;
     for (const std::string& name : names) {
         std::uint64_t seed = 1;
         Report report;
         for (; seed <= mutation_seeds; ++seed) {
-            report = World({seed, false, name}).run();
+            report = run({seed, false, name});
             if (!report.passed) break;
         }
         if (report.passed) {

@@ -256,7 +256,7 @@ void SimTracker::begin_pass(env::PassKind kind, bool whole, std::optional<env::G
         if (m_.pass_ && m_.pass_->info.state != env::PassState::voided) {
             return done(fail(ErrorCode::busy, "there is a pass"));
         }
-        if (gate && (!m_.gate_ || m_.gate_->id != *gate))
+        if (gate && (!m_.gate_ || m_.gate_->id != *gate) && !m_.late_gate_unseen)
             return done(fail(ErrorCode::stale, "the gate is open"));
         SourceMachine::Pass pass;
         pass.whole = whole;
@@ -277,7 +277,7 @@ void SimTracker::begin_pass(env::PassKind kind, bool whole, std::optional<env::G
         pass.info.blocks_left = pass.info.blocks;
         if (kind == env::PassKind::frozen) m_.cuts_[pass.info.cut_time.ns] = m_.now();
         m_.pass_ = pass;
-        if (gate) m_.gate_->pass = pass.info.id;
+        if (gate && m_.gate_) m_.gate_->pass = pass.info.id;
         const env::PassInfo info = pass.info;
         m_.drained();
         done(info);

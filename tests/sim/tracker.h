@@ -77,7 +77,8 @@ public:
     bool forget_note = false;
     bool cool_early = false;
     bool old_disk_reads = false;
-    bool keep_pass_of_late_gate = false;
+    bool late_gate_unseen = false;
+    bool hold_nothing = false;
 
 private:
     friend class SimTracker;

@@ -7,7 +7,7 @@
 namespace ebb::sim {
 
 void SourceMachine::enter(std::move_only_function<void()> write) {
-    if (!gate_) return write();
+    if (!gate_ || hold_nothing) return write();
     ++faults_.hits["write-gated"];
     held_.push_back(std::move(write));
 }
@@ -19,8 +19,7 @@ void SourceMachine::open_gate() {
 
 void SourceMachine::gate_expired(std::string reason) {
     if (!gate_) return;
-    if (pass_ && pass_->info.id == gate_->pass && !keep_pass_of_late_gate)
-        void_pass(std::move(reason));
+    if (pass_ && pass_->info.id == gate_->pass && !late_gate_unseen) void_pass(std::move(reason));
     open_gate();
 }
 
@@ -41,7 +40,10 @@ void SimTracker::close_gate(Duration limit, env::Callback<env::GateId> done) {
 
 void SimTracker::open_gate(env::GateId gate, env::StatusCallback done) {
     life_.io([this, gate, done = std::move(done)]() mutable {
-        if (!m_.gate_ || m_.gate_->id != gate) return done(fail(ErrorCode::stale, "it is open"));
+        if (!m_.gate_ || m_.gate_->id != gate) {
+            if (m_.late_gate_unseen) return done(Status{});
+            return done(fail(ErrorCode::stale, "it is open"));
+        }
         m_.open_gate();
         done(Status{});
     });

@@ -269,5 +269,16 @@ TEST(WriteGateTest, WhatWritesWaitsUntilItIsOpen) {
     gate.wait();
 }
 
+// File systems are frozen, and meanwhile writes held for a common cut.
+TEST(WriteGateTest, IsOpenWhenAllWhoClosedItHaveOpenedIt) {
+    auto& gate = WriteGate::of_this_process();
+    gate.close();
+    gate.close();
+    gate.open();
+    EXPECT_TRUE(gate.closed());
+    gate.open();
+    EXPECT_FALSE(gate.closed());
+}
+
 }  // namespace
 }  // namespace ebb::platform

@@ -87,7 +87,7 @@ protected:
     void start() { points_ = std::make_unique<ApplicationPoints>(loop_, settings_, surroundings_); }
     // As core::Source does it; the status of what failed first.
     Status make(bool cut = true) {
-        auto hooks = points_->begin({"p", "name", {"naa.1"}});
+        auto hooks = points_->begin({"p", "name", {"naa.1"}, {}});
         if (!hooks) return std::unexpected(hooks.error());
         std::optional<Status> status;
         hooks->before([&](Status s) { status = std::move(s); });
@@ -205,9 +205,9 @@ TEST_F(ApplicationPointsTest, WhatFailsAfterTheCutIsToldAndTheOthersAreCalled) {
 
 TEST_F(ApplicationPointsTest, OneAtATime) {
     start();
-    auto first = points_->begin({"p", "", {"naa.1"}});
+    auto first = points_->begin({"p", "", {"naa.1"}, {}});
     ASSERT_TRUE(first);
-    EXPECT_EQ(points_->begin({"q", "", {"naa.1"}}).error().name(), "E_BUSY");
+    EXPECT_EQ(points_->begin({"q", "", {"naa.1"}, {}}).error().name(), "E_BUSY");
     // Never asked: its request was cancelled before.
     points_->end([](Result<ApplicationPoints::Outcome>) {});
     EXPECT_EQ(code(make()), "");
@@ -216,7 +216,7 @@ TEST_F(ApplicationPointsTest, OneAtATime) {
 TEST_F(ApplicationPointsTest, AgainForTheSameRequestWhenTheCutWasVoid) {
     script("10-a");
     start();
-    auto hooks = points_->begin({"p", "", {"naa.1"}});
+    auto hooks = points_->begin({"p", "", {"naa.1"}, {}});
     ASSERT_TRUE(hooks);
     for (int i = 0; i < 2; ++i) {
         std::optional<Status> status;
@@ -238,7 +238,7 @@ TEST_F(ApplicationPointsTest, AgainForTheSameRequestWhenTheCutWasVoid) {
 TEST_F(ApplicationPointsTest, TheDaemonEndsInTheMiddle) {
     script("10-a");
     start();
-    auto hooks = points_->begin({"p", "", {"naa.1"}});
+    auto hooks = points_->begin({"p", "", {"naa.1"}, {}});
     bool still = false;
     hooks->before([&](Status s) { still = s.has_value(); });
     ASSERT_TRUE(loop_.run_until([&] { return still; }, patience));
@@ -252,7 +252,7 @@ TEST_F(ApplicationPointsTest, TheDaemonEndsInTheMiddle) {
 TEST_F(ApplicationPointsTest, TheDaemonEndsWhileAScriptRuns) {
     script("10-a", "test $1 = post || sleep 1000");
     start();
-    auto hooks = points_->begin({"p", "", {"naa.1"}});
+    auto hooks = points_->begin({"p", "", {"naa.1"}, {}});
     hooks->before([](Status) {});
     for (int i = 0; i < 12'000 && said() != "10-a-pre "; ++i) {
         loop_.poll();

@@ -249,6 +249,36 @@ TEST_F(SourceRoleTest, AnInitramfsThatDoesNotAttachIsNamedUntilItIsMadeAnew) {
     EXPECT_TRUE(warned(""));
 }
 
+// Nothing is tracked here, so that the cut never comes.
+TEST_F(SourceRoleTest, ACommonCutIsLedByItsNumberAndEndsWithReplication) {
+    start();
+    ASSERT_TRUE(protect());
+    const auto step = [&](const char* cut, api::CutStep wanted) {
+        return run(api::command::source_cut, api::encode(api::CutArgs{id, cut, wanted}));
+    };
+    EXPECT_EQ(step(other, api::CutStep::leave).error().code, ErrorCode::not_found);
+    std::vector<Result<api::Json>> answers;
+    const auto ask = [&] {
+        api::CheckpointArgs args{id, "common", ""};
+        args.common = api::CommonCutArgs{};
+        args.common->cut = other;
+        role_->run({2, api::command::source_checkpoint, api::encode(args)},
+                   [&](Result<api::Json> value) { answers.push_back(std::move(value)); });
+    };
+    ask();
+    ask();
+    ASSERT_EQ(answers.size(), 1U);
+    EXPECT_EQ(answers[0].error().name(), "E_BUSY");
+    EXPECT_EQ(step(id, api::CutStep::ready).error().code, ErrorCode::not_found);
+    EXPECT_TRUE(step(other, api::CutStep::leave));
+    EXPECT_EQ(step(other, api::CutStep::ready).error().code, ErrorCode::cancelled);
+    ASSERT_TRUE(run(api::command::source_stop, {{"protection", id}}));
+    EXPECT_TRUE(loop_.run_until([&] { return answers.size() == 2; }, patience));
+    EXPECT_EQ(answers[1].error().code, ErrorCode::cancelled);
+    EXPECT_FALSE(role_->writes(api::command::source_cut));
+    EXPECT_TRUE(role_->writes(api::command::source_checkpoint));
+}
+
 TEST_F(SourceRoleTest, DisksAreNotAttachedOnTheLoop) {
     start();
     ASSERT_TRUE(protect());
