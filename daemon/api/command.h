@@ -114,6 +114,8 @@ struct CheckpointValue {
     std::optional<ErrorInfo> post;      // what failed after the cut
     std::vector<std::string> flushed;   // mount points of what cannot be frozen
     std::optional<ErrorInfo> alone;     // why it is not of the common cut
+    std::uint64_t gate_ns = 0;          // of the common cut: writes were held
+    std::uint64_t gate_held = 0;        // so many of them
 };
 
 struct IntervalArgs {
@@ -338,6 +340,8 @@ void describe(V& visit, CheckpointValue& v) {
     visit.optional("post", v.post);
     visit.optional("flushed", v.flushed);
     visit.optional("alone", v.alone);
+    visit.optional("gate_ns", v.gate_ns);
+    visit.optional("gate_held", v.gate_held);
 }
 
 template <class V>

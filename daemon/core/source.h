@@ -208,6 +208,7 @@ struct CheckpointResult {
     format::PointKind kind = format::PointKind::crash;
     std::optional<Error> degraded;  // why it is not application-consistent, as was asked for
     std::optional<Error> alone;     // why it is not of the common cut
+    env::GateReport gate;           // of the common cut: what it has cost
 };
 
 class Source {

@@ -109,10 +109,11 @@ Task<Result<env::PassInfo>> Source::Impl::cut_with_others(bool whole, Request* r
     }
     if (status) status = co_await reach(request, CutStage::taken);
     if (gate) {
-        Op<void> opened;
+        Op<env::GateReport> opened;
         tracker_.open_gate(*gate, opened.callback());
-        const auto in_time = co_await opened;
-        if (status && !in_time) status = in_time;
+        const auto report = co_await opened;
+        if (report) request->gate = *report;
+        if (status && !report) status = std::unexpected(report.error());
     }
     if (!status) request->alone = status.error();
     post([over = std::move(common.over), status]() mutable { over(std::move(status)); });

@@ -42,6 +42,7 @@ private:
         std::optional<Error> degraded{};  // by the last of them
         bool met = false;                 // other machines, for a common cut: once
         std::optional<Error> alone{};     // that cut is not this one
+        env::GateReport gate{};
         [[nodiscard]] bool stands_still() const { return what.quiesce || what.common; }
     };
     // What the target was asked, and has said, of a range.

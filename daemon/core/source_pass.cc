@@ -541,8 +541,8 @@ Task<Status> Source::Impl::closed() {
     status_.state = SourceState::replicating;
     note_closed(*pass_);
     for (Request& request : pass_->requests) {
-        CheckpointResult result{epoch_, pass_->info.cut_time, pass_->point, request.degraded,
-                                request.alone};
+        CheckpointResult result{epoch_,           pass_->info.cut_time, pass_->point,
+                                request.degraded, request.alone,        request.gate};
         post([done = std::move(request.done), result = std::move(result)]() mutable {
             done(std::move(result));
         });

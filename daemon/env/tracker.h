@@ -19,6 +19,12 @@ namespace ebb::env {
 using PassId = std::uint64_t;
 using GateId = std::uint64_t;
 
+// Of a gate that was closed until it was opened.
+struct GateReport {
+    std::uint64_t held = 0;  // writes that came meanwhile
+    Duration closed{0};
+};
+
 enum class PassKind { frozen, live };
 enum class PassState { draining, ready, voided, ended };
 
@@ -79,7 +85,7 @@ public:
     // opens by itself. E_BUSY: what the last one held is not on its way yet.
     virtual void close_gate(Duration limit, Callback<GateId> done) = 0;
     // E_STALE: it was open already.
-    virtual void open_gate(GateId gate, StatusCallback done) = 0;
+    virtual void open_gate(GateId gate, Callback<GateReport> done) = 0;
     virtual void get_pass(PassId pass, Callback<PassInfo> done) = 0;
     virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
                           Callback<PassMap> done) = 0;

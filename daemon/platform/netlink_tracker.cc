@@ -439,10 +439,17 @@ void NetlinkTracker::close_gate(Duration limit, env::Callback<env::GateId> done)
         std::move(done));
 }
 
-void NetlinkTracker::open_gate(env::GateId gate, env::StatusCallback done) {
+void NetlinkTracker::open_gate(env::GateId gate, env::Callback<env::GateReport> done) {
     auto request = for_group(EBB_CMD_GATE_OPEN);
     request.u64[EBB_A_GATE_ID] = gate;
-    simple(std::move(request), std::move(done));
+    command_->submit<env::GateReport>(
+        [this, request = std::move(request)]() -> Result<env::GateReport> {
+            auto reply = commands_.call_one(request);
+            if (!reply) return std::unexpected(reply.error());
+            const auto ns = static_cast<std::int64_t>(reply->top.number(EBB_A_GATE_NS));
+            return env::GateReport{reply->top.number(EBB_A_GATE_HELD), Duration{ns}};
+        },
+        std::move(done));
 }
 
 void NetlinkTracker::get_pass(env::PassId pass, env::Callback<env::PassInfo> done) {

@@ -36,7 +36,7 @@ public:
     void begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
                     env::Callback<env::PassInfo> done) override;
     void close_gate(Duration limit, env::Callback<env::GateId> done) override;
-    void open_gate(env::GateId gate, env::StatusCallback done) override;
+    void open_gate(env::GateId gate, env::Callback<env::GateReport> done) override;
     void get_pass(env::PassId pass, env::Callback<env::PassInfo> done) override;
     void pass_map(env::PassId pass, DiskIndex disk, std::uint64_t offset,
                   env::Callback<env::PassMap> done) override;

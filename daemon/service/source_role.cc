@@ -80,6 +80,8 @@ api::CheckpointValue to_value(const core::CheckpointResult& result) {
     if (result.kind == format::PointKind::application) value.kind = api::PointKind::app;
     if (result.degraded) value.degraded = api::to_info(*result.degraded);
     if (result.alone) value.alone = api::to_info(*result.alone);
+    value.gate_ns = static_cast<std::uint64_t>(result.gate.closed.count());
+    value.gate_held = result.gate.held;
     return value;
 }
 

@@ -110,8 +110,8 @@ void FileTracker::close_gate(Duration /*limit*/, env::Callback<env::GateId> done
     answer<env::GateId>(std::move(done), fail(ErrorCode::unsupported, "files have no gate"));
 }
 
-void FileTracker::open_gate(env::GateId /*gate*/, env::StatusCallback done) {
-    answer<void>(std::move(done), fail(ErrorCode::stale, "there is none"));
+void FileTracker::open_gate(env::GateId /*gate*/, env::Callback<env::GateReport> done) {
+    answer<env::GateReport>(std::move(done), fail(ErrorCode::stale, "there is none"));
 }
 
 void FileTracker::begin_pass(env::PassKind kind, bool /*whole*/,

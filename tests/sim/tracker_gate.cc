@@ -28,7 +28,7 @@ void SimTracker::close_gate(Duration limit, env::Callback<env::GateId> done) {
         const bool pass = m_.pass_ && m_.pass_->info.state != env::PassState::voided;
         if (pass || m_.gate_) return done(fail(ErrorCode::busy, "there is a pass, or a gate"));
         const env::GateId id = ++m_.last_gate_;
-        m_.gate_ = {id, 0};
+        m_.gate_ = {id, 0, m_.executor_.now()};
         m_.life_->at(limit.count(), [machine = &m_, id] {
             if (!machine->gate_ || machine->gate_->id != id) return;
             ++machine->faults_.hits["gate-deadline"];
@@ -38,14 +38,16 @@ void SimTracker::close_gate(Duration limit, env::Callback<env::GateId> done) {
     });
 }
 
-void SimTracker::open_gate(env::GateId gate, env::StatusCallback done) {
+void SimTracker::open_gate(env::GateId gate, env::Callback<env::GateReport> done) {
     life_.io([this, gate, done = std::move(done)]() mutable {
         if (!m_.gate_ || m_.gate_->id != gate) {
-            if (m_.late_gate_unseen) return done(Status{});
+            if (m_.late_gate_unseen) return done(env::GateReport{});
             return done(fail(ErrorCode::stale, "it is open"));
         }
+        const env::GateReport report{m_.held_.size(),
+                                     Duration{m_.executor_.now() - m_.gate_->since}};
         m_.open_gate();
-        done(Status{});
+        done(report);
     });
 }
 

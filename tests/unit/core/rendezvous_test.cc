@@ -81,6 +81,8 @@ TEST_F(RendezvousTest, WritesAreHeldFromClosingUntilAllHaveTakenTheCut) {
     const auto result = closed();
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_FALSE(result->alone);
+    EXPECT_EQ(result->gate.held, 1U);
+    EXPECT_GT(result->gate.closed, std::chrono::milliseconds(20));
     const auto& cut = machine_.cuts().at(result->cut_time.ns);
     EXPECT_EQ(cut.content[0][4 * block_bytes], std::byte{7});
     EXPECT_NE(cut.content[0][5 * block_bytes], std::byte{7});

@@ -42,7 +42,7 @@ public:
         done(no());
     }
     void close_gate(Duration, env::Callback<env::GateId> done) override { done(no()); }
-    void open_gate(env::GateId, env::StatusCallback done) override { done(no()); }
+    void open_gate(env::GateId, env::Callback<env::GateReport> done) override { done(no()); }
     void get_pass(env::PassId, env::Callback<env::PassInfo> done) override { done(no()); }
     void pass_map(env::PassId, DiskIndex, std::uint64_t,
                   env::Callback<env::PassMap> done) override {

@@ -30,7 +30,9 @@ public:
         refuse(std::move(done));
     }
     void close_gate(Duration, env::Callback<env::GateId> done) override { refuse(std::move(done)); }
-    void open_gate(env::GateId, env::StatusCallback done) override { refuse(std::move(done)); }
+    void open_gate(env::GateId, env::Callback<env::GateReport> done) override {
+        refuse(std::move(done));
+    }
     void get_pass(env::PassId, env::Callback<env::PassInfo> done) override {
         refuse(std::move(done));
     }
