@@ -161,6 +161,40 @@ Task<Status> Journal::rename_point(std::uint64_t epoch, std::string name) {
     co_return status;
 }
 
+Task<Status> Journal::open_common(const std::vector<env::VolumeFile>& files) {
+    common_ = {};
+    const env::VolumeFile* found = find(files, common_name);
+    if (found == nullptr) co_return Status{};
+    auto content = co_await read_bytes(volume_, common_name, 0, found->size);
+    if (!content) co_return std::unexpected(content.error());
+    auto there = format::decode_common_file(*content);
+    if (!there) co_return std::unexpected(there.error());
+    common_ = std::move(*there);
+    co_return Status{};
+}
+
+const format::CommonCut* Journal::common_of(std::uint64_t epoch) const {
+    const auto marked =
+        std::ranges::lower_bound(common_.entries, epoch, {}, &format::CommonFile::Entry::epoch);
+    return marked != common_.entries.end() && marked->epoch == epoch ? &marked->common : nullptr;
+}
+
+Task<Status> Journal::mark_common(std::uint64_t epoch, format::CommonCut common) {
+    if (const auto* before = common_of(epoch); before != nullptr && *before == common)
+        co_return Status{};
+    format::CommonFile file;
+    for (const format::CommonFile::Entry& entry : common_.entries) {
+        if (entry.epoch != epoch && has_point(entry.epoch)) file.entries.push_back(entry);
+    }
+    const auto place =
+        std::ranges::lower_bound(file.entries, epoch, {}, &format::CommonFile::Entry::epoch);
+    file.entries.insert(place, {epoch, common});
+    auto status =
+        co_await replace_file(common_name, format::encode(file), "common-content", "common-name");
+    if (status) common_ = std::move(file);
+    co_return status;
+}
+
 Task<Status> Journal::write_session(format::SessionFile session) {
     auto status = co_await replace_file(session_name, format::encode(session));
     if (status) session_ = session;
@@ -182,6 +216,8 @@ Task<Status> Journal::open(const format::MetaFile& meta, std::uint64_t session, 
     status = co_await open_session(session, *files);
     if (!status) co_return status;
     status = co_await open_names(*files);
+    if (!status) co_return status;
+    status = co_await open_common(*files);
     if (!status) co_return status;
     status = co_await recover_files(*files);
     co_return status;

@@ -114,6 +114,11 @@ public:
     // The point, which is there, bears this name from now on, or none. Durable when it returns;
     // E_NO_SPACE: all is as it was. Not while points are merged.
     [[nodiscard]] Task<Status> rename_point(std::uint64_t epoch, std::string name);
+    // The point, which is there, is of that cut from now on. As rename_point(), but also while
+    // points are merged.
+    [[nodiscard]] Task<Status> mark_common(std::uint64_t epoch, format::CommonCut common);
+    // Null: none.
+    [[nodiscard]] const format::CommonCut* common_of(std::uint64_t epoch) const;
     // Reads everything that is closed. E_CORRUPT says what is missing, changed or out of order.
     // Nothing may be given up meanwhile but the oldest.
     [[nodiscard]] Task<Result<VerifiedJournal>> verify(const bool* stop);
@@ -140,6 +145,7 @@ public:
 
     static constexpr const char* meta_name = "meta";
     static constexpr const char* names_name = "names";
+    static constexpr const char* common_name = "common";
     // E_RETENTION_LOST: there has been a journal, and it is not there.
     [[nodiscard]] static Error lost();
     [[nodiscard]] static std::string file_name(const EpochSpan& span);
@@ -163,6 +169,7 @@ private:
                                             std::string_view content_site = "replace-content",
                                             std::string_view name_site = "replace-name");
     [[nodiscard]] Task<Status> open_names(const std::vector<env::VolumeFile>& files);
+    [[nodiscard]] Task<Status> open_common(const std::vector<env::VolumeFile>& files);
     void give_name(ClosedEpoch& point) const;
     // journal_recovery.cc
     [[nodiscard]] Task<Status> recover_files(std::vector<env::VolumeFile> files);
@@ -192,6 +199,7 @@ private:
     std::optional<JournalEpoch> open_;
     format::SessionFile session_;
     format::NamesFile names_;
+    format::CommonFile common_;
     format::Sha256 chain_closed_{};  // after the newest closed epoch
     std::optional<EpochSpan> removing_;
     bool half_merged_ = false;

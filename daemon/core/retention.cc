@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
 
 namespace ebb::core {
 
@@ -35,24 +36,47 @@ std::optional<RetentionStep> give_up(std::size_t points,
     return std::nullopt;
 }
 
+// Epochs of the last common point in each period of the time that they have in common, which is the
+// same on each of several targets.
+std::set<std::uint64_t> last_of_periods(const std::deque<ClosedEpoch>& closed, std::int64_t every,
+                                        const CommonOf& common_of) {
+    std::map<std::int64_t, std::uint64_t> last;
+    for (const ClosedEpoch& point : closed) {
+        const auto* common = common_of && every != 0 ? common_of(point.epoch) : nullptr;
+        if (common != nullptr) last[common->time.ns / every] = point.epoch;
+    }
+    std::set<std::uint64_t> epochs;
+    for (const auto& [period, epoch] : last) epochs.insert(epoch);
+    return epochs;
+}
+
 }  // namespace
 
 std::optional<RetentionStep> next_by_age(const std::deque<ClosedEpoch>& closed,
                                          const RetentionPolicy& policy,
-                                         const std::set<std::uint64_t>& served) {
+                                         const std::set<std::uint64_t>& served,
+                                         const CommonOf& common_of) {
     if (closed.size() < 2) return std::nullopt;
     const std::int64_t every = policy.thinned_to.count();
     const auto period = [&](std::size_t i) { return closed[i].record.closed_time.ns / every; };
     const auto age = [&](std::size_t i) { return age_of(closed[i], closed.back()); };
+    // A period is thinned when all of it is old enough: each undo is merged once, not each time
+    // that another point comes of age. The last point of a period stays.
+    const auto young = [&](std::size_t i, WallTime time) {
+        return age(i) < policy.all_for.count() + every - time.ns % every;
+    };
+    const auto last_common = last_of_periods(closed, every, common_of);
+    const auto common_wanted = [&](std::size_t i) {
+        const auto* common = common_of ? common_of(closed[i].epoch) : nullptr;
+        return common != nullptr &&
+               (last_common.contains(closed[i].epoch) || young(i, common->time));
+    };
     return give_up(closed.size(), [&](std::size_t i) {
         if (pinned(closed[i], served)) return true;
         if (age(i) > policy.age.count()) return false;
         if (closed[i].record.point == format::PointKind::application) return true;
         if (every == 0 || period(i + 1) != period(i)) return true;
-        // A period is thinned when all of it is old enough: each undo is merged once, not each time
-        // that another point comes of age. The last point of a period stays.
-        const std::int64_t left = every - closed[i].record.closed_time.ns % every;
-        return age(i) < policy.all_for.count() + left;
+        return young(i, closed[i].record.closed_time) || common_wanted(i);
     });
 }
 

@@ -9,10 +9,12 @@ namespace ebb::core {
 
 namespace {
 
-Point to_point(const ClosedEpoch& closed) {
+Point to_point(const Journal& journal, const ClosedEpoch& closed) {
     const format::ClosedRecord& record = closed.record;
-    return {closed.epoch, record.name,       record.cut_time,         record.closed_time,
-            record.bytes, record.undo_bytes, record.unreadable_bytes, record.point};
+    Point point{closed.epoch, record.name,       record.cut_time,         record.closed_time,
+                record.bytes, record.undo_bytes, record.unreadable_bytes, record.point};
+    if (const auto* common = journal.common_of(closed.epoch)) point.common = *common;
+    return point;
 }
 
 Task<Result<Ownership>> read_ownership_task(env::Volume& volume) {
@@ -58,7 +60,8 @@ Task<Status> erase_task(env::Volume& volume) {
     for (const env::VolumeFile& file : *files) {
         const bool ours = Journal::span_of(file.name) || file.name.ends_with(".new") ||
                           file.name == Rewind::file_name || file.name.starts_with("meta") ||
-                          file.name.starts_with("session") || file.name == Journal::names_name;
+                          file.name.starts_with("session") || file.name == Journal::names_name ||
+                          file.name == Journal::common_name;
         if (!ours) continue;
         Op<void> removed;
         volume.remove(file.name, removed.callback());
@@ -163,6 +166,12 @@ void Target::name_point(std::uint64_t epoch, std::string name, env::Callback<Poi
     });
 }
 
+void Target::mark_common(std::uint64_t epoch, format::CommonCut common, env::Callback<Point> done) {
+    auto shared = std::make_shared<env::Callback<Point>>(std::move(done));
+    impl_->enqueue(
+        [epoch, common, shared](Impl& impl) { return impl.mark_common(epoch, common, shared); });
+}
+
 void Target::close(env::StatusCallback done) {
     auto shared = std::make_shared<env::StatusCallback>(std::move(done));
     impl_->enqueue([shared](Impl& impl) { return impl.close(shared); });
@@ -226,7 +235,8 @@ void Target::Impl::enqueue(std::function<Task<void>(Impl&)> work) {
 
 std::vector<Point> Target::Impl::points() const {
     std::vector<Point> points;
-    for (const ClosedEpoch& closed : journal_.closed()) points.push_back(to_point(closed));
+    for (const ClosedEpoch& closed : journal_.closed())
+        points.push_back(to_point(journal_, closed));
     return points;
 }
 
@@ -235,7 +245,7 @@ TargetStatus Target::Impl::status() const {
     status.session = journal_.session().session;
     status.points = journal_.closed().size();
     status.has_point = !journal_.closed().empty();
-    if (status.has_point) status.newest = to_point(journal_.closed().back());
+    if (status.has_point) status.newest = to_point(journal_, journal_.closed().back());
     if (const auto& open = journal_.open_epoch()) {
         status.open_epoch = open->epoch;
         for (const Ranges& disk : open->undone) status.rollback_bytes += disk.bytes();

@@ -75,6 +75,7 @@ struct Point {
     std::uint64_t undo_bytes = 0;  // to go back from it to the one before
     std::uint64_t unreadable_bytes = 0;
     format::PointKind kind = format::PointKind::crash;
+    std::optional<format::CommonCut> common{};  // that it is of
 };
 
 enum class TargetState {
@@ -168,6 +169,9 @@ public:
     // The point bears this name from now on, durably; empty: none, and it is given up as others
     // are. Also while failed over. E_NOT_FOUND; E_NO_SPACE: all is as it was.
     void name_point(std::uint64_t epoch, std::string name, env::Callback<Point> done);
+    // The point is of that cut of several machines from now on, durably; else as name_point().
+    // Those that are common are thinned among themselves.
+    void mark_common(std::uint64_t epoch, format::CommonCut common, env::Callback<Point> done);
     // Gives up points by age and space now (it is also done at each close), but for what is merged:
     // that goes on beside everything else.
     void trim(env::StatusCallback done);

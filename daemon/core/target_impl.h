@@ -50,6 +50,8 @@ public:
     [[nodiscard]] Task<void> certify(std::uint64_t epoch, bool whole,
                                      std::shared_ptr<env::Callback<CertifiedPoint>> done);
     [[nodiscard]] Task<void> resume(std::shared_ptr<env::StatusCallback> done);
+    [[nodiscard]] Task<void> mark_common(std::uint64_t epoch, format::CommonCut common,
+                                         std::shared_ptr<env::Callback<Point>> done);
     [[nodiscard]] Task<void> name_point(std::uint64_t epoch, std::string name,
                                         std::shared_ptr<env::Callback<Point>> done);
     [[nodiscard]] Task<void> trim_now(std::shared_ptr<env::StatusCallback> done);

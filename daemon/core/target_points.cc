@@ -8,7 +8,8 @@ namespace ebb::core {
 
 std::optional<RetentionStep> Target::Impl::next_step() const {
     const auto served = pinned_by_readers();
-    if (auto step = next_by_age(journal_.closed(), config_.retention, served)) return step;
+    const auto common = [this](std::uint64_t epoch) { return journal_.common_of(epoch); };
+    if (auto step = next_by_age(journal_.closed(), config_.retention, served, common)) return step;
     const std::uint64_t limit = config_.retention.bytes;
     if (limit != 0 && journal_.bytes() > limit) return next_for_space(journal_.closed(), served);
     return std::nullopt;
@@ -103,6 +104,31 @@ Task<void> Target::Impl::trim_now(std::shared_ptr<env::StatusCallback> done) {
     post([done, status]() mutable { (*done)(std::move(status)); });
 }
 
+namespace {
+
+std::unexpected<Error> no_point() {
+    return fail("E_NO_POINT", ErrorCode::not_found, "there is no such recovery point",
+                "See which there are: ebbctl point list");
+}
+
+}  // namespace
+
+Task<void> Target::Impl::mark_common(std::uint64_t epoch, format::CommonCut common,
+                                     std::shared_ptr<env::Callback<Point>> done) {
+    Status status;
+    if (!ready_ || broken_) status = std::unexpected(error_);
+    if (status && !journal_.has_point(epoch)) status = no_point();
+    if (status) {
+        status = co_await journal_.mark_common(epoch, common);
+        if (!status && status.error().code != ErrorCode::no_space) fail_with(status.error());
+    }
+    Result<Point> result = no_point();
+    if (!status) result = std::unexpected(status.error());
+    // Merged meanwhile: with the mark, or without a point.
+    if (status && journal_.has_point(epoch)) result = point_of(epoch);
+    post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
+}
+
 Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
                                     std::shared_ptr<env::Callback<Point>> done) {
     Status status;
@@ -110,8 +136,7 @@ Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
     // It may be about to give up the very point, and writes the names of those that stay.
     if (status && upkeep_ == Upkeep::merge) co_await stop_upkeep();
     if (status && !journal_.has_point(epoch)) {
-        status = fail("E_NO_POINT", ErrorCode::not_found, "there is no such recovery point",
-                      "See which there are: ebbctl point list");
+        status = no_point();
     }
     if (status) {
         status = co_await journal_.rename_point(epoch, name);

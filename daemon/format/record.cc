@@ -15,6 +15,7 @@ constexpr std::uint32_t trailer_magic = 0x54424245;  // "EBBT"
 constexpr std::uint32_t meta_magic = 0x4d424245;     // "EBBM"
 constexpr std::uint32_t session_magic = 0x53424245;  // "EBBS"
 constexpr std::uint32_t names_magic = 0x4e424245;    // "EBBN"
+constexpr std::uint32_t common_magic = 0x43424245;   // "EBBC"
 constexpr std::uint16_t format_version = 2;
 
 std::unexpected<Error> damaged(const char* what) {
@@ -431,6 +432,36 @@ Result<NamesFile> decode_names_file(std::span<const std::byte> in) {
         m.entries.push_back(std::move(entry));
     }
     if (!r.done()) return damaged("names file");
+    return m;
+}
+
+Payload encode(const CommonFile& m) {
+    Payload body;
+    Writer w(body);
+    w.u64(m.entries.size());
+    for (const CommonFile::Entry& entry : m.entries) {
+        w.u64(entry.epoch);
+        w.uuid(entry.common.cut);
+        w.i64(entry.common.time.ns);
+    }
+    return envelope(common_magic, body);
+}
+
+Result<CommonFile> decode_common_file(std::span<const std::byte> in) {
+    auto body = open_envelope(common_magic, in, "file of common cuts");
+    if (!body) return std::unexpected(body.error());
+    Reader r(*body);
+    CommonFile m;
+    const std::uint64_t count = r.u64();
+    for (std::uint64_t i = 0; i < count && !r.failed(); ++i) {
+        CommonFile::Entry entry;
+        entry.epoch = r.u64();
+        entry.common.cut = r.uuid();
+        entry.common.time.ns = r.i64();
+        if (i > 0 && entry.epoch <= m.entries.back().epoch) return damaged("file of common cuts");
+        m.entries.push_back(entry);
+    }
+    if (!r.done()) return damaged("file of common cuts");
     return m;
 }
 

@@ -179,11 +179,32 @@ struct NamesFile {
     std::vector<Entry> entries;  // ascending
 };
 
+// A cut that several machines have in common.
+struct CommonCut {
+    Uuid cut;
+    WallTime time;  // by the clock of whoever made it
+
+    friend bool operator==(const CommonCut& a, const CommonCut& b) {
+        return a.cut == b.cut && a.time.ns == b.time.ns;
+    }
+};
+
+// Of points that are of such a cut.
+struct CommonFile {
+    struct Entry {
+        std::uint64_t epoch = 0;
+        CommonCut common;
+    };
+    std::vector<Entry> entries;  // ascending
+};
+
 [[nodiscard]] Payload encode(const MetaFile& m);
 [[nodiscard]] Payload encode(const SessionFile& m);
 [[nodiscard]] Payload encode(const NamesFile& m);
+[[nodiscard]] Payload encode(const CommonFile& m);
 [[nodiscard]] Result<MetaFile> decode_meta_file(std::span<const std::byte> in);
 [[nodiscard]] Result<SessionFile> decode_session_file(std::span<const std::byte> in);
 [[nodiscard]] Result<NamesFile> decode_names_file(std::span<const std::byte> in);
+[[nodiscard]] Result<CommonFile> decode_common_file(std::span<const std::byte> in);
 
 }  // namespace ebb::format

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "api/points.h"
+#include "base/uuid_text.h"
 #include "core/target.h"
 
 namespace ebb::service {
@@ -16,6 +17,7 @@ namespace ebb::service {
     p.bytes = point.undo_bytes;
     p.kind =
         point.kind == format::PointKind::application ? api::PointKind::app : api::PointKind::crash;
+    if (point.common) p.common = api::CommonMark{to_text(point.common->cut), point.common->time.ns};
     return p;
 }
 

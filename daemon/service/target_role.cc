@@ -65,6 +65,13 @@ bool worth_retrying(const std::optional<Error>& error) {
     return !error || (error->code != ErrorCode::corrupt && error->code != ErrorCode::version);
 }
 
+env::Callback<core::Point> name_value(env::Callback<api::Json> answer) {
+    return [answer = std::move(answer)](Result<core::Point> point) mutable {
+        if (!point) return answer(std::unexpected(point.error()));
+        answer(api::encode(api::NameValue{point_value(*point)}));
+    };
+}
+
 }  // namespace
 
 TargetRole::TargetRole(platform::EventLoop& loop, const Config& config,
@@ -140,6 +147,9 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::target_name) {
         with_args<NameArgs>(command, done,
                             [this](auto& a, auto d) { name_point(a, std::move(d)); });
+    } else if (kind == command::target_common) {
+        with_args<CommonArgs>(command, done,
+                              [this](auto& a, auto d) { mark_common(a, std::move(d)); });
     } else if (kind == command::target_serve) {
         with_args<ServeArgs>(command, done, [this](auto& a, auto d) { serve(a, std::move(d)); });
     } else if (kind == command::target_unserve) {
@@ -473,11 +483,15 @@ void TargetRole::certify(const api::CertifyArgs& args, env::Callback<api::Json> 
 
 void TargetRole::name_point(const api::NameArgs& args, env::Callback<api::Json> done) {
     const auto use = [args](core::Target& target, env::Callback<api::Json> answer) {
-        target.name_point(args.epoch, args.name,
-                          [answer = std::move(answer)](Result<core::Point> point) mutable {
-                              if (!point) return answer(std::unexpected(point.error()));
-                              answer(api::encode(api::NameValue{point_value(*point)}));
-                          });
+        target.name_point(args.epoch, args.name, name_value(std::move(answer)));
+    };
+    with_journal(args.protection, std::move(done), use);
+}
+
+void TargetRole::mark_common(const api::CommonArgs& args, env::Callback<api::Json> done) {
+    const format::CommonCut common{*parse_uuid(args.cut), {args.time_ns}};
+    const auto use = [args, common](core::Target& target, env::Callback<api::Json> answer) {
+        target.mark_common(args.epoch, common, name_value(std::move(answer)));
     };
     with_journal(args.protection, std::move(done), use);
 }

@@ -95,6 +95,7 @@ private:
     void verify(const std::string& id, env::Callback<api::Json> done);
     void certify(const api::CertifyArgs& args, env::Callback<api::Json> done);
     void name_point(const api::NameArgs& args, env::Callback<api::Json> done);
+    void mark_common(const api::CommonArgs& args, env::Callback<api::Json> done);
     void resume(const std::string& id, env::Callback<api::Json> done);
     void give_up(const std::string& id, env::Callback<api::Json> done);
     void erase(const Shared& protection, env::StatusCallback done);

@@ -31,6 +31,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     again(decode_meta_file(bytes), decode_meta_file);
     again(decode_session_file(bytes), decode_session_file);
     again(decode_names_file(bytes), decode_names_file);
+    again(decode_common_file(bytes), decode_common_file);
     again(decode_merged_record(bytes), decode_merged_record);
     again(decode_move_record(bytes), decode_move_record);
     again(decode_arrived_record(bytes), decode_arrived_record);

@@ -222,8 +222,8 @@ void GroupWorld::ask(const Tried& tried, std::size_t index) {
     request.common->limit = terms.gate;
     if (tried->app) {
         request.quiesce.emplace();
-        request.quiesce->before = [this, rendezvous](env::StatusCallback ready) {
-            later(5 * ms, [rendezvous, ready = std::move(ready)]() mutable {
+        request.quiesce->before = [&machine, rendezvous](env::StatusCallback ready) {
+            machine.source_run->life.at(5 * ms, [rendezvous, ready = std::move(ready)]() mutable {
                 rendezvous->prepared(
                     [ready = std::move(ready)](Status) mutable { ready(Status{}); });
             });

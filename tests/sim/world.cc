@@ -227,6 +227,7 @@ void World::stop_target(bool power) {
     observe();
     if (!target_run_) return;
     if (std::exchange(naming_, false)) hit("crash-in-naming");
+    if (std::exchange(marking_, false)) hit("crash-in-marking");
     reading_.reset();
     target_run_.reset();
     if (power) {
@@ -254,6 +255,10 @@ void World::observe() {
                 !naming_ && target_run_->target->status().state != core::TargetState::error;
             if (settled && named != named_.end() && named->second.contains(point.name))
                 named->second = {point.name};
+            const auto marked = marked_.find(point.epoch);
+            const std::uint64_t number = number_of(point.common);
+            if (settled && !marking_ && marked != marked_.end() && marked->second.contains(number))
+                marked->second = {number};
         }
     }
     if (!source_run_ || disabling_ || put_back_) return;

@@ -37,6 +37,10 @@ struct Report {
     std::map<std::string, std::uint64_t> sites;
 };
 
+// Of a mark that the world has made; 0: none.
+[[nodiscard]] std::uint64_t number_of(const std::optional<format::CommonCut>& common);
+[[nodiscard]] format::CommonCut numbered_cut(std::uint64_t number);
+
 // The falsifications beside removed syncs, by name.
 [[nodiscard]] const std::vector<std::string>& falsifications();
 
@@ -127,6 +131,9 @@ private:
     void name_point();
     void named(std::uint64_t epoch, std::string before, const std::string& name,
                const Result<core::Point>& result);
+    void mark_common();
+    void marked(std::uint64_t epoch, std::uint64_t before, std::uint64_t number,
+                const Result<core::Point>& result);
     void disable();
     void erase();
 
@@ -227,6 +234,10 @@ private:
     // names while it is not known which of them counts. Empty: none.
     std::map<std::uint64_t, std::set<std::string>> named_;
     bool naming_ = false;
+    // Likewise of which common cut points may be, by its number; 0: of none.
+    std::map<std::uint64_t, std::set<std::uint64_t>> marked_;
+    bool marking_ = false;
+    std::uint64_t marks_ = 0;
     std::map<std::uint64_t, format::PointKind> kinds_;  // of those
     std::map<std::uint64_t, core::Point> seen_;         // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;

@@ -28,6 +28,7 @@ void World::fault() {
     }
     if (rng.chance(50)) serve();
     if (rng.chance(20)) name_point();
+    if (rng.chance(20)) mark_common();
     if (rng.chance(8)) certify();
     if (rng.chance(15)) verify_retention();
     if (damage_is_planted()) return;

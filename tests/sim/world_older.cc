@@ -14,6 +14,7 @@ struct World::Older {
     std::int64_t until = 0;
     std::uint64_t acknowledged = 0;
     std::map<std::uint64_t, std::set<std::string>> named;
+    std::map<std::uint64_t, std::set<std::uint64_t>> marked;
     std::map<std::uint64_t, format::PointKind> kinds;
     std::map<std::uint64_t, core::Point> seen;
 };
@@ -21,7 +22,7 @@ struct World::Older {
 // Best in the middle of an epoch that has been brought in part: that of one that is closed, or not
 // begun, tells by its number.
 void World::keep_older(const core::SourceStatus& status) {
-    if (naming_ || status.open_epoch == 0 || executor_.rng.chance(90)) return;
+    if (naming_ || marking_ || status.open_epoch == 0 || executor_.rng.chance(90)) return;
     if (target_run_->target->status().open_epoch != status.open_epoch) return;
     hit("target-kept");
     observe();
@@ -33,6 +34,7 @@ void World::keep_older(const core::SourceStatus& status) {
     older_->open_epoch = status.open_epoch;
     older_->acknowledged = acknowledged_;
     older_->named = named_;
+    older_->marked = marked_;
     older_->kinds = kinds_;
     older_->seen = seen_;
     older_->until = executor_.now() + static_cast<std::int64_t>(executor_.rng.below(3 * second));
@@ -42,7 +44,7 @@ void World::watch_for_older() {
     const auto status = source_run_->source->status();
     if (!status.connected || !target_run_->open) return;
     if (!older_) return keep_older(status);
-    if (naming_) return;
+    if (naming_ || marking_) return;
     // Between two passes of it, or at any other moment.
     const bool between = status.open_epoch == older_->open_epoch && !status.pass_open;
     if (between ? executor_.rng.chance(70) : executor_.now() < older_->until) return;
@@ -66,6 +68,7 @@ void World::put_back_target(bool between) {
     }
     acknowledged_ = older.acknowledged;
     named_ = std::move(older.named);
+    marked_ = std::move(older.marked);
     kinds_ = std::move(older.kinds);
     seen_ = std::move(older.seen);
     source_->drop_snapshot();

@@ -356,12 +356,13 @@ void World::disable() {
         source_->detach();
         acknowledged_ = 0;
         named_.clear();
+        marked_.clear();
         seen_.clear();
         target_run_->target->close([this](Status) {
             later(0, [this] {
                 reading_.reset();
                 target_run_.reset();
-                naming_ = false;
+                naming_ = marking_ = false;
                 erase();
             });
         });

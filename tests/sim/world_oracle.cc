@@ -69,6 +69,10 @@ std::string World::check_points(const std::vector<core::Point>& points) {
             return "point " + *named->second.begin() + " is called '" + point.name + "'";
         if (named != named_.end() && kinds_.at(point.epoch) != point.kind)
             return "point " + point.name + " is of another kind";
+        const auto marked = marked_.find(point.epoch);
+        const std::uint64_t number = number_of(point.common);
+        if (marked == marked_.end() ? number != 0 : !marked->second.contains(number))
+            return "epoch " + std::to_string(point.epoch) + " is of another common cut";
         if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
         // For want of space all may go.

@@ -4,6 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <map>
+
 namespace ebb::core {
 namespace {
 
@@ -160,6 +164,83 @@ TEST_F(RetentionTest, TheNewestStays) {
     add(0);
     EXPECT_FALSE(next_for_space(points_).has_value());
     EXPECT_FALSE(next_by_age(points_, policy_).has_value());
+}
+
+// Each target by its own clock, with its own other points, and the same common cuts.
+class CommonRetentionTest : public RetentionTest {
+protected:
+    struct Target {
+        std::deque<ClosedEpoch> points;
+        std::map<std::uint64_t, format::CommonCut> common;
+    };
+    // `cuts`: minutes, by the controller's clock.
+    static Target target(const std::vector<std::int64_t>& cuts, std::int64_t every,
+                         std::int64_t ahead) {
+        Target made;
+        std::uint64_t epoch = 0;
+        const auto add = [&](std::int64_t minutes) {
+            ClosedEpoch closed;
+            closed.epoch = closed.span.first = closed.span.last = ++epoch;
+            closed.record.cut_time.ns = closed.record.closed_time.ns = (minutes + ahead) * minute;
+            made.points.push_back(std::move(closed));
+        };
+        std::int64_t at = 0;
+        for (const std::int64_t cut : cuts) {
+            for (; at < cut; at += every) add(at);
+            add(cut);
+            format::CommonCut common;
+            common.cut.bytes.fill(static_cast<std::byte>(cut % 251));
+            common.time.ns = cut * minute;
+            made.common[epoch] = common;
+        }
+        add(cuts.back() + 1);
+        return made;
+    }
+    // What is left of the common cuts, in minutes.
+    std::vector<std::int64_t> settled(Target target) {
+        points_ = std::move(target.points);
+        const auto common_of = [&](std::uint64_t epoch) {
+            const auto found = target.common.find(epoch);
+            return found == target.common.end() ? nullptr : &found->second;
+        };
+        while (auto step = next_by_age(points_, policy_, {}, common_of)) apply(*step);
+        std::vector<std::int64_t> left;
+        for (const auto& point : points_) {
+            if (const auto* common = common_of(point.epoch))
+                left.push_back(common->time.ns / minute);
+        }
+        return left;
+    }
+};
+
+TEST_F(CommonRetentionTest, OfEachPeriodTheLastCommonOneStays) {
+    std::vector<std::int64_t> cuts;
+    for (std::int64_t at = 5; at < 360; at += 10) cuts.push_back(at);
+    // At 355: those before 180 are thinned, the period that ends at 240 is not old enough.
+    const auto left = settled(target(cuts, 2, 0));
+    EXPECT_EQ(left[0], 55);
+    EXPECT_EQ(left[1], 115);
+    EXPECT_EQ(left[2], 175);
+    EXPECT_EQ(left[3], 185);
+    EXPECT_EQ(left.size(), 3U + 18U);
+}
+
+// Without their time in common each would keep the last of an hour of its own.
+TEST_F(CommonRetentionTest, TargetsKeepTheSameOnesWhateverTheirClocks) {
+    std::vector<std::int64_t> cuts;
+    for (std::int64_t at = 7; at < 600; at += 1 + (at * 7) % 13) cuts.push_back(at);
+    const auto first = settled(target(cuts, 3, 0));
+    for (const std::int64_t ahead : {-17, 25, 31, 59}) {
+        const auto other = settled(target(cuts, 1 + ahead % 5 * (ahead > 0), ahead));
+        std::vector<std::int64_t> both;
+        std::ranges::set_intersection(first, other, std::back_inserter(both));
+        // One in each of the hours that are thinned, and all since.
+        for (std::int64_t hour = 0; hour < 10; ++hour) {
+            const auto of_hour = [&](std::int64_t at) { return at / 60 == hour; };
+            const auto last = std::ranges::find_if(cuts.rbegin(), cuts.rend(), of_hour);
+            EXPECT_TRUE(std::ranges::binary_search(both, *last)) << ahead << " " << *last;
+        }
+    }
 }
 
 }  // namespace

@@ -587,6 +587,41 @@ TEST_F(TargetPointsTest, ANameTakenOffMakesRoomOnAFullVolume) {
     EXPECT_EQ(epochs().front(), 2U);
 }
 
+TEST_F(TargetPointsTest, AMarkOfACommonCutIsKept) {
+    close_epochs(3);
+    format::CommonCut common{id(9), {77}};
+    const auto mark = [&](std::uint64_t epoch) {
+        return wait_for<Point>(
+            [&](auto done) { life_->target.mark_common(epoch, common, std::move(done)); });
+    };
+    ASSERT_TRUE(mark(2).has_value());
+    ASSERT_TRUE(mark(2).has_value());
+    EXPECT_EQ(mark(9).error().name(), "E_NO_POINT");
+    power_cut();
+    const auto points = life_->target.points();
+    EXPECT_FALSE(points[0].common);
+    EXPECT_EQ(points[1].common.value(), common);
+    // Another one that it is said to be of.
+    common.time.ns = 78;
+    EXPECT_EQ(mark(2)->common.value().time.ns, 78);
+    volume_.capacity = volume_.used();
+    common.time.ns = 79;
+    EXPECT_EQ(mark(2).error().code, ErrorCode::no_space);
+    EXPECT_EQ(life_->target.points()[1].common.value().time.ns, 78);
+    EXPECT_FALSE(life_->target.status().has_error);
+}
+
+TEST_F(TargetPointsTest, MarksThatAreDamagedAreFound) {
+    close_epochs(2);
+    ASSERT_TRUE(wait_for<Point>([&](auto done) {
+                    life_->target.mark_common(1, {id(9), {77}}, std::move(done));
+                }).has_value());
+    life_.reset();
+    volume_.find(Journal::common_name)->current[20] ^= std::byte{1};
+    start();
+    EXPECT_EQ(life_->opened->error().code, ErrorCode::corrupt);
+}
+
 TEST_F(TargetPointsTest, NoRoomForANameLeavesItAsItWas) {
     close_epochs(2, "made");
     ASSERT_TRUE(name_point(1, "first").has_value());

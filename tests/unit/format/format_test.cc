@@ -312,5 +312,24 @@ TEST(Names, ThereAndBack) {
         EXPECT_FALSE(decode_names_file(std::span(bytes).first(size)).has_value());
 }
 
+TEST(Meta, CommonCutsOfPoints) {
+    CommonCut common;
+    common.cut.bytes.fill(std::byte{5});
+    common.time.ns = -7;
+    const CommonFile file{{{3, common}, {9, {}}}};
+    const auto back = decode_common_file(encode(file));
+    ASSERT_TRUE(back.has_value());
+    ASSERT_EQ(back->entries.size(), 2U);
+    EXPECT_EQ(back->entries[0].common, common);
+    EXPECT_EQ(back->entries[1].epoch, 9U);
+    // Twice the same epoch, or out of order.
+    EXPECT_FALSE(decode_common_file(encode(CommonFile{{{3, common}, {3, common}}})).has_value());
+    EXPECT_FALSE(decode_common_file(encode(CommonFile{{{4, common}, {3, common}}})).has_value());
+    const auto bytes = encode(file);
+    for (std::size_t size = 0; size < bytes.size(); ++size)
+        EXPECT_FALSE(decode_common_file(std::span(bytes).first(size)).has_value());
+    EXPECT_FALSE(decode_names_file(bytes).has_value());
+}
+
 }  // namespace
 }  // namespace ebb::format
