@@ -89,16 +89,12 @@ Status CommonCut::lead() {
     if (auto ok = step(api::CutStep::ready, order_.patience.ready); !ok) return ok;
     // Nothing is written here while writes are held there: the controller may be on such a disk.
     const auto gate = milliseconds(order_.gate_ms) + order_.patience.exchange;
-    const auto begun = steady_clock::now();
     if (auto ok = step(api::CutStep::close, gate); !ok) return ok;
     done_.point.time_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(
                               std::chrono::system_clock::now().time_since_epoch())
                               .count();
     if (auto ok = step(api::CutStep::take, gate); !ok) return ok;
-    if (auto ok = step(api::CutStep::open, gate); !ok) return ok;
-    done_.held_ms = static_cast<std::uint64_t>(
-        std::chrono::duration_cast<milliseconds>(steady_clock::now() - begun).count());
-    return {};
+    return step(api::CutStep::open, gate);
 }
 
 // All of them, side by side; the first that fails ends it.
@@ -189,6 +185,7 @@ Status CommonCut::take_result(const CutMember& member, const api::CheckpointValu
                                        api::from_info(*value.alone)));
     }
     done_.point.epochs[member.machine] = value.epoch;
+    done_.held_ms = std::max(done_.held_ms, (value.gate_ns + 999'999) / 1'000'000);
     if (value.kind != api::PointKind::app) done_.point.kind = api::PointKind::crash;
     if (value.degraded && !done_.degraded) {
         done_.degraded =

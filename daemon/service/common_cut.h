@@ -41,7 +41,7 @@ struct CutOrder {
 
 struct CutDone {
     api::CommonPoint point;
-    std::uint64_t held_ms = 0;      // at most: as seen from here
+    std::uint64_t held_ms = 0;      // for so long, on the machine where that was longest
     std::optional<Error> degraded;  // E_COMMON_CUT: why it is not application-consistent, as asked
     std::optional<Error> after;     // what failed of scripts, or the name, when the point was there
 };

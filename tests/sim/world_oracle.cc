@@ -71,7 +71,9 @@ std::string World::check_points(const std::vector<core::Point>& points) {
             return "point " + point.name + " is of another kind";
         const auto marked = marked_.find(point.epoch);
         const std::uint64_t number = number_of(point.common);
-        if (marked == marked_.end() ? number != 0 : !marked->second.contains(number))
+        const bool right = marked == marked_.end() ? number == 0 : marked->second.contains(number);
+        // Who disables it has forgotten them.
+        if (!right && !disabling_)
             return "epoch " + std::to_string(point.epoch) + " is of another common cut";
         if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
