@@ -116,7 +116,10 @@ Agent::~Agent() {
 void Agent::work() {
     std::string told;  // what is wrong, said once
     for (;;) {
+        const auto begun = std::chrono::steady_clock::now();
         const auto ok = exchange();
+        // One that the controller has held needs no pause, in which a command would wait.
+        const bool held = std::chrono::steady_clock::now() - begun >= between_exchanges;
         std::string now;
         if (!ok)
             now = std::string(ok.error().name()) + ": " + ok.error().message +
@@ -126,7 +129,8 @@ void Agent::work() {
         if (now.empty() && !told.empty())
             std::cerr << "ebbd: exchanging with the controller again\n";
         told = now;
-        const auto next = hurried_ ? for_a_result : between_exchanges;
+        auto next = held ? std::chrono::milliseconds(0) : between_exchanges;
+        if (hurried_) next = for_a_result;
         if (!pause(ok ? next : after_failure)) return;
     }
 }

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """group_test.py [BUILD_DIR]: two sources and one target; a client writes a number to the first, and when that is
 acknowledged to the second. Points that they have in common never hold the second write without the first, whatever
-dies or is late; and no write is held longer than its gate's deadline."""
+dies or is late; and no write is held longer than its gate's deadline. Then both fail over to one of them."""
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,11 +68,51 @@ while True:
 """
 
 
+def numbers_in(image_of_disk):
+    with open(image_of_disk, "rb") as file:
+        file.seek(FIRST * BLOCK)
+        blocks = file.read(SLOTS * BLOCK)
+    return [int.from_bytes(blocks[n * BLOCK:n * BLOCK + 8], "little") for n in range(SLOTS)]
+
+
 class Group(Pair):
     """The pair, and one more source with one disk."""
 
     def __init__(self, lab, build):
         super().__init__(lab, build, target_sizes=(SIZE, SIZE, SIZE), nbd_port=free_port())
+        self.source.monitor(self.socket("source"))
+        self.other.monitor(self.socket("other"))
+        self.target.monitor(self.socket("target"))
+
+    def socket(self, name):
+        return os.path.join(self.lab.sockets, name + ".provider")
+
+    def path(self, name):
+        return os.path.join(self.lab.folder, name)
+
+    def home(self, name, numbers):
+        """A machine that runs its firmware, on deltas above replicas."""
+        start = ["qemu-system-x86_64", "-name", name, "-nodefaults", "-display", "none", "-machine", "pc",
+                 "-accel", "tcg", "-m", "32", "-daemonize", "-nic", "none", "-pidfile", self.path(name + ".pid"),
+                 "-device", "lsi53c895a,id=lsi0", "-qmp", f"unix:{self.socket(name)},server=on,wait=off"]
+        disks = []
+        for number in numbers:
+            node = f"{name}{number}"
+            start += ["-blockdev", json.dumps({"driver": "qcow2", "node-name": node, "file": {
+                "driver": "file", "filename": self.path(f"{name}/{node}.qcow2")}}),
+                "-device", f"scsi-hd,drive={node},bus=lsi0.0,share-rw=on"]
+            disks.append({"stable_id": self.target_id(number), "node": node, "file": self.disks[number].image,
+                          "format": "raw"})
+        return {"name": name, "qmp": self.socket(name), "pid_file": self.path(name + ".pid"), "start": start,
+                "delta_folder": self.path(name), "disks": disks}
+
+    def provider(self):
+        replicas = [{"stable_id": self.target_id(n), "node": f"d{n}", "file": self.disks[n].image, "format": "raw",
+                     "device": self.target.disks[n].plug({"bus": "lsi0.0", "scsi-id": n})} for n in range(3)]
+        return {"machines": [{"name": "source", "qmp": self.socket("source")},
+                             {"name": "other", "qmp": self.socket("other")},
+                             {"name": "target", "qmp": self.socket("target"), "disks": replicas},
+                             self.home("source-home", (0, 1)), self.home("other-home", (2,))]}
 
     def make_source(self, net):
         super().make_source(net)
@@ -124,16 +166,16 @@ class Group(Pair):
             export = value["value"]["exports"][0]
             place = os.path.join(self.lab.folder, "look.raw")
             subprocess.run(["nbdcopy", export["uri"], place], check=True)
-            with open(place, "rb") as file:
-                file.seek(FIRST * BLOCK)
-                blocks = file.read(SLOTS * BLOCK)
-            return [int.from_bytes(blocks[n * BLOCK:n * BLOCK + 8], "little") for n in range(SLOTS)]
+            return numbers_in(place)
         finally:
             self.control.ctl("point", "unserve", machine, "--name", "look")
 
     def judge(self, tally, what, point):
-        first = self.numbers("source", point["epochs"]["source"])
-        second = self.numbers("other", point["epochs"]["other"])
+        return self.judge_numbers(tally, what, point, self.numbers("source", point["epochs"]["source"]),
+                                  self.numbers("other", point["epochs"]["other"]))
+
+    @staticmethod
+    def judge_numbers(tally, what, point, first, second):
         good = all(b <= a <= b + 1 for a, b in zip(first, second)) and any(second)
         tally.check(f"{what}: no write without the one before it", good,
                     f"{first} {second} {point}")
@@ -159,6 +201,12 @@ class Group(Pair):
         tally.check(f"{what}: then a common point", job["state"] == "done", job)
 
     def close(self):
+        for name in ("source-home", "other-home"):
+            try:
+                with open(self.path(name + ".pid"), encoding="ascii") as file:
+                    os.kill(int(file.read()), signal.SIGKILL)
+            except (OSError, ValueError):  # it was not started
+                pass
         self.other.power_cut()
         super().close()
 
@@ -249,11 +297,22 @@ def killed(group, tally):
 
 
 def end(group, tally):
+    """Both at once, to the newest point that they have in common, under load; there the disks are of one moment."""
     turns, longest = group.client()
-    for process in reversed(group.clients):
-        process.kill(9)
     tally.check("the clients have written", turns > 200, turns)
     tally.say(f"{turns} turns of the clients, the longest {longest} ms; {len(group.points())} common points")
+    newest = group.points()[-1]
+    group.until("later points, which they do not have in common", lambda: all(
+        part["newest_point"]["epoch"] > newest["epochs"][p["machine"]]
+        for p in group.control.state()["protections"]
+        for part in group.control.machine("target")["status"]["target"]["protections"] if part["id"] == p["id"]))
+    jobs = group.control.job("failover", "--group", GROUP)
+    tally.check("both are failed over", all(j["state"] == "done" for j in jobs["jobs"]), jobs)
+    for p in group.control.state()["protections"]:
+        tally.check(f"{p['machine']} is at that point", p["state"] == "commit-pending" and
+                    p["point"]["epoch"] == newest["epochs"][p["machine"]], p)
+    group.judge_numbers(tally, "after the failover", newest, numbers_in(group.disks[0].image),
+                        numbers_in(group.disks[2].image))
 
 
 if __name__ == "__main__":
