@@ -7,6 +7,12 @@
 
 namespace ebb::sim {
 
+namespace {
+
+constexpr std::uint64_t lag_max = 2'500'000'000;  // ns
+
+}  // namespace
+
 void End::send(env::Frame frame) {
     if (!open_ || silent_) return;
     if (corrupt_per_thousand != 0 && executor_.rng.below(1000) < corrupt_per_thousand)
@@ -15,7 +21,7 @@ void End::send(env::Frame frame) {
         frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::compared)}) {
         look_at_answer(frame);
     }
-    arrives_ = std::max(arrives_, executor_.now()) + 10'000 +
+    arrives_ = std::max(arrives_, executor_.now() + lag) + 10'000 +
                static_cast<std::int64_t>(executor_.rng.below(500'000));
     executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
         if (auto end = other.lock()) end->deliver(std::move(data));
@@ -53,6 +59,7 @@ void End::look_at_answer(env::Frame& frame) {
 }
 
 void End::deliver(env::Frame frame) {
+    if (superseded_) ++faults_.hits["late-frame"];
     if (!open_ || silent_) return;
     if (paused_ || !on_frame_) {
         waiting_.push_back(std::move(frame));
@@ -126,7 +133,13 @@ std::shared_ptr<End> Network::connect() {
     auto b = std::make_shared<End>(executor_, faults_);
     a->other_ = b;
     b->other_ = a;
+    a->dials_ = true;
     a->corrupt_per_thousand = corrupt_per_thousand;
+    if (lagging != 0 && executor_.rng.chance(lagging))
+        a->lag = b->lag = static_cast<std::int64_t>(executor_.rng.below(lag_max));
+    for (auto& weak : ends_) {
+        if (auto end = weak.lock()) end->superseded_ = true;
+    }
     ends_.push_back(a);
     ends_.push_back(b);
     listener(b);
@@ -138,6 +151,23 @@ void Network::fall_silent() {
         if (auto end = weak.lock()) end->fall_silent();
     }
     ends_.clear();
+}
+
+void Network::heal_lag() {
+    lagging = 0;
+    for (auto& weak : ends_) {
+        if (auto end = weak.lock()) end->lag = 0;
+    }
+}
+
+void Network::leave_all() {
+    for (auto& weak : ends_) {
+        auto end = weak.lock();
+        if (!end || !end->dials_) continue;
+        end->on_frame_ = {};
+        end->on_closed_ = {};
+        end->close();
+    }
 }
 
 void Network::break_all() {

@@ -34,6 +34,7 @@ public:
     void die();
 
     unsigned corrupt_per_thousand = 0;
+    std::int64_t lag = 0;  // ns, of what is sent
 
 private:
     friend class Network;
@@ -47,6 +48,8 @@ private:
     bool open_ = true;
     bool paused_ = false;
     bool silent_ = false;
+    bool dials_ = false;       // the end that has made the connection
+    bool superseded_ = false;  // another one was made since
     std::int64_t arrives_ = 0;
     std::deque<env::Frame> waiting_;
     std::move_only_function<void(env::Frame)> on_frame_;
@@ -59,9 +62,14 @@ public:
     // Null: nobody listens.
     [[nodiscard]] std::shared_ptr<End> connect();
     void break_all();
+    // Whoever sent is gone, and what he sent still arrives.
+    void leave_all();
     void fall_silent();
+    // From now on, also on connections that are there.
+    void heal_lag();
     bool up = true;
     unsigned corrupt_per_thousand = 0;
+    unsigned lagging = 0;  // of a hundred connections
     std::function<void(std::shared_ptr<env::Connection>)> listener;
 
 private:

@@ -165,7 +165,8 @@ class Group(Pair):
         try:
             export = value["value"]["exports"][0]
             place = os.path.join(self.lab.folder, "look.raw")
-            subprocess.run(["nbdcopy", export["uri"], place], check=True)
+            subprocess.run(["qemu-img", "dd", "-f", "raw", "-O", "raw", f"bs={BLOCK}", f"count={FIRST + SLOTS}",
+                            f"if={export['uri']}", f"of={place}"], check=True)
             return numbers_in(place)
         finally:
             self.control.ctl("point", "unserve", machine, "--name", "look")
