@@ -16,6 +16,10 @@ MeetingPoint point_of(CutStage stage) {
     return MeetingPoint::none;
 }
 
+MeetingPoint before(MeetingPoint point) {
+    return static_cast<MeetingPoint>(static_cast<int>(point) - 1);
+}
+
 }  // namespace
 
 Rendezvous::Rendezvous(env::Clock& clock, Terms terms, std::move_only_function<void(bool)> hold)
@@ -68,6 +72,12 @@ void Rendezvous::go_on() {
 void Rendezvous::step(MeetingPoint point, env::StatusCallback done) {
     if (left_) return done(std::unexpected(*left_));
     if (reached_ >= point) return done(Status{});
+    // What a coordinator says twice reaches a daemon that was started anew, and has held nothing
+    // until now: its cut would be of another moment than those of the others.
+    if (point > MeetingPoint::ready && reached_ != before(point)) {
+        leave({ErrorCode::stale, "this machine has begun the common cut anew", {}, {}});
+        return done(std::unexpected(*left_));
+    }
     if (awaited_) {
         return done(fail(ErrorCode::busy, "another step of this common cut is awaited",
                          "The cut is made again by itself"));

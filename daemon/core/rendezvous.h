@@ -43,7 +43,8 @@ public:
     // The source's scripts have been called: `go` on when those of all have.
     void prepared(env::StatusCallback go);
     // The coordinator's: has the source go on to this point, and answers when it is there.
-    // E_BUSY: another step is awaited.
+    // E_BUSY: another step is awaited; E_STALE: from `closed` on, it has not been at the one
+    // before.
     void step(MeetingPoint point, env::StatusCallback done);
     // The source goes on alone from where it waits, or will wait; whoever awaits a step is told.
     void leave(const Error& why);

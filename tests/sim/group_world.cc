@@ -160,7 +160,9 @@ std::uint64_t GroupWorld::number_at(const Cut& cut, std::size_t slot) const {
     return number > numbers_[slot] ? 0 : number;
 }
 
-void GroupWorld::kill_source(Machine& machine) {
+// Its successor is sent again what was not answered.
+void GroupWorld::kill_source(std::size_t index) {
+    auto& machine = *machines_[index];
     if (!machine.source_run) return;
     ++faults_.hits["group-source-killed"];
     machine.network.break_all();
@@ -168,17 +170,24 @@ void GroupWorld::kill_source(Machine& machine) {
     machine.source_run.reset();
     ++machine.life;
     machine.source.owner_died();
-    later(static_cast<std::int64_t>(executor_.rng.below(second)),
-          [&machine] { machine.start_source(); });
+    const bool quick = executor_.rng.chance(70);
+    later(static_cast<std::int64_t>(executor_.rng.below(quick ? 30 * ms : second)), [this, index] {
+        machines_[index]->start_source();
+        const auto tried = current_;
+        if (!tried || tried->over || tried->results[index]) return;
+        ask(tried, index);
+        if (tried->step < std::size(steps) && !tried->done[index]) send_step(tried, index);
+    });
 }
 
 void GroupWorld::something_happens() {
     if (!faulty_) return;
     later(static_cast<std::int64_t>(executor_.rng.below(3 * second)),
           [this] { something_happens(); });
-    auto& machine = *machines_[executor_.rng.below(machines_.size())];
+    const std::size_t index = executor_.rng.below(machines_.size());
+    auto& machine = *machines_[index];
     switch (executor_.rng.below(4)) {
-        case 0: kill_source(machine); break;
+        case 0: kill_source(index); break;
         case 1: machine.network.break_all(); break;
         case 2:
             if (machine.source_run) machine.source.void_pass("simulated");
@@ -245,25 +254,27 @@ void GroupWorld::ask(const Tried& tried, std::size_t index) {
 void GroupWorld::next_step(const Tried& tried) {
     if (!tried->led || tried->over || tried->step == std::size(steps)) return;
     tried->done.assign(machines_.size(), false);
-    const auto step = steps[tried->step];
-    for (std::size_t i = 0; i < machines_.size(); ++i) {
-        later(message_delay(), [this, tried, i, step] {
-            auto& machine = *machines_[i];
-            const auto reply = [this, tried, i, step, life = machine.life](Status status) {
-                // What a daemon that has died had to say is not heard.
-                if (machines_[i]->life != life) return;
-                later(message_delay(), [this, tried, i, step, status] {
-                    if (steps[std::min(tried->step, std::size(steps) - 1)] == step)
-                        tried->done[i] = status.has_value();
-                    step_done(tried, step, status);
-                });
-            };
-            if (!machine.rendezvous) return reply(fail(ErrorCode::not_found, "no such cut"));
-            machine.rendezvous->step(step, reply);
-        });
-    }
+    for (std::size_t i = 0; i < machines_.size(); ++i) send_step(tried, i);
     later(answer_patience, [this, tried, at = tried->step] {
         if (tried->step == at) give_up(tried);
+    });
+}
+
+void GroupWorld::send_step(const Tried& tried, std::size_t index) {
+    later(message_delay(), [this, tried, index, step = steps[tried->step]] {
+        auto& machine = *machines_[index];
+        const auto reply = [this, tried, index, step, life = machine.life](Status status) {
+            // What a daemon that has died had to say is not heard.
+            if (machines_[index]->life != life) return;
+            later(message_delay(), [this, tried, index, step, status] {
+                if (steps[std::min(tried->step, std::size(steps) - 1)] == step)
+                    tried->done[index] = status.has_value();
+                step_done(tried, step, status);
+            });
+        };
+        if (!machine.source_run) return;
+        if (!machine.rendezvous) return reply(fail(ErrorCode::not_found, "no such cut"));
+        machine.rendezvous->step(step, reply);
     });
 }
 

@@ -33,11 +33,12 @@ private:
     [[nodiscard]] std::uint64_t number_at(const Cut& cut, std::size_t slot) const;
     // What goes wrong.
     void something_happens();
-    void kill_source(Machine& machine);
+    void kill_source(std::size_t machine);
     // The coordinator.
     void attempt();
     void ask(const Tried& tried, std::size_t machine);
     void next_step(const Tried& tried);
+    void send_step(const Tried& tried, std::size_t machine);
     void step_done(const Tried& tried, core::MeetingPoint step, const Status& status);
     void give_up(const Tried& tried);
     void answered(const Tried& tried, std::size_t machine,

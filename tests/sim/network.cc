@@ -9,7 +9,7 @@ namespace ebb::sim {
 
 namespace {
 
-constexpr std::uint64_t lag_max = 2'500'000'000;  // ns
+constexpr std::uint64_t lag_max = 2'000'000'000;  // ns
 
 }  // namespace
 

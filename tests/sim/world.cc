@@ -69,7 +69,7 @@ World::World(Options options)
     frozen_limit_ = (2 + rng.below(60)) * block_bytes;
     retention_ = rng.chance(30) ? (16 + rng.below(400)) * block_bytes : 0;
     source_steps_ = rng.chance(50);
-    network_.lagging = 50;
+    network_.lagging = 12;
     network_.listener = [this](std::shared_ptr<env::Connection> connection) {
         if (!target_run_ || !target_run_->open) {
             connection->close();

@@ -90,11 +90,30 @@ TEST_F(RendezvousTest, WritesAreHeldFromClosingUntilAllHaveTakenTheCut) {
 
 TEST_F(RendezvousTest, AStepThatComesBeforeTheSourceIsThereIsAwaited) {
     EXPECT_EQ(step(MeetingPoint::ready).error().code, ErrorCode::timeout);
-    EXPECT_EQ(step(MeetingPoint::closed).error().code, ErrorCode::busy);
+    EXPECT_EQ(step(MeetingPoint::prepared).error().code, ErrorCode::busy);
     ask();
     wait(a_second / 100);
     EXPECT_TRUE(step(MeetingPoint::ready));
     EXPECT_TRUE(step(MeetingPoint::ready));
+}
+
+// The daemon was started anew, and the coordinator's words of before are said again to it.
+TEST_F(RendezvousTest, NoStepIsTakenOver) {
+    for (const auto point : {MeetingPoint::closed, MeetingPoint::taken, MeetingPoint::opened}) {
+        SCOPED_TRACE(static_cast<int>(point));
+        auto other = std::make_shared<Rendezvous>(clock_, terms, [](bool) {});
+        rendezvous_.swap(other);
+        EXPECT_EQ(step(point).error().code, ErrorCode::stale);
+        EXPECT_EQ(step(MeetingPoint::ready).error().code, ErrorCode::stale);
+    }
+    auto other = std::make_shared<Rendezvous>(clock_, terms, [](bool) {});
+    rendezvous_.swap(other);
+    ask();
+    ASSERT_TRUE(step(MeetingPoint::ready));
+    EXPECT_EQ(step(MeetingPoint::opened).error().code, ErrorCode::stale);
+    const auto result = closed();
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_TRUE(result->alone);
 }
 
 // Who is gone keeps nobody: not the machine's writes, nor its own points.
