@@ -189,6 +189,8 @@ STEPS = [
     Step("consistency", "full", "application-consistent points: clean, and thawed whatever dies",
          "tests/vm/consistency_test.py build", weight=2, needs=("build", "lab"), tests=True,
          limit=3600),
+    Step("sim-orderings", "full", "simulator: every sync that comes after what relies on it is caught",
+         "tests/sim/run.sh build orderings", needs=("build",), tests=True, limit=7200),
     Step("group", "full", "points that two machines have in common, whatever dies",
          "tests/vm/group_test.py build", weight=2, needs=("build", "lab"), tests=True, limit=3600),
     Step("restart-all", "full", "the source restarts: every gap is named and made good",

@@ -150,7 +150,8 @@ int usage() {
     std::fprintf(stderr,
                  "usage: ebb_sim --seed N [--verbose] [--mutation NAME]\n"
                  "       ebb_sim --seeds A..B\n"
-                 "       ebb_sim --mutations\n");
+                 "       ebb_sim --mutations\n"
+                 "       ebb_sim --orderings\n");
     return 2;
 }
 
@@ -219,10 +220,23 @@ int many(std::uint64_t from, std::uint64_t to) {
     return failed == 0 ? 0 : 1;
 }
 
-int mutations() {
+// Syncs that are removed, and whatever else is falsified.
+std::vector<std::string> mutations() {
     std::vector<std::string> names = falsifications();
     names.insert(names.end(), group_falsifications().begin(), group_falsifications().end());
     names.insert(names.end(), sync_sites.begin(), sync_sites.end());
+    return names;
+}
+
+// What comes after a sync is done before it: for some tens of milliseconds.
+std::vector<std::string> orderings() {
+    std::vector<std::string> names;
+    for (const std::string& site : sync_sites)
+        names.push_back(std::string(Faults::late_prefix) + site);
+    return names;
+}
+
+int all_caught(const std::vector<std::string>& names) {
     std::uint64_t caught = 0, missed = 0;
     for (const std::string& name : names) {
         std::uint64_t seed = 1;
@@ -255,7 +269,8 @@ int main(int argc, char** argv) {
     bool verbose = false, single = false, range = false;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
-        if (arg == "--mutations") return mutations();
+        if (arg == "--mutations") return all_caught(mutations());
+        if (arg == "--orderings") return all_caught(orderings());
         if (arg == "--verbose") {
             verbose = true;
         } else if (arg == "--mutation" && i + 1 < argc) {

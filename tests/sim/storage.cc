@@ -177,6 +177,20 @@ void SimDisk::read(std::uint64_t offset, std::span<std::byte> into, env::StatusC
     });
 }
 
+namespace {
+
+constexpr std::int64_t late_at_least = 20'000'000;  // ns
+constexpr std::uint64_t late_more = 80'000'000;
+
+void when_done(Life& life, Syncing syncing, std::move_only_function<void()> effect) {
+    if (syncing == Syncing::works) effect();
+    if (syncing != Syncing::late) return;
+    const auto more = static_cast<std::int64_t>(life.executor().rng.below(late_more));
+    life.at(late_at_least + more, std::move(effect));
+}
+
+}  // namespace
+
 // Some disks have sectors of 4 KiB.
 static bool is_aligned(std::uint64_t offset) {
     return offset % block_bytes == 0;
@@ -208,20 +222,21 @@ void SimDisk::discard(std::uint64_t, std::uint64_t, env::StatusCallback done) {
 void SimDisk::flush(std::string_view site, env::StatusCallback done) {
     // What was written before the flush began is durable when it ends.
     const std::size_t count = state_.pending.size();
-    const bool works = faults_.sync(site);
-    life_.io([this, count, works, done = std::move(done)]() mutable {
+    const Syncing syncing = faults_.sync(site);
+    life_.io([this, count, syncing, done = std::move(done)]() mutable {
         if (fails()) return done(fail(ErrorCode::io, "simulated flush error"));
-        if (works) {
-            const std::size_t flushed = std::min(count, state_.pending.size());
-            std::vector<DiskState::Write> later(
-                state_.pending.begin() + static_cast<std::ptrdiff_t>(flushed),
-                state_.pending.end());
-            state_.pending.resize(flushed);
-            state_.flush();
-            state_.pending = std::move(later);
-        }
+        when_done(life_, syncing, [this, count] { flush_first(count); });
         done(Status{});
     });
+}
+
+void SimDisk::flush_first(std::size_t count) {
+    const std::size_t flushed = std::min(count, state_.pending.size());
+    std::vector<DiskState::Write> later(
+        state_.pending.begin() + static_cast<std::ptrdiff_t>(flushed), state_.pending.end());
+    state_.pending.resize(flushed);
+    state_.flush();
+    state_.pending = std::move(later);
 }
 
 void SimVolume::list(env::Callback<std::vector<env::VolumeFile>> done) {
@@ -289,10 +304,10 @@ void SimVolume::truncate(const std::string& name, std::uint64_t size, env::Statu
 }
 
 void SimVolume::sync(const std::string& name, std::string_view site, env::StatusCallback done) {
-    const bool works = faults_.sync(site);
+    const Syncing syncing = faults_.sync(site);
     const bool chosen = site == failing_site;
     if (chosen) failing_site.clear();
-    life_.io([this, name, works, chosen, done = std::move(done)]() mutable {
+    life_.io([this, name, syncing, chosen, done = std::move(done)]() mutable {
         FileState* file = state_.find(name);
         if (file == nullptr) return done(fail(ErrorCode::not_found, name));
         if (chosen || life_.executor().rng.below(1000) < sync_errors_per_thousand) {
@@ -300,18 +315,20 @@ void SimVolume::sync(const std::string& name, std::string_view site, env::Status
             file->sync_fails(life_.executor().rng);
             return done(fail(ErrorCode::io, "simulated sync error"));
         }
-        if (works) file->sync();
+        when_done(life_, syncing, [this, name] {
+            if (FileState* synced = state_.find(name)) synced->sync();
+        });
         done(Status{});
     });
 }
 
 void SimVolume::sync_directory(std::string_view site, env::StatusCallback done) {
-    const bool works = faults_.sync(site);
-    life_.io([this, works, done = std::move(done)]() mutable {
-        if (works) {
+    const Syncing syncing = faults_.sync(site);
+    life_.io([this, syncing, done = std::move(done)]() mutable {
+        when_done(life_, syncing, [this] {
             state_.durable = state_.names;
             state_.pending.clear();
-        }
+        });
         done(Status{});
     });
 }

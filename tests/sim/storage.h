@@ -18,16 +18,26 @@ namespace ebb::sim {
 
 using Bytes = std::vector<std::byte>;
 
-// Syncs and flushes of this site do nothing: a mutation.
+// What a sync or flush comes to.
+enum class Syncing {
+    works,
+    removed,  // it does nothing: a mutation
+    late,     // likewise: it is answered before it is done
+};
+
 struct Faults {
-    std::string removed_site;
+    std::string mutation;                        // a site: removed; "late:" and a site
     bool always_same = false;                    // whatever is compared: a mutation
     std::map<std::string, std::uint64_t> sites;  // how often each was used
     std::map<std::string, std::uint64_t> hits;   // of fault kinds
-    [[nodiscard]] bool sync(std::string_view site) {
+    [[nodiscard]] Syncing sync(std::string_view site) {
         ++sites[std::string(site)];
-        return site != removed_site;
+        if (site == mutation) return Syncing::removed;
+        const bool late = mutation.starts_with(late_prefix) &&
+                          site == std::string_view(mutation).substr(late_prefix.size());
+        return late ? Syncing::late : Syncing::works;
     }
+    static constexpr std::string_view late_prefix = "late:";
 };
 
 struct DiskState {
@@ -103,6 +113,7 @@ public:
     std::uint64_t most_reads_under_way = 0;
 
 private:
+    void flush_first(std::size_t count);
     [[nodiscard]] bool fails();
     [[nodiscard]] bool is_bad(std::uint64_t offset, std::uint64_t length) const;
     Life& life_;

@@ -35,7 +35,7 @@ const std::vector<std::string>& falsifications() {
 World::World(Options options)
     : options_(std::move(options)), executor_(options_.seed), network_(executor_, faults_) {
     Rng& rng = executor_.rng;
-    faults_.removed_site = options_.mutation;
+    faults_.mutation = options_.mutation;
     faults_.always_same = options_.mutation == "compare:always-same";
     const std::vector<std::uint64_t> sizes = {(32 + rng.below(64)) * block_bytes + 3 * sector_bytes,
                                               (8 + rng.below(40)) * block_bytes};

@@ -206,7 +206,7 @@ bool World::try_failover(std::vector<DiskState>& disks, VolumeState& volume, con
                          Attempt& attempt) {
     Executor executor(how.seed);
     Faults faults;
-    faults.removed_site = faults_.removed_site;
+    faults.mutation = faults_.mutation;
     volume.capacity = UINT64_MAX;
     volume.overstated = 0;
     auto run = std::make_unique<TargetRun>(executor, disks, volume, faults, target_config(),
