@@ -7,12 +7,6 @@
 
 namespace ebb::sim {
 
-namespace {
-
-constexpr std::uint64_t lag_max = 2'000'000'000;  // ns
-
-}  // namespace
-
 void End::send(env::Frame frame) {
     if (!open_ || silent_) return;
     if (corrupt_per_thousand != 0 && executor_.rng.below(1000) < corrupt_per_thousand)
@@ -21,7 +15,7 @@ void End::send(env::Frame frame) {
         frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::compared)}) {
         look_at_answer(frame);
     }
-    arrives_ = std::max(arrives_, executor_.now() + lag) + 10'000 +
+    arrives_ = std::max(arrives_, executor_.now()) + 10'000 +
                static_cast<std::int64_t>(executor_.rng.below(500'000));
     executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
         if (auto end = other.lock()) end->deliver(std::move(data));
@@ -59,7 +53,19 @@ void End::look_at_answer(env::Frame& frame) {
 }
 
 void End::deliver(env::Frame frame) {
-    if (superseded_) ++faults_.hits["late-frame"];
+    if (executor_.now() < held_until_) {
+        executor_.at(held_until_ - executor_.now(),
+                     [self = shared_from_this(), late = std::move(frame)]() mutable {
+                         self->deliver(std::move(late));
+                     });
+        return;
+    }
+    if (superseded_ && on_frame_) {
+        // It was on its way up when the connection was given up: whoever has another one is told.
+        ++faults_.hits["late-frame"];
+        on_frame_(std::move(frame));
+        return;
+    }
     if (!open_ || silent_) return;
     if (paused_ || !on_frame_) {
         waiting_.push_back(std::move(frame));
@@ -102,7 +108,9 @@ void End::ended() {
 
 void End::close() {
     if (!open_) return;
-    const std::int64_t last = std::max(arrives_, executor_.now()) + 1000;
+    std::int64_t last = std::max(arrives_, executor_.now()) + 1000;
+    // Behind what arrives late.
+    if (auto other = other_.lock()) last = std::max(last, other->held_until_ + 1000);
     ended();
     if (silent_) return;
     executor_.at(last - executor_.now(), [other = other_] {
@@ -135,8 +143,6 @@ std::shared_ptr<End> Network::connect() {
     b->other_ = a;
     a->dials_ = true;
     a->corrupt_per_thousand = corrupt_per_thousand;
-    if (lagging != 0 && executor_.rng.chance(lagging))
-        a->lag = b->lag = static_cast<std::int64_t>(executor_.rng.below(lag_max));
     for (auto& weak : ends_) {
         if (auto end = weak.lock()) end->superseded_ = true;
     }
@@ -153,20 +159,17 @@ void Network::fall_silent() {
     ends_.clear();
 }
 
-void Network::heal_lag() {
-    lagging = 0;
+void Network::stall(std::int64_t ns) {
     for (auto& weak : ends_) {
-        if (auto end = weak.lock()) end->lag = 0;
+        auto end = weak.lock();
+        if (end && !end->dials_) end->held_until_ = executor_.now() + ns;
     }
 }
 
-void Network::leave_all() {
+void Network::hang_up() {
     for (auto& weak : ends_) {
         auto end = weak.lock();
-        if (!end || !end->dials_) continue;
-        end->on_frame_ = {};
-        end->on_closed_ = {};
-        end->close();
+        if (end && end->dials_) end->close();
     }
 }
 

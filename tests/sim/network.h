@@ -34,7 +34,6 @@ public:
     void die();
 
     unsigned corrupt_per_thousand = 0;
-    std::int64_t lag = 0;  // ns, of what is sent
 
 private:
     friend class Network;
@@ -51,6 +50,7 @@ private:
     bool dials_ = false;       // the end that has made the connection
     bool superseded_ = false;  // another one was made since
     std::int64_t arrives_ = 0;
+    std::int64_t held_until_ = 0;  // what arrives here
     std::deque<env::Frame> waiting_;
     std::move_only_function<void(env::Frame)> on_frame_;
     std::move_only_function<void(Error)> on_closed_;
@@ -62,14 +62,13 @@ public:
     // Null: nobody listens.
     [[nodiscard]] std::shared_ptr<End> connect();
     void break_all();
-    // Whoever sent is gone, and what he sent still arrives.
-    void leave_all();
+    // What is on its way to who listens arrives so much later, though in order.
+    void stall(std::int64_t ns);
+    // Whoever has dialled ends it; what he sent still arrives.
+    void hang_up();
     void fall_silent();
-    // From now on, also on connections that are there.
-    void heal_lag();
     bool up = true;
     unsigned corrupt_per_thousand = 0;
-    unsigned lagging = 0;  // of a hundred connections
     std::function<void(std::shared_ptr<env::Connection>)> listener;
 
 private:

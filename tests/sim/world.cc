@@ -69,7 +69,6 @@ World::World(Options options)
     frozen_limit_ = (2 + rng.below(60)) * block_bytes;
     retention_ = rng.chance(30) ? (16 + rng.below(400)) * block_bytes : 0;
     source_steps_ = rng.chance(50);
-    network_.lagging = 12;
     network_.listener = [this](std::shared_ptr<env::Connection> connection) {
         if (!target_run_ || !target_run_->open) {
             connection->close();
@@ -182,11 +181,7 @@ void World::start_source() {
 void World::stop_source() {
     observe();
     if (!source_run_) return;
-    if (executor_.rng.chance(50)) {
-        network_.break_all();
-    } else {
-        network_.leave_all();
-    }
+    network_.break_all();
     source_run_.reset();
     verifying_ = false;
     source_->owner_died();
@@ -289,7 +284,6 @@ void World::settle_down() {
     faulty_ = false;
     storage_errors_ = 0;
     network_.corrupt_per_thousand = 0;
-    network_.heal_lag();
     network_.up = true;
     volume_.capacity = UINT64_MAX;
     executor_.slow = false;

@@ -76,7 +76,10 @@ void World::network_fault() {
         case 0:
         case 1:
             hit("broken-connection");
-            network_.break_all();
+            if (rng.chance(60)) return network_.break_all();
+            // The next one is made before all of it has arrived.
+            network_.stall(static_cast<std::int64_t>(rng.below(2 * second)));
+            later(static_cast<std::int64_t>(rng.below(second / 2)), [this] { network_.hang_up(); });
             return;
         case 2:
             hit("silent-network");
