@@ -105,6 +105,7 @@ private:
     void watch();
     void watch_for_names();
     void watch_for_caches();
+    void watch_for_begun_again();
     void watch_for_releases();
     void watch_for_restarts();
     void watch_for_ambush();
@@ -209,6 +210,7 @@ private:
     bool cache_ambush_ = false;
     bool eager_ = false;           // ambush_ is
     std::int64_t look_until_ = 0;  // closely
+    std::uint64_t begun_again_ = 0;
     bool void_ambush_ = false;
     enum class Restart { none, wanted, begun };
     Restart restart_ = Restart::none;

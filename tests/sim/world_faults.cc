@@ -207,6 +207,7 @@ void World::watch() {
     if (damage_is_planted()) return;
     if (executor_.now() < look_until_ && target_run_ && executor_.rng.chance(4)) check_replica();
     watch_for_manifests();
+    watch_for_begun_again();
     if (operation_ || !target_run_ || put_back_) return;
     if (delta_failover_ && target_run_->open && target_run_->target->status().rollback_bytes > 0 &&
         executor_.rng.chance(5)) {
@@ -259,6 +260,13 @@ void World::watch_for_caches() {
         ambush_ = eager_ = ripe;
         return;
     }
+}
+
+// An epoch is started over: what comes next relies on the record that says so.
+void World::watch_for_begun_again() {
+    const std::uint64_t times = faults_.sites["epoch-again"];
+    if (std::exchange(begun_again_, times) == times) return;
+    look_until_ = std::max(look_until_, executor_.now() + second / 10);
 }
 
 // The cut becomes void while its ranges are let go of.
