@@ -115,7 +115,7 @@ public:
     // E_NO_SPACE: all is as it was. Not while points are merged.
     [[nodiscard]] Task<Status> rename_point(std::uint64_t epoch, std::string name);
     // The point, which is there, is of that cut from now on. As rename_point(), but also while
-    // points are merged.
+    // others are merged.
     [[nodiscard]] Task<Status> mark_common(std::uint64_t epoch, format::CommonCut common);
     // Null: none.
     [[nodiscard]] const format::CommonCut* common_of(std::uint64_t epoch) const;

@@ -199,6 +199,7 @@ private:
     Task<void> loop_;
     Task<void> upkeep_task_;
     Upkeep upkeep_ = Upkeep::none;
+    EpochSpan giving_up_;  // by the merge that goes on: points
     bool upkeep_stop_ = false;
     bool upkeep_full_ = false;     // it was stopped for the room of what it reads
     std::uint64_t read_from_ = 0;  // what is read of the journal has to stay from this epoch on

@@ -21,6 +21,8 @@ Task<Status> Target::Impl::trim() {
         if (!step) break;
         if (step->kind == RetentionStep::Kind::merge) {
             if (!may_merge()) break;
+            giving_up_ = {journal_.closed()[step->begin].epoch,
+                          journal_.closed()[step->end - 1].epoch};
             start_upkeep(Upkeep::merge, [this, step = *step] { return merge_beside(step); });
             break;
         }
@@ -117,16 +119,24 @@ Task<void> Target::Impl::mark_common(std::uint64_t epoch, format::CommonCut comm
                                      std::shared_ptr<env::Callback<Point>> done) {
     Status status;
     if (!ready_ || broken_) status = std::unexpected(error_);
+    // Other merges go on: they may take longer than it is from one common cut to the next.
+    const bool in_the_way = upkeep_ == Upkeep::merge && giving_up_.contains({epoch, epoch});
+    if (status && in_the_way) co_await stop_upkeep();
     if (status && !journal_.has_point(epoch)) status = no_point();
     if (status) {
         status = co_await journal_.mark_common(epoch, common);
         if (!status && status.error().code != ErrorCode::no_space) fail_with(status.error());
     }
-    Result<Point> result = no_point();
-    if (!status) result = std::unexpected(status.error());
-    // Merged meanwhile: with the mark, or without a point.
-    if (status && journal_.has_point(epoch)) result = point_of(epoch);
+    Result<Point> result;
+    if (status)
+        result = point_of(epoch);
+    else
+        result = std::unexpected(status.error());
     post([done, result = std::move(result)]() mutable { (*done)(std::move(result)); });
+    if (in_the_way && !broken_) {
+        status = co_await trim();
+        if (!status) fail_with(status.error());
+    }
 }
 
 Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
@@ -135,9 +145,7 @@ Task<void> Target::Impl::name_point(std::uint64_t epoch, std::string name,
     if (!ready_ || broken_) status = std::unexpected(error_);
     // It may be about to give up the very point, and writes the names of those that stay.
     if (status && upkeep_ == Upkeep::merge) co_await stop_upkeep();
-    if (status && !journal_.has_point(epoch)) {
-        status = no_point();
-    }
+    if (status && !journal_.has_point(epoch)) status = no_point();
     if (status) {
         status = co_await journal_.rename_point(epoch, name);
         if (!status && status.error().code != ErrorCode::no_space) fail_with(status.error());

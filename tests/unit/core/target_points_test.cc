@@ -611,6 +611,41 @@ TEST_F(TargetPointsTest, AMarkOfACommonCutIsKept) {
     EXPECT_FALSE(life_->target.status().has_error);
 }
 
+// A merge that is about to give the point up does not do so after the answer.
+TEST_F(TargetPointsTest, AMarkThatWasAnsweredKeepsItsPoint) {
+    close_epochs(9);
+    life_.reset();
+    config_.retention.all_for = std::chrono::seconds(1);
+    config_.retention.thinned_to = std::chrono::seconds(3);
+    const auto disk = disk_;
+    const auto volume = volume_;
+    std::uint64_t merging = 0, late = 0;
+    for (std::uint64_t steps = 0; steps < 80; ++steps) {
+        disk_ = disk;
+        volume_ = volume.copy();
+        start();
+        life_->target.trim([](const Status&) {});
+        for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) {
+        }
+        if (life_->target.status().merging) ++merging;
+        const auto marked = wait_for<Point>([&](auto done) {
+            life_->target.mark_common(4, {id(9), {77}}, std::move(done));
+        });
+        wait();
+        EXPECT_LT(epochs().size(), 9U);
+        EXPECT_FALSE(life_->target.status().merging);
+        EXPECT_EQ(std::ranges::count(epochs(), 4U), marked ? 1 : 0) << steps;
+        if (!marked) {
+            EXPECT_EQ(marked.error().name(), "E_NO_POINT");
+            ++late;
+        }
+        EXPECT_TRUE(verify().has_value());
+        life_.reset();
+    }
+    EXPECT_GT(merging, 5U);
+    EXPECT_GT(late, 0U);
+}
+
 TEST_F(TargetPointsTest, MarksThatAreDamagedAreFound) {
     close_epochs(2);
     ASSERT_TRUE(wait_for<Point>([&](auto done) {
