@@ -135,6 +135,8 @@ private:
     void mark_common();
     void marked(std::uint64_t epoch, std::uint64_t before, std::uint64_t number,
                 const Result<core::Point>& result);
+    // Of each period of the time in common the last one is there.
+    [[nodiscard]] std::string check_marks(const std::vector<core::Point>& points);
     void disable();
     void erase();
 
@@ -240,8 +242,9 @@ private:
     std::map<std::uint64_t, std::set<std::uint64_t>> marked_;
     bool marking_ = false;
     std::uint64_t marks_ = 0;
-    std::map<std::uint64_t, format::PointKind> kinds_;  // of those
-    std::map<std::uint64_t, core::Point> seen_;         // as they were last seen at the target
+    std::map<std::uint64_t, std::set<std::uint64_t>> told_;  // all that the target was told to mark
+    std::map<std::uint64_t, format::PointKind> kinds_;       // of those
+    std::map<std::uint64_t, core::Point> seen_;              // as they were last seen at the target
     std::uint64_t checkpoints_ = 0;
     std::uint64_t noted_ = 0;             // the newest point, of which is noted what was sent
     std::map<std::uint64_t, Sent> sent_;  // by epoch

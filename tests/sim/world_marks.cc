@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Marks of common cuts on points, as a controller sets them.
+#include <algorithm>
 #include <cstring>
 
 #include "world.h"
@@ -25,13 +26,15 @@ void World::mark_common() {
     Rng& rng = executor_.rng;
     const auto points = target_run_->target->points();
     if (points.empty()) return;
-    // Most often a new one.
-    const std::size_t back = rng.chance(70) ? 0 : rng.below(points.size());
+    // Most often a new one, or one that may just be given up.
+    const bool merging = target_run_->target->status().merging;
+    const std::size_t back = rng.chance(merging ? 20 : 70) ? 0 : rng.below(points.size());
     const core::Point& point = points[points.size() - 1 - back];
     const std::uint64_t before = number_of(point.common);
     const std::uint64_t number = ++marks_;
     marking_ = true;
     marked_.try_emplace(point.epoch, std::set{before}).first->second.insert(number);
+    told_[point.epoch].insert(number);
     target_run_->target->mark_common(
         point.epoch, numbered_cut(number),
         [this, epoch = point.epoch, before, number](Result<core::Point> result) {
@@ -61,6 +64,27 @@ void World::marked(std::uint64_t epoch, std::uint64_t before, std::uint64_t numb
     if (result.error().code == ErrorCode::no_space) marked_[epoch] = {before};
     if (result.error().code == ErrorCode::corrupt)
         problem("marking a point: " + result.error().message);
+}
+
+std::string World::check_marks(const std::vector<core::Point>& points) {
+    const auto& retention = target_config().retention;
+    const auto period = [&](std::uint64_t number) {
+        return numbered_cut(number).time.ns / retention.thinned_to.count();
+    };
+    for (const auto& [epoch, numbers] : marked_) {
+        const auto seen = seen_.find(epoch);
+        if (numbers.size() != 1 || numbers.contains(0) || seen == seen_.end()) continue;
+        if (std::ranges::binary_search(points, epoch, {}, &core::Point::epoch)) continue;
+        if (age(seen->second, points.back()) > retention.age.count()) continue;
+        const auto same = [&](std::uint64_t other) {
+            return period(other) == period(*numbers.begin());
+        };
+        const bool last = std::none_of(
+            told_.upper_bound(epoch), told_.end(),
+            [&](const auto& later) { return std::ranges::any_of(later.second, same); });
+        if (last) return "the last common point of a period was given up: " + std::to_string(epoch);
+    }
+    return {};
 }
 
 }  // namespace ebb::sim

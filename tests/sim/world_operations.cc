@@ -357,6 +357,7 @@ void World::disable() {
         acknowledged_ = 0;
         named_.clear();
         marked_.clear();
+        told_.clear();
         seen_.clear();
         target_run_->target->close([this](Status) {
             later(0, [this] {

@@ -61,6 +61,8 @@ std::int64_t World::age(const core::Point& point, const core::Point& newest) con
 // Those with a name stay, and bear it; of the younger ones all are there.
 std::string World::check_points(const std::vector<core::Point>& points) {
     std::set<std::uint64_t> there;
+    // For want of space all may go.
+    const bool wanting = retention_ != 0 || faults_.hits.contains("small-volume");
     for (std::size_t i = 0; i < points.size(); ++i) {
         const core::Point& point = points[i];
         there.insert(point.epoch);
@@ -77,8 +79,6 @@ std::string World::check_points(const std::vector<core::Point>& points) {
             return "epoch " + std::to_string(point.epoch) + " is of another common cut";
         if (i == 0 || point.epoch == points[i - 1].epoch + 1) continue;
         if (point.epoch <= points[i - 1].epoch) return "points out of order";
-        // For want of space all may go.
-        const bool wanting = retention_ != 0 || faults_.hits.contains("small-volume");
         for (std::uint64_t gone = points[i - 1].epoch + 1; gone < point.epoch && !wanting; ++gone) {
             // Who never saw it knows that it is younger than that.
             const auto seen = seen_.find(gone);
@@ -91,7 +91,7 @@ std::string World::check_points(const std::vector<core::Point>& points) {
         if (!there.contains(epoch) && !names.contains(""))
             return "point " + *names.begin() + " was given up";
     }
-    return {};
+    return wanting || points.empty() ? std::string() : check_marks(points);
 }
 
 // A sector of another file, or of another place, was written here; or none was.

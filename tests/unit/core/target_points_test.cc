@@ -628,9 +628,8 @@ TEST_F(TargetPointsTest, AMarkThatWasAnsweredKeepsItsPoint) {
         for (std::uint64_t i = 0; i < steps && executor_.step(); ++i) {
         }
         if (life_->target.status().merging) ++merging;
-        const auto marked = wait_for<Point>([&](auto done) {
-            life_->target.mark_common(4, {id(9), {77}}, std::move(done));
-        });
+        const auto marked = wait_for<Point>(
+            [&](auto done) { life_->target.mark_common(4, {id(9), {77}}, std::move(done)); });
         wait();
         EXPECT_LT(epochs().size(), 9U);
         EXPECT_FALSE(life_->target.status().merging);
