@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: built without btrfs
 # timeout: 400
 # A btrfs over two tracked disks, data striped and metadata mirrored, with snapshots, compression, balance, scrub and
 # trim under cuts: the replicas equal the disks, and a btrfs of the replicas alone is whole.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # disks: more
-# not on debug: built without these controllers
 # check: 6.12
 # timeout: 600
 # The same mix of every kind of write behind each controller and on each kind of disk, under cuts: what the

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: its udev has no rules for its disks
 # Image devices are twins of disks in use. With the product's udev rules nothing looks into one while
 # a pass makes it readable: no label, no link of it, no second physical volume.
 # However long udev and LVM take: the pass lasts as long as its socket.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: built without raid10 and raid456
 # timeout: 500
 # md raid1, raid5 and raid10, members and arrays tracked in one group, written in every way while a member
 # fails, leaves and is rebuilt: also what md writes by itself (superblocks, bitmaps, parity, recovery).
