@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: built without dm-crypt and dm-thin
 # timeout: 400
 # Stripes, encryption and thin volumes: the disks below are tracked, the dm devices above them too, in one
 # group. Thin snapshots copy below what is written above.

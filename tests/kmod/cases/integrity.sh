@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: built without dm-integrity
 # timeout: 400
 # Protection information that the block layer makes below us (a disk with T10 PI) and dm-integrity's own: all is tracked and
 # nothing flagged. What brings its own payload (encryption with authentication on dm-integrity) is flagged.

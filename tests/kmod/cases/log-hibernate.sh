@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # machine: own
-# not on debug: no ACPI
 # After a hibernation the disk's blocks are not known: its image was not tracked. (The kernel goes
 # through the first steps of one and comes back.)
 load log_cool_s=0
