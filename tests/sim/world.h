@@ -104,6 +104,7 @@ private:
     void heal();
     void watch();
     void watch_for_names();
+    void watch_for_merges();
     void watch_for_caches();
     void watch_for_begun_again();
     void watch_for_releases();
@@ -241,6 +242,7 @@ private:
     // Likewise of which common cut points may be, by its number; 0: of none.
     std::map<std::uint64_t, std::set<std::uint64_t>> marked_;
     bool marking_ = false;
+    bool merging_ = false;  // the target was, when it was looked at
     std::uint64_t marks_ = 0;
     std::map<std::uint64_t, std::set<std::uint64_t>> told_;  // all that the target was told to mark
     std::map<std::uint64_t, format::PointKind> kinds_;       // of those

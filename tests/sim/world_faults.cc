@@ -220,6 +220,7 @@ void World::watch() {
         if (live && status.pass_bytes_done > 0) live_epoch_ = status.open_epoch;
     }
     if (name_ambush_) watch_for_names();
+    watch_for_merges();
     if (cache_ambush_ && target_run_) watch_for_caches();
     if (!source_run_ || !target_run_) return;
     if (void_ambush_) watch_for_releases();

@@ -2,6 +2,7 @@
 // Marks of common cuts on points, as a controller sets them.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "world.h"
 
@@ -47,6 +48,14 @@ void World::mark_common() {
         stop_target(power);
         later(second / 10, [this] { start_target(); });
     });
+}
+
+// Points that are just being given up are marked, too.
+void World::watch_for_merges() {
+    if (!target_run_ || !target_run_->open) return;
+    const bool merging = target_run_->target->status().merging;
+    if (merging && !std::exchange(merging_, merging) && executor_.rng.chance(20)) mark_common();
+    merging_ = merging;
 }
 
 void World::marked(std::uint64_t epoch, std::uint64_t before, std::uint64_t number,
