@@ -27,9 +27,10 @@ void World::mark_common() {
     Rng& rng = executor_.rng;
     const auto points = target_run_->target->points();
     if (points.empty()) return;
-    // Most often a new one, or one that may just be given up.
-    const bool merging = target_run_->target->status().merging;
-    const std::size_t back = rng.chance(merging ? 20 : 70) ? 0 : rng.below(points.size());
+    // Most often a new one, or one of the older ones while some of those are given up.
+    std::size_t back = rng.chance(70) ? 0 : rng.below(points.size());
+    if (target_run_->target->status().merging)
+        back = points.size() / 2 + rng.below(points.size() - points.size() / 2);
     const core::Point& point = points[points.size() - 1 - back];
     const std::uint64_t before = number_of(point.common);
     const std::uint64_t number = ++marks_;
