@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <random>
+#include <set>
 
 namespace ebb::core {
 namespace {
@@ -240,6 +242,67 @@ TEST_F(CommonRetentionTest, TargetsKeepTheSameOnesWhateverTheirClocks) {
             const auto last = std::ranges::find_if(cuts.rbegin(), cuts.rend(), of_hour);
             EXPECT_TRUE(std::ranges::binary_search(both, *last)) << ahead << " " << *last;
         }
+    }
+}
+
+// As it goes: points are given up at each that is closed, marks come some time after their points,
+// by clocks that differ, and with other points in between.
+class CommonOverTimeTest : public CommonRetentionTest {
+protected:
+    // A target lives through it; which common cuts it has at the end.
+    std::set<std::int64_t> live(const std::vector<std::int64_t>& cuts, std::mt19937_64& random) {
+        const auto below = [&](std::int64_t n) {
+            return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
+        };
+        const std::int64_t source = below(200) - 100, ours = below(200) - 100;
+        const std::int64_t often = 2 + below(9);
+        std::map<std::uint64_t, format::CommonCut> common;
+        std::multimap<std::int64_t, std::pair<std::uint64_t, std::int64_t>> late;
+        const auto common_of = [&](std::uint64_t epoch) {
+            const auto found = common.find(epoch);
+            return found == common.end() ? nullptr : &found->second;
+        };
+        points_.clear();
+        auto next = cuts.begin();
+        for (std::int64_t now = 0; now <= end; ++now) {
+            const bool cut = next != cuts.end() && *next == now;
+            if (!cut && below(often) != 0) continue;
+            // So that no clock is before 1970.
+            add_by(now + source + 200, now + ours + 200);
+            if (cut) late.emplace(now + below(30), std::pair(epoch_, *next++));
+            for (; !late.empty() && late.begin()->first <= now; late.erase(late.begin())) {
+                format::CommonCut mark;
+                mark.time.ns = late.begin()->second.second * minute;
+                common[late.begin()->second.first] = mark;
+            }
+            while (auto step = next_by_age(points_, policy_, {}, common_of)) apply(*step);
+        }
+        std::set<std::int64_t> left;
+        for (const auto& point : points_) {
+            if (const auto* mark = common_of(point.epoch)) left.insert(mark->time.ns / minute);
+        }
+        return left;
+    }
+    static constexpr std::int64_t end = 2000;
+};
+
+TEST_F(CommonOverTimeTest, TheLastOfEachPeriodIsWithAll) {
+    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+        std::mt19937_64 random(seed);
+        policy_.thinned_to = std::chrono::minutes(20 + random() % 90);
+        policy_.age = std::chrono::minutes(900);
+        std::vector<std::int64_t> cuts;
+        for (std::int64_t at = 0; at < end - 40; at += 1 + static_cast<std::int64_t>(random() % 25))
+            cuts.push_back(at);
+        const auto one = live(cuts, random), other = live(cuts, random);
+        const std::int64_t every = policy_.thinned_to.count() / minute;
+        for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+            // The newest points may be some minutes apart.
+            if (cuts[i] < end - 900 + 20 || cuts[i] / every == cuts[i + 1] / every) continue;
+            EXPECT_TRUE(one.contains(cuts[i])) << seed << " " << cuts[i];
+            EXPECT_TRUE(other.contains(cuts[i])) << seed << " " << cuts[i];
+        }
+        EXPECT_LT(one.size(), cuts.size() * 900 / end);
     }
 }
 
