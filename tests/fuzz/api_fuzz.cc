@@ -47,7 +47,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!json) return 0;
     all<ExchangeRequest, ExchangeAnswer, JoinRequest, JoinAnswer, ErrorInfo>(*json);
     all<SourceProtectArgs, CheckpointArgs, CheckpointValue, IntervalArgs, ProtectionArgs, FenceArgs,
-        TargetPrepareArgs, TargetFailoverArgs, FailoverValue, PointsValue, NameArgs, DiskIdsArgs>(
-        *json);
+        TargetPrepareArgs, TargetFailoverArgs, FailoverValue, PointsValue, NameArgs, NameValue,
+        CommonArgs, DiskIdsArgs>(*json);
     return 0;
 }

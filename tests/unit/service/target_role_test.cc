@@ -310,6 +310,43 @@ TEST_F(TargetRoleTest, APointIsServedAndEnded) {
     EXPECT_TRUE(unserve("a"));
 }
 
+TEST_F(TargetRoleTest, APointIsOfACommonCut) {
+    start();
+    ASSERT_TRUE(prepare());
+    const std::string cut = "5f0c1a52-93d4-4d1e-8a67-0b1c2d3e4f50";
+    const auto mark = [&](std::uint64_t epoch, const std::string& of, std::int64_t time) {
+        return run(api::command::target_common, api::encode(api::CommonArgs{id, epoch, of, time}));
+    };
+    EXPECT_EQ(mark(1, cut, 7).error().name(), "E_NO_POINT");
+    make_point();
+    EXPECT_EQ(mark(1, "none", 7).error().code, ErrorCode::invalid);
+    EXPECT_FALSE(status()->newest_point->common);
+    for (int i = 0; i < 2; ++i) {
+        const auto value = mark(1, cut, 7);
+        ASSERT_TRUE(value) << value.error().message;
+        const auto common = api::decode<api::NameValue>(*value)->point.common;
+        ASSERT_TRUE(common);
+        EXPECT_EQ(common->cut, cut);
+        EXPECT_EQ(common->time_ns, 7);
+    }
+    // Also for who asks later, after a restart, and while the machine is failed over.
+    const auto shown = [&] {
+        const auto value = run(api::command::target_points, {{"protection", id}});
+        if (!value) return false;
+        const auto listed = api::decode<api::PointsValue>(*value);
+        const auto newest = status()->newest_point;
+        return newest && newest->common && newest->common->cut == cut && listed &&
+               listed->points.size() == 1 && listed->points[0].common &&
+               listed->points[0].common->cut == cut;
+    };
+    EXPECT_TRUE(shown());
+    role_.reset();
+    start();
+    EXPECT_TRUE(shown());
+    ASSERT_TRUE(failover());
+    EXPECT_TRUE(shown());
+}
+
 TEST_F(TargetRoleTest, DevicesAreNotAskedOnTheLoop) {
     std::atomic<unsigned> asked = 0;
     std::atomic<unsigned> on_the_loop = 0;
