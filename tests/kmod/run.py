@@ -118,8 +118,8 @@ class Machine:
                               smp=2, threads=threads,
                               # Some memory is a disk (refused-disks). The emulated LSI
                               # controller loses commands when many are queued on two disks: one each.
-                              append=SLOW.get(options.kernel, ("" if memory else "memmap=64M!1G ") +
-                                              "sym53c8xx.cmd_per_lun=1"),
+                              append=("" if memory or options.kernel == "kcsan" else "memmap=64M!1G ") +
+                              SLOW.get(options.kernel, "sym53c8xx.cmd_per_lun=1"),
                               share=TOP, timeout=6 * 3600)
         for index in range(2):
             for bus, kind, size in (("lsi", 0xA0, "32M"), ("virtio-scsi", 0xB0, "64M")):

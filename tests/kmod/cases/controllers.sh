@@ -28,8 +28,10 @@ finish() {
     rmmod brd
 }
 for d in lsi0 scsi0 virtio0 mptsas0 pvscsi0 nvme0 native0 odd0 odd1; do
-    # The driver of Enterprise Linux is for VMware's controllers alone, and QEMU's has no such vendor.
-    [ $d != mptsas0 ] || modinfo -F alias mptsas | grep -q 'd00000054sv\*' || continue
+    # The driver of Enterprise Linux is for VMware's controllers alone, and QEMU's has no such vendor. One
+    # that is built in (debug) names no aliases.
+    [ $d != mptsas0 ] || modinfo -F alias mptsas | grep -q 'd00000054sv\*' ||
+        grep -q '/mptsas\.ko' "/lib/modules/$(uname -r)/modules.builtin" || continue
     made $d "$(disk $d)"
 done
 made null_blk "${n[0]}"

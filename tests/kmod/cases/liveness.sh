@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # timeout: 600
-# not on debug: too slow to write what is demanded
 # A module that gives up every cut is safe and useless. 4 KiB random writes over a working set of more
 # than four times the pool: at least 40 cuts, 95 % of them close, half of them preserve 100 blocks or
 # more, at 30 % or more of the rate of a bare disk. That one is its twin, written to by the same job at
@@ -36,6 +35,6 @@ begun=$(field begun <"$W/r.json") closed=$(field closed <"$W/r.json") median=$(f
 [ $((tracked * 100)) -ge $((bare * 30)) ] || fail "the load was less than 30 % of the bare disk's"
 [ $((closed * 100)) -ge $((begun * 95)) ] || fail "$closed of $begun cuts closed"
 held=$(field held_ms_max <"$W/r.json")
-[ "${held%.*}" -le 2200 ] || fail "a write was held for $held ms: the deadline is 2 s"
+[ "${held%.*}" -le $((2200 + 6000 * SLOW)) ] || fail "a write was held for $held ms: longer than the deadline of load()"
 [ "$median" -ge 100 ] || fail "median of $median preserved blocks"
 detach_all

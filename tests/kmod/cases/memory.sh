@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# not on debug: what the kernel has less is measured, and KASAN takes of it too
 # check: 6.1
 # timeout: 900
 # Memory in proportion to what is dirty (figure F11): at most 1 MiB per TiB when nothing is, at most 32 MiB
@@ -15,7 +14,7 @@ free_bytes() { # what nobody holds, caches and the CPUs' own free pages among it
     echo 1 >/proc/sys/vm/stat_refresh
     awk '/^(MemFree|Buffers|Cached|SReclaimable):/ {n += $2 * 1024}
         /^ +count:/ {n += $2 * 4096}
-        END {print n}' /proc/meminfo /proc/zoneinfo
+        END {printf "%.0f\n", n}' /proc/meminfo /proc/zoneinfo
 }
 # vmalloc has what is larger than a page; by caller.
 vmalloc_bytes() { awk '/\[ebb\]/ {n += $2} END {print n + 0}' /proc/vmallocinfo; }

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.12
-# not on debug: built without dm-multipath
 # Request-based multipath: its member gets requests whose bios never came by the hook. The second
 # witness flags the member with the first write; reads flag nothing. The multipath device itself is
 # tracked as any other.

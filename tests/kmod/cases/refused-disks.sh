@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# not on debug: built without zoned disks and pmem
 # What bypasses bios or cannot be cut is refused: zoned disks, and memory that is mapped (DAX).
 load
 modprobe nd_e820 && modprobe nd_pmem || fail "no pmem driver"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
-# not on debug: built without zoned disks
 # A dm disk that is tracked gets a zoned disk below it: the commands of zones are flagged, each anew.
 n=$(nullb zb0 64) z=$(nullb zb1 64 zoned=1 zone_size=16) || skip "no zoned null_blk"
 modprobe dm-mod
