@@ -11,7 +11,6 @@ next one gets a new one. Lines of a case's head say what it needs:
 
     # not on KERNEL...: REASON         where it cannot run; it is named as skipped there
     # check: 6.1 debug                 part of `make check` on these kernels
-    # races: yes                       runs under KCSAN (--kernel kcsan)
     # machine: own                     has a machine for itself
     # threads: single                  the virtual CPUs take turns (see docs/testing.md)
     # disks: more                      the machine has those of MORE_DISKS too
@@ -58,8 +57,8 @@ PAIRWISE = ("5.10", "6.12", "trixie", "sid")
 # tables, and allocations of ebb_write may be made to fail (out-of-memory). A guest under KCSAN would
 # see no race if it looked as seldom as a real machine, and not for as long as an emulated CPU needs.
 SLOW = {"debug": "pci=noacpi slub_debug=A,ebb_write",
-        "kcsan": "kcsan.skip_watch=40 kcsan.udelay_task=300 kcsan.udelay_interrupt=60 "
-                 "sym53c8xx.cmd_per_lun=1"}
+        "kcsan": "slub_debug=A,ebb_write sym53c8xx.cmd_per_lun=1 kcsan.skip_watch=40 "
+                 "kcsan.udelay_task=300 kcsan.udelay_interrupt=60"}
 LEAKS = "bash /ebb/tests/kmod/guest/leaks.sh "
 # Passes under `debug` are kept once nothing of them was lost: when one can resume, looked for so often.
 LEAKS_EVERY = 10
@@ -83,15 +82,13 @@ class Case:
         self.name = os.path.basename(path)[:-3]
         with open(path, encoding="utf-8") as file:
             text = file.read()
-        head = dict(re.findall(r"^# (check|races|machine|threads|disks|memory|timeout): *(.*)$", text,
-                               re.M))
+        head = dict(re.findall(r"^# (check|machine|threads|disks|memory|timeout): *(.*)$", text, re.M))
         if re.search(r"^# (kernels|short):", text, re.M):
             sys.exit(f"run.py: {path}: what it cannot run on is said by '# not on KERNEL...: REASON'")
         self.absent = {kernel: reason
                        for kernels, reason in re.findall(r"^# not on ([^:]+): *(.+)$", text, re.M)
                        for kernel in kernels.split()}
         self.check = head.get("check", "").split()
-        self.races = head.get("races") == "yes"
         self.own = head.get("machine") == "own"
         # What a machine must be like to run it.
         self.needs = (head.get("threads", "multi"), head.get("disks") == "more",
@@ -118,7 +115,7 @@ class Machine:
                               smp=2, threads=threads,
                               # Some memory is a disk (refused-disks). The emulated LSI
                               # controller loses commands when many are queued on two disks: one each.
-                              append=("" if memory or options.kernel == "kcsan" else "memmap=64M!1G ") +
+                              append=("" if memory else "memmap=64M!1G ") +
                               SLOW.get(options.kernel, "sym53c8xx.cmd_per_lun=1"),
                               share=TOP, timeout=6 * 3600)
         for index in range(2):
@@ -340,8 +337,6 @@ def select(options):
     else:
         if options.check:
             cases = [c for c in cases if options.kernel in c.check]
-        if options.kernel == "kcsan":
-            cases = [c for c in cases if c.races]
         absent = [c for c in cases if options.kernel in c.absent]
         cases = [c for c in cases if options.kernel not in c.absent]
         if options.pairwise:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.1 6.12
 # Two writes meet a cut on one block. The first has read the generation, and stands before its mark
 # (test module) while the cut is made and the second writes the block, seeing nothing frozen. The

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # threads: single
 # Attach and detach again and again under load, in and out of passes, and the module's going with it:
 # no write fails, nothing hangs, the rest of the group goes on.

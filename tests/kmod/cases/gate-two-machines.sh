@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.12
 # Two groups of two disks stand for two machines; writers go from one to the other, each write issued
 # after the one before it was acknowledged. The machines hear of a cut one after the other. Behind

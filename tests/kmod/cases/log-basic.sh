@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.1 debug
 # A write to a cold region waits for the log and then goes on; regions cool after confirmations and
 # heat again; what user space marks is hot; a detach is a declared gap; cookie and boots are kept.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.1
 # The map device fails under load: writes go on at once, the log is given up by name, nothing that was
 # tracked is lost; marking everything makes the map anew once the device works again.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.1 6.12
 # A pass is given up and the next one begins before the worker that lets its held writes go has run:
 # the held write belongs to what the new pass closed, so it must go, or the pass never drains. One

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 5.10 trixie 6.1 6.12 debug
 # No bit is dropped but by a confirmation: abandoned, void, refused and killed passes put all of it
 # back, what was released too; a live pass's share stays unconfirmed until then.

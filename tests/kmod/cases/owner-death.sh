@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.12
 # The replicator is killed in the middle of a frozen pass: the cut is void with that reason, every bit
 # is back, and the next replicator brings an old replica up to date without a full copy.

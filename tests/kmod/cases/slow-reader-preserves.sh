@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.12 debug
 # A reader slower than the writers: blocks must be preserved, cuts close, and every one is right.
 load

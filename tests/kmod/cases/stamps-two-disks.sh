@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.1
 # Causality over disks: writers that go to one disk only after the other acknowledged; every closed
 # cut holds all that was acknowledged before it, nothing of later, nothing without its predecessors.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # check: 6.12
 # A pool of one page, and writers everywhere: cut after cut is void as soon as it is made, while its
 # writes land, user space is told, and what it had is put back. Nothing is lost by that. Then passes are

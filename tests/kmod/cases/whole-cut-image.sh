@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
-# races: yes
 # A whole cut gives the whole disk as of the cut while writers go on: the image read in it equals the
 # replica that epochs have made.
 grep -q EBB_PASS_F_WHOLE /ebb/include/uapi/linux/ebb.h || skip "the interface has no whole cuts"
