@@ -46,6 +46,13 @@ class RacesTest(unittest.TestCase):
         head = "data-race in blk_mq_submit_bio / blk_mq_rq_ctx_init.isra.0"
         self.assertFalse(self.complained(report(head, SUBMIT + SENT, RQ_INIT)))
 
+    def test_a_parent_that_is_sent_while_its_child_ends_goes_and_no_other_bio_does(self):
+        head = "data-race in bio_endio / submit_bio_noacct_nocheck"
+        ended, sent = " bio_endio+0x25/0x2e0\n", " submit_bio_noacct_nocheck+0x156/0x6a0\n"
+        child = " ebb_complete_chained+0xfb/0x170 [ebb]\n ebb_write_done+0x1e4/0x230 [ebb]\n"
+        self.assertFalse(self.complained(report(head, ended + child, sent)))
+        self.assertTrue(self.complained(report(head, ended + " ebb_write_done+0x1e4/0x230 [ebb]\n", sent)))
+
     def test_half_a_known_one_stays(self):
         self.assertTrue(self.complained(report("data-race in blk_mq_rq_ctx_init.isra.0 / witness_merge [ebb]",
                                                RQ_INIT, " witness_merge+0x1/0x2 [ebb]\n")))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # check: 6.1
+# not on kcsan: making a TiB dirty there, an access at a time, takes longer than an hour
 # timeout: 900
 # Memory in proportion to what is dirty (figure F11): at most 1 MiB per TiB when nothing is, at most 32 MiB
 # per TiB for each map of which all is, besides; and given back when nothing is dirty any more. By what the
