@@ -53,6 +53,12 @@ class RacesTest(unittest.TestCase):
         self.assertFalse(self.complained(report(head, ended + child, sent)))
         self.assertTrue(self.complained(report(head, ended + " ebb_write_done+0x1e4/0x230 [ebb]\n", sent)))
 
+    def test_one_of_a_function_with_itself_is_known_by_that_function(self):
+        known, other = " __blk_mq_delay_run_hw_queue+0x75/0x2d0\n", " blk_mq_run_hw_queue+0x1/0x2\n"
+        head = "data-race in {0} / {0}"
+        self.assertFalse(self.complained(report(head.format("__blk_mq_delay_run_hw_queue"), known + SENT, known)))
+        self.assertTrue(self.complained(report(head.format("blk_mq_run_hw_queue"), other + SENT, other)))
+
     def test_half_a_known_one_stays(self):
         self.assertTrue(self.complained(report("data-race in blk_mq_rq_ctx_init.isra.0 / witness_merge [ebb]",
                                                RQ_INIT, " witness_merge+0x1/0x2 [ebb]\n")))
