@@ -113,6 +113,8 @@ private:
                 case Kind::reload: the_operator.reload(); break;
                 case Kind::daemon: the_operator.daemon(); break;
                 case Kind::cool: the_operator.cool(); break;
+                case Kind::passthrough: the_operator.pass_through(o); break;
+                case Kind::resize: the_operator.resize(o); break;
                 default: the_operator.settle(); break;
             }
         }

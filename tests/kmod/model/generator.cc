@@ -32,7 +32,7 @@ public:
             for (std::uint64_t lane = 1; lane <= lanes; ++lane)
                 make_lane(static_cast<std::uint32_t>(lane));
             make_operator();
-            add({.kind = chance(20) ? Kind::reload : Kind::settle});
+            add(make_rest());
         }
         return std::move(scenario_);
     }
@@ -94,13 +94,15 @@ private:
     }
 
     void make_disk(std::uint32_t number) {
-        static constexpr const char* const kinds[] = {"nullb", "delay", "flakey", "brd", "scsi"};
+        static constexpr const char* const kinds[] = {"nullb", "delay", "flakey",
+                                                      "brd",   "scsi",  "erasable"};
         DiskPlan disk;
-        disk.kind = kinds[pick({10, 3, 2, 2, 3})];
+        disk.kind = kinds[pick({10, 3, 2, 2, 3, 3})];
         disk.sectors = chance(70) ? 8192 : 16384;
         if (disk.kind == "nullb" && chance(25)) disk.block = 4096;
         disk.queues = 1 + below(2);
         if (disk.kind == "nullb") disk.irqmode = pick({2, 2, 3});
+        if (disk.kind == "nullb") disk.polls = below(2);
         if (disk.irqmode == 2) disk.nsec = 10000ull << below(9);
         if (disk.kind == "delay") disk.delay_ms = 1 + below(20);
         scenario_.disks.push_back(disk);
@@ -146,6 +148,19 @@ private:
         all.erase(std::remove_if(all.begin() + first, all.end(), flushes), all.end());
         for (auto o = all.begin() + first; o != all.end(); ++o)
             if (o->kind == Kind::sync) o->kind = Kind::direct;
+    }
+
+    // Between phases. The disk may turn out to be none for which that is possible.
+    Operation make_rest() {
+        Operation o{.kind = chance(20) ? Kind::reload : Kind::settle};
+        auto number = static_cast<std::uint32_t>(below(scenario_.disks.size()));
+        const DiskPlan& disk = scenario_.disks[number];
+        if (disk.kind == "scsi" && chance(60)) {
+            o = {.kind = Kind::passthrough, .disk = number, .at = below(disk.sectors * 3 / 4)};
+        } else if ((disk.kind == "delay" || disk.kind == "flakey") && chance(40)) {
+            o = {.kind = Kind::resize, .disk = number};
+        }
+        return o;
     }
 
     void make_boundary(Ending ending) {
@@ -213,7 +228,8 @@ private:
         std::uint64_t unit = unit_of(path), free = free_of(path);
         static constexpr std::uint64_t longest[] = {1, 8, 24, 64, 256};
         o.n = 1 + below(longest[pick({2, 4, 3, 3, 1})]);
-        if (kind == Kind::zero || kind == Kind::discard) o.n *= 1 + below(16);
+        if (kind == Kind::zero || kind == Kind::discard || kind == Kind::erase)
+            o.n *= 1 + below(16);
         if (chance(40)) o.n = (o.n + 7) / 8 * 8;
         std::uint64_t hot = hot_ > path.first ? hot_ - path.first : 0;
         std::uint64_t window = chance(50) ? 64 : 2048;
@@ -269,15 +285,27 @@ private:
     Operation make_write(std::uint32_t lane, std::uint64_t style) {
         if (chance(4)) return make_flush(lane);
         switch (style) {
-            case 1: return make_range(lane, chance(50) ? Kind::aio : Kind::uring);
+            case 1: return make_range(lane, pick_in_flight());
             case 2: return chance(80) ? make_buffered(lane) : make_range(lane, Kind::sync);
             case 3:
-                if (chance(60)) return make_range(lane, chance(50) ? Kind::zero : Kind::discard);
+                if (chance(60)) return make_range(lane, pick_range_kind());
                 return make_range(lane, Kind::direct);
             default: break;
         }
         static constexpr Kind kinds[] = {Kind::direct, Kind::sync, Kind::nowait, Kind::uring};
         return make_range(lane, kinds[pick({6, 2, 1, 1})]);
+    }
+
+    // The host's disks neither are polled nor erase.
+    Kind pick_in_flight() {
+        if (!scenario_.map.empty()) return chance(50) ? Kind::aio : Kind::uring;
+        static constexpr Kind kinds[] = {Kind::aio, Kind::uring, Kind::polled};
+        return kinds[pick({2, 2, 1})];
+    }
+    Kind pick_range_kind() {
+        if (!scenario_.map.empty()) return chance(50) ? Kind::zero : Kind::discard;
+        static constexpr Kind kinds[] = {Kind::zero, Kind::discard, Kind::erase};
+        return kinds[pick({2, 2, 1})];
     }
 
     Operation make_flush(std::uint32_t lane) {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/blkpg.h>
+#include <scsi/sg.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,6 +52,11 @@ bool is_block(const std::string& path) {
 
 bool is_loaded() {
     return access("/sys/module/ebb", F_OK) == 0;
+}
+
+// Of a device-mapper table.
+std::string line_of(std::uint64_t sectors, const std::string& target) {
+    return text("0 %llu %s", static_cast<unsigned long long>(sectors), target.c_str());
 }
 
 const std::string nullb_root = "/sys/kernel/config/nullb/";
@@ -110,24 +116,24 @@ std::string Machine::make_disk(std::uint32_t number) {
     } else if (plan.kind == "brd" && make_brd(number, plan).empty()) {
         disk.device = text("/dev/ram%u", number);
         disk.by_bios = disk.traits.tears = true;
+    } else if (plan.kind == "erasable" && make_erasable(plan, disk.device).empty()) {
+        disk.by_bios = disk.traits.tears = disk.traits.discard_zeroes = true;
     } else if (plan.kind == "scsi" && make_scsi(plan, disk.device).empty()) {
         disk.traits.tears = false;
+        disk.takes_commands = true;
     } else {
         wrong = make_nullb(number, plan, disk.device);
         disk.traits.discard_zeroes = true;
     }
-    std::string length = std::to_string(plan.sectors);
-    if (wrong.empty() && plan.kind == "delay") {
+    if (wrong.empty() && (plan.kind == "delay" || plan.kind == "flakey")) {
         disk.by_bios = true;
-        std::string table =
-            text("0 %s delay %s 0 0 %s 0 %llu", length.c_str(), disk.device.c_str(),
-                 disk.device.c_str(), static_cast<unsigned long long>(plan.delay_ms));
-        wrong = make_mapped(name + "delay", table, disk.device);
-    } else if (wrong.empty() && plan.kind == "flakey") {
-        disk.by_bios = disk.may_fail = true;
-        std::string table =
-            text("0 %s flakey %s 0 1 1 1 error_writes", length.c_str(), disk.device.c_str());
-        wrong = make_mapped(name + "flakey", table, disk.device);
+        disk.may_fail = plan.kind == "flakey";
+        disk.mapped = name + plan.kind;
+        disk.table = disk.may_fail
+                         ? text("flakey %s 0 1 1 1 error_writes", disk.device.c_str())
+                         : text("delay %s 0 0 %s 0 %llu", disk.device.c_str(), disk.device.c_str(),
+                                static_cast<unsigned long long>(plan.delay_ms));
+        wrong = make_mapped(disk.mapped, line_of(plan.sectors, disk.table), disk.device);
     }
     disks_.push_back(disk);
     return wrong;
@@ -178,6 +184,8 @@ std::string Machine::make_nullb(std::uint32_t number, const DiskPlan& plan, std:
                                                             {"irqmode", plan.irqmode},
                                                             {"completion_nsec", plan.nsec},
                                                             {"power", 1}};
+    // Before 5.17 it has none.
+    if (plan.polls != 0) (void)write_file(folder + "/poll_queues", std::to_string(plan.polls));
     for (const auto& [key, value] : values)
         if (!write_file(folder + "/" + key, std::to_string(value)))
             return text("null_blk: cannot set %s to %llu", key,
@@ -208,6 +216,22 @@ std::string Machine::make_brd(std::uint32_t number, const DiskPlan& plan) {
         "tail -1 | cut -d: -f2)");
     undo_.push_back("rmmod brd");
     return {};
+}
+
+// The test's own module has one disk (tests/kmod/modules/erasable.c), on kernels since 5.14.
+std::string Machine::make_erasable(const DiskPlan& plan, std::string& device) {
+    const char* modules = std::getenv("TESTKO");
+    device = "/dev/erasable";
+    if (!modules || is_block(device)) return "no disk that erases";
+    if (!run(text("insmod %s/erasable.ko mib=%llu", modules,
+                  static_cast<unsigned long long>(plan.sectors / 2048))))
+        return "erasable.ko does not load";
+    undo_.push_back("rmmod erasable");
+    for (int attempt = 0; attempt < 500; ++attempt) {
+        if (is_block(device)) return {};
+        usleep(10000);
+    }
+    return "no device " + device;
 }
 
 std::string Machine::make_scsi(const DiskPlan& plan, std::string& device) {
@@ -289,6 +313,33 @@ std::string Machine::make_path(std::uint32_t number) {
     }
     paths_.push_back(path);
     return wrong;
+}
+
+std::string Machine::write_past(std::uint32_t disk, std::uint64_t sector, std::byte* data) const {
+    int fd = open(disks_[disk].device.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd < 0) return disks_[disk].device + ": " + strerror(errno);
+    unsigned char command[10] = {0x2a};  // WRITE (10) of one sector
+    for (int i = 0; i < 4; ++i) command[2 + i] = static_cast<unsigned char>(sector >> (24 - 8 * i));
+    command[8] = 1;
+    sg_io_hdr_t header{};
+    header.interface_id = 'S';
+    header.dxfer_direction = SG_DXFER_TO_DEV;
+    header.cmd_len = sizeof(command);
+    header.cmdp = command;
+    header.dxferp = data;
+    header.dxfer_len = sector_bytes;
+    header.timeout = 60000;
+    bool good = ioctl(fd, SG_IO, &header) == 0 && (header.info & SG_INFO_OK_MASK) == SG_INFO_OK;
+    close(fd);
+    return good ? std::string() : "SG_IO on " + disks_[disk].device + " fails";
+}
+
+std::string Machine::resize(std::uint32_t disk, std::uint64_t sectors) const {
+    const OpenDisk& d = disks_[disk];
+    std::string name = d.mapped, table = line_of(sectors, d.table);
+    if (!run("dmsetup suspend " + name + " && dmsetup load " + name + " --table '" + table + "'"))
+        return "dmsetup load " + name + " --table '" + table + "' fails";
+    return run("dmsetup resume " + name) ? std::string() : "dmsetup resume " + name + " fails";
 }
 
 }  // namespace ebb::kmodmodel

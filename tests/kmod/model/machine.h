@@ -2,6 +2,7 @@
 // The guest's side of a scenario: its disks, the paths to them, and the module.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,6 +20,8 @@ struct OpenDisk {
     std::string device;
     bool by_bios = false;  // without requests: attaching cannot wait for what is in flight
     bool may_fail = false;
+    bool takes_commands = false;  // SCSI's
+    std::string mapped, table;    // name of the dm device that it is, and how that is made
     Traits traits;
 };
 
@@ -46,6 +49,12 @@ public:
     [[nodiscard]] bool set_parameter(const std::string& name,
                                      std::optional<std::uint64_t> value = {}) const;
 
+    // A sector, by a command that is not a bio; and another size for a dm disk. Empty, or what went
+    // wrong.
+    [[nodiscard]] std::string write_past(std::uint32_t disk, std::uint64_t sector,
+                                         std::byte* data) const;
+    [[nodiscard]] std::string resize(std::uint32_t disk, std::uint64_t sectors) const;
+
     [[nodiscard]] const OpenDisk& disk(std::uint32_t number) const { return disks_[number]; }
     [[nodiscard]] const OpenPath& path(std::uint32_t number) const { return paths_[number]; }
     [[nodiscard]] std::uint32_t disks() const { return static_cast<std::uint32_t>(disks_.size()); }
@@ -61,6 +70,7 @@ private:
     [[nodiscard]] std::string find_disk(std::uint32_t number, std::uint64_t sectors,
                                         std::string& device);
     [[nodiscard]] std::string make_brd(std::uint32_t number, const DiskPlan& plan);
+    [[nodiscard]] std::string make_erasable(const DiskPlan& plan, std::string& device);
     [[nodiscard]] std::string make_scsi(const DiskPlan& plan, std::string& device);
     [[nodiscard]] std::string make_mapped(const std::string& name, const std::string& table,
                                           std::string& device);

@@ -15,9 +15,11 @@ enum class Kind : std::uint8_t {
     nowait,    // ... and RWF_NOWAIT: may be refused, then either way
     aio,       // left in flight
     uring,     // left in flight
+    polled,    // left in flight; its completion is polled for, where the queue has no interrupt
     buffered,  // write and fdatasync
     zero,      // BLKZEROOUT
     discard,   // BLKDISCARD
+    erase,     // BLKSECDISCARD
     flush,
     reap,   // wait for all that is in flight
     sleep,  // `n` microseconds
@@ -37,10 +39,12 @@ enum class Kind : std::uint8_t {
     mark,      // `disk`, block `at`, `n` blocks
     pressure,  // `n` MiB of memory are filled and let go of
     // between phases, when nobody writes
-    settle,  // a last pass; the replica is compared with the disks
-    reload,  // and the module unloaded and loaded
-    daemon,  // the one who makes passes ends; another goes on with the confirmed replica
-    cool,    // all regions go cold
+    settle,       // a last pass; the replica is compared with the disks
+    reload,       // and the module unloaded and loaded
+    daemon,       // the one who makes passes ends; another goes on with the confirmed replica
+    cool,         // all regions go cold
+    passthrough,  // a SCSI command writes sector `at` of `disk`: it is flagged
+    resize,       // `disk` is smaller for a while: it is flagged, and attached anew
     // the machine ends and starts again: with disks that have logs, on the host's backend
     reboot,    // in order, when nobody writes
     poweroff,  // in order, `n` microseconds after the phase has begun, under its writes; `at`: the

@@ -283,4 +283,44 @@ void Operator::reload() {
     start();
 }
 
+// For this reason and no other.
+bool Operator::is_flagged(std::uint32_t disk, unsigned int reason) {
+    Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
+    Reply reply;
+    if (int error = call(request, reply)) {
+        unexpected("get", error);
+        return false;
+    }
+    std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
+    if (reasons != 1u << reason)
+        verdict_.fault(text("disk %u has these reasons for a resync, and not %u: %#llx", disk,
+                            reason, static_cast<unsigned long long>(reasons)));
+    return !verdict_.failed();
+}
+
+void Operator::pass_through(const Operation& o) {
+    settle();
+    if (verdict_.failed() || !machine_.disk(o.disk).takes_commands) return;
+    Code write = model_.issue({o.disk, o.at, 1}, Content::data, true);
+    sector_fill(buffer_.get(), run_, {o.disk, o.at}, write);
+    std::string wrong = machine_.write_past(o.disk, o.at, buffer_.get());
+    model_.done(write, wrong.empty(), wrong.empty());
+    if (!wrong.empty()) return verdict_.fault(wrong);
+    if (!is_flagged(o.disk, EBB_RESYNC_PASSTHROUGH)) return;
+    mark_all(o.disk);
+    settle();
+}
+
+void Operator::resize(const Operation& o) {
+    settle();
+    if (verdict_.failed() || machine_.disk(o.disk).table.empty()) return;
+    std::string wrong = machine_.resize(o.disk, machine_.disk(o.disk).traits.sectors / 2);
+    if (!wrong.empty()) return verdict_.fault(wrong);
+    if (!is_flagged(o.disk, EBB_RESYNC_RESIZED)) return;
+    detach(o.disk);
+    wrong = machine_.resize(o.disk, machine_.disk(o.disk).traits.sectors);
+    if (!wrong.empty()) return verdict_.fault(wrong);
+    settle();
+}
+
 }  // namespace ebb::kmodmodel

@@ -37,6 +37,9 @@ public:
     // Nobody writes: a last pass must close, and the replica be the disk.
     void settle();
     void reload();
+    // Nobody writes: a command goes past all bios, or the size changes. Both are seen and named.
+    void pass_through(const Operation& operation);
+    void resize(const Operation& operation);
     // restart.cc: what outlives the machine, its module and its daemon. Attaches all disks after a
     // restart, judges what was recovered, and brings the replica up to date by that alone.
     void resume(Kind how);
@@ -73,6 +76,7 @@ private:
     void abandon();
     void kill();
     void keep_confirmed();
+    [[nodiscard]] bool is_flagged(std::uint32_t disk, unsigned int reason);
     [[nodiscard]] bool has_right_reasons(std::uint64_t reasons) const;
     // Whether the module has all it must know of the disk; else it is marked once more.
     [[nodiscard]] bool is_tracked(std::uint32_t disk);

@@ -9,7 +9,7 @@ namespace {
 std::string disk_line(const DiskPlan& d) {
     std::ostringstream out;
     out << "disk " << d.kind << " " << d.sectors << " " << d.block << " " << d.queues << " "
-        << d.irqmode << " " << d.nsec << " " << d.delay_ms;
+        << d.irqmode << " " << d.nsec << " " << d.delay_ms << " " << d.polls;
     return out.str();
 }
 
@@ -22,8 +22,10 @@ bool take_line(const std::string& line, Scenario& scenario) {
     if (word == "disk") {
         DiskPlan d;
         in >> d.kind >> d.sectors >> d.block >> d.queues >> d.irqmode >> d.nsec >> d.delay_ms;
+        if (in.fail()) return false;
+        in >> d.polls;  // what was saved before there was that has none
         scenario.disks.push_back(d);
-        return !in.fail();
+        return true;
     }
     if (word == "path") {
         PathPlan p;

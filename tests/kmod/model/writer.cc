@@ -23,20 +23,31 @@ bool is_data(Kind kind) {
     return kind <= Kind::buffered;
 }
 
+// Not every disk does it, nor at every moment.
+bool may_be_refused(Kind kind) {
+    return kind == Kind::nowait || kind == Kind::polled || kind == Kind::discard ||
+           kind == Kind::erase;
+}
+
 // One bio, which is a member of a cut or not: what is aligned memory of at most 256 pages.
 bool is_one_bio(Kind kind) {
-    return kind == Kind::direct || kind == Kind::sync || kind == Kind::aio || kind == Kind::uring;
+    return kind == Kind::direct || kind == Kind::sync || kind == Kind::aio || kind == Kind::uring ||
+           kind == Kind::polled;
 }
 
 }  // namespace
 
 Writer::Writer(const Machine& machine, Model& model, Verdict& verdict, std::uint64_t run)
     : machine_(machine), model_(model), verdict_(verdict), run_(run) {
-    if (io_uring_queue_init(depth, &ring_, 0) < 0 || io_setup(depth, &context_) != 0) std::abort();
+    if (io_uring_queue_init(depth, &uring_.ring, 0) < 0 ||
+        io_uring_queue_init(depth, &polled_.ring, IORING_SETUP_IOPOLL) < 0 ||
+        io_setup(depth, &context_) != 0)
+        std::abort();
 }
 
 Writer::~Writer() {
-    io_uring_queue_exit(&ring_);
+    io_uring_queue_exit(&uring_.ring);
+    io_uring_queue_exit(&polled_.ring);
     io_destroy(context_);
 }
 
@@ -90,8 +101,7 @@ void Writer::finish(const Pending& pending, long result) {
     const Operation& o = *pending.operation;
     long due = is_data(o.kind) ? static_cast<long>(bytes(o)) : 0;
     bool ok = result == due;
-    bool refused = (o.kind == Kind::nowait || o.kind == Kind::discard) &&
-                   (result == -EAGAIN || result == -EOPNOTSUPP);
+    bool refused = may_be_refused(o.kind) && (result == -EAGAIN || result == -EOPNOTSUPP);
     // A write past the page cache first writes out what the cache has of the range, and fails
     // with that: one that failed may never have been sent.
     model_.done(pending.write, ok, ok);
@@ -112,6 +122,7 @@ long Writer::write_now(const Pending& pending) {
         case Kind::nowait: result = pwritev2(path.direct, &vector, 1, at, RWF_NOWAIT); break;
         case Kind::zero: result = ioctl(path.direct, BLKZEROOUT, range); break;
         case Kind::discard: result = ioctl(path.direct, BLKDISCARD, range); break;
+        case Kind::erase: result = ioctl(path.direct, BLKSECDISCARD, range); break;
         case Kind::buffered:
             result = pwrite(path.buffered, pending.memory.get(), bytes(o), at);
             if (result >= 0 && fdatasync(path.buffered) != 0) result = -1;
@@ -127,7 +138,8 @@ void Writer::step(const Operation& o) {
         case Kind::reap: reap(true); break;
         case Kind::sleep: usleep(static_cast<useconds_t>(o.n)); break;
         case Kind::aio: issue_aio(begin(o)); break;
-        case Kind::uring: issue_uring(begin(o)); break;
+        case Kind::uring: issue_uring(uring_, begin(o)); break;
+        case Kind::polled: issue_uring(polled_, begin(o)); break;
         default: {
             Pending pending = begin(o);
             finish(pending, write_now(pending));
@@ -153,16 +165,16 @@ void Writer::issue_aio(Pending pending) {
     }
 }
 
-void Writer::issue_uring(Pending pending) {
+void Writer::issue_uring(Ring& ring, Pending pending) {
     auto owned = std::make_unique<Pending>(std::move(pending));
     Pending& p = *owned;
     const Operation& o = *p.operation;
-    io_uring_sqe* entry = io_uring_get_sqe(&ring_);
+    io_uring_sqe* entry = io_uring_get_sqe(&ring.ring);
     io_uring_prep_write(entry, machine_.path(o.path).direct, p.memory.get(),
                         static_cast<unsigned>(bytes(o)), o.at * sector_bytes);
     io_uring_sqe_set_data(entry, &p);
-    uring_[&p] = std::move(owned);
-    io_uring_submit(&ring_);
+    ring.writes[&p] = std::move(owned);
+    io_uring_submit(&ring.ring);
 }
 
 // All that is done already; with `all` everything, and else so much that there is room for one.
@@ -170,9 +182,14 @@ void Writer::reap(bool all) {
     do {
         reap_aio(aio_.size() >= depth || (all && !aio_.empty()));
     } while (all && !aio_.empty());
+    reap_ring(uring_, all);
+    reap_ring(polled_, all);
+}
+
+void Writer::reap_ring(Ring& ring, bool all) {
     do {
-        reap_uring(uring_.size() >= depth || (all && !uring_.empty()));
-    } while (all && !uring_.empty());
+        reap_uring(ring, ring.writes.size() >= depth || (all && !ring.writes.empty()));
+    } while (all && !ring.writes.empty());
 }
 
 void Writer::reap_aio(bool wait) {
@@ -187,17 +204,17 @@ void Writer::reap_aio(bool wait) {
     }
 }
 
-void Writer::reap_uring(bool wait) {
-    if (uring_.empty()) return;
+void Writer::reap_uring(Ring& ring, bool wait) {
+    if (ring.writes.empty()) return;
     io_uring_cqe* done = nullptr;
-    int failed = wait ? io_uring_wait_cqe(&ring_, &done) : io_uring_peek_cqe(&ring_, &done);
+    int failed = wait ? io_uring_wait_cqe(&ring.ring, &done) : io_uring_peek_cqe(&ring.ring, &done);
     while (failed == 0 && done) {
         auto* p = static_cast<Pending*>(io_uring_cqe_get_data(done));
         finish(*p, done->res);
-        io_uring_cqe_seen(&ring_, done);
-        uring_.erase(p);
+        io_uring_cqe_seen(&ring.ring, done);
+        ring.writes.erase(p);
         done = nullptr;
-        failed = io_uring_peek_cqe(&ring_, &done);
+        failed = io_uring_peek_cqe(&ring.ring, &done);
     }
 }
 

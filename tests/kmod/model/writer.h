@@ -36,14 +36,21 @@ private:
         iocb control = {};
     };
 
+    using InFlight = std::unordered_map<const void*, std::unique_ptr<Pending>>;
+    struct Ring {
+        io_uring ring = {};
+        InFlight writes;
+    };
+
     void step(const Operation& operation);
     [[nodiscard]] Pending begin(const Operation& operation);
     void finish(const Pending& pending, long result);
     void issue_aio(Pending pending);
-    void issue_uring(Pending pending);
+    void issue_uring(Ring& ring, Pending pending);
     void reap(bool all);
     void reap_aio(bool wait);
-    void reap_uring(bool wait);
+    void reap_uring(Ring& ring, bool wait);
+    void reap_ring(Ring& ring, bool all);
     [[nodiscard]] long write_now(const Pending& pending);
     [[nodiscard]] std::uint64_t bytes(const Operation& operation) const;
 
@@ -51,9 +58,9 @@ private:
     Model& model_;
     Verdict& verdict_;
     std::uint64_t run_;
-    io_uring ring_ = {};
+    Ring uring_, polled_;
     io_context_t context_ = nullptr;
-    std::unordered_map<const void*, std::unique_ptr<Pending>> aio_, uring_;
+    InFlight aio_;
 };
 
 }  // namespace ebb::kmodmodel

@@ -78,12 +78,30 @@ TEST(Scenario, OnlyWhatWaitsForARequestNamesTheMapDevice) {
         EXPECT_FALSE(parse_scenario(disk + "0 " + kind + " disk=1\n")) << kind;
 }
 
+// Every kind comes up, on disks that can do it.
+TEST(Generator, HasEveryKind) {
+    std::map<Kind, int> kinds;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate(seed);
+        for (const auto& o : scenario.operations) {
+            ++kinds[o.kind];
+            const auto& disk = scenario.disks[o.disk].kind;
+            EXPECT_TRUE(o.kind != Kind::passthrough || disk == "scsi") << seed;
+            EXPECT_TRUE(o.kind != Kind::resize || disk == "delay" || disk == "flakey") << seed;
+        }
+    }
+    for (Kind kind : {Kind::direct, Kind::sync, Kind::nowait, Kind::aio, Kind::uring, Kind::polled,
+                      Kind::buffered, Kind::zero, Kind::discard, Kind::erase, Kind::flush,
+                      Kind::passthrough, Kind::resize, Kind::reload})
+        EXPECT_GE(kinds[kind], 5) << kind_name(kind);
+}
+
 // Writes stay on their disks and on whole logical blocks, direct ones outside of the buffered part.
 TEST(Generator, StaysInBounds) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
         Scenario scenario = make(seed);
         for (const auto& o : scenario.operations) {
-            if (o.kind > Kind::discard) continue;
+            if (o.kind > Kind::erase) continue;
             const PathPlan& path = scenario.paths[o.path];
             const DiskPlan& disk = scenario.disks[path.disk];
             std::uint64_t unit = disk.block / sector_bytes, border = disk.sectors * 3 / 4;
