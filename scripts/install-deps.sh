@@ -14,7 +14,7 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # The daemon, the tool and the module.
 product_debian=(
     g++-12 gcc-12 make cmake ninja-build pkg-config libc6-dev
-    libnl-3-dev libnl-genl-3-dev libblkid-dev libaio-dev liburing-dev libssl-dev
+    libnl-3-dev libnl-genl-3-dev libblkid-dev libdevmapper-dev libaio-dev liburing-dev libssl-dev
     libzstd-dev libxxhash-dev libsqlite3-dev nlohmann-json3-dev
     libboost-program-options-dev libboost-dev
 )
@@ -30,7 +30,7 @@ lab_debian=(
 )
 product_el=(
     make cmake ninja-build pkgconf-pkg-config kernel-devel elfutils-libelf-devel
-    libnl3-devel libblkid-devel libaio-devel liburing-devel openssl-devel
+    libnl3-devel libblkid-devel device-mapper-devel libaio-devel liburing-devel openssl-devel
     libzstd-devel xxhash-devel sqlite-devel json-devel boost-devel
 )
 

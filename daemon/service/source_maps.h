@@ -21,9 +21,4 @@ Status give_maps(const SourceSettings& settings, const std::string& map_config,
 Status take_maps(const SourceSettings& settings, const std::string& map_config,
                  std::uint32_t group);
 
-// Partition tables, beginnings of file systems, volume groups and arrays, GRUB's environment: at
-// most as many as the module takes.
-[[nodiscard]] std::vector<Extent> witness_blocks(const platform::BlockTable& table,
-                                                 const platform::BlockDevice& disk);
-
 }  // namespace ebb::service

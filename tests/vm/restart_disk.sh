@@ -17,7 +17,7 @@ root_uuid=eb60c0de-0002-4000-8000-000000000001
 root_mib=416 map_mib=8
 # In the initramfs; then those of the running system.
 early='ext4 crc32c_generic sd_mod virtio_pci virtio_scsi virtio_console virtio_rng'
-late='9p 9pnet_virtio virtio_net tcp_diag'
+late='9p 9pnet_virtio virtio_net tcp_diag dm_mod'
 
 kernel=$("$LAB/kernel.sh" path "$label")
 release=$(cat "$kernel/release")
