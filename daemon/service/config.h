@@ -64,10 +64,10 @@ struct TargetSettings {
     std::uint16_t port = 9443;
     std::vector<std::string> install_paths = {"/usr/sbin"};
     std::vector<std::string> cache_paths;
-    // Every recovery point is kept for the first of these; then the last of each so many minutes
-    // (0: every one). They are given up when they are older, unless they have a name, or when there
-    // is more undo of a protection than this (0: as the volume has room); the newest is always
-    // kept.
+    // Every recovery point is kept for the first of these, and for ten minutes at least; then the
+    // last of each so many minutes (0: every one). They are given up when they are older, unless
+    // they have a name, or when there is more undo of a protection than this (0: as the volume has
+    // room); the newest is always kept.
     std::uint64_t retention_all_hours = 2;
     std::uint64_t retention_thin_minutes = 60;
     std::uint64_t retention_hours = 24;

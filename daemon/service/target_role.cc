@@ -18,6 +18,8 @@ namespace ebb::service {
 
 namespace {
 
+constexpr Duration all_at_least = std::chrono::minutes(10);
+
 constexpr unsigned opener_threads = 4;
 constexpr std::uint64_t closing_budget_bytes = 128ULL << 20;
 // A peer that has a certificate must also say what it wants.
@@ -73,6 +75,14 @@ env::Callback<core::Point> name_value(env::Callback<api::Json> answer) {
 }
 
 }  // namespace
+
+core::RetentionPolicy retention_policy(const TargetSettings& settings) {
+    return {.all_for =
+                std::max<Duration>(std::chrono::hours(settings.retention_all_hours), all_at_least),
+            .thinned_to = std::chrono::minutes(settings.retention_thin_minutes),
+            .age = std::chrono::hours(settings.retention_hours),
+            .bytes = settings.retention_limit_mib << 20};
+}
 
 TargetRole::TargetRole(platform::EventLoop& loop, const Config& config,
                        TargetSurroundings surroundings)
@@ -257,11 +267,8 @@ void TargetRole::run_target(const Shared& protection) {
     target.session = args.session;
     target.closing_budget = closing_budget_;
     target.must_exist = protection->known;
-    target.retention.all_for = std::chrono::hours(config_.target.retention_all_hours);
-    target.retention.thinned_to = std::chrono::minutes(config_.target.retention_thin_minutes);
-    target.retention.age = std::chrono::hours(config_.target.retention_hours);
+    target.retention = retention_policy(config_.target);
     target.undo_compression = config_.target.retention_compression ? 1 : 0;
-    target.retention.bytes = config_.target.retention_limit_mib << 20;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);
     for (const auto& disk : disks)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "api/command.h"
+#include "core/retention.h"
 #include "core/target.h"
 #include "format/message.h"
 #include "platform/cpu_threads.h"
@@ -32,6 +33,10 @@ struct TargetSurroundings {
     // A protection that could not be opened is tried again.
     Duration retry = std::chrono::seconds(5);
 };
+
+// What the configuration asks for; every point of the last ten minutes besides, since that it is a
+// common one of several machines (Target::mark_common) is only known after it was closed.
+[[nodiscard]] core::RetentionPolicy retention_policy(const TargetSettings& settings);
 
 class TargetRole final : public Role {
 public:

@@ -9,6 +9,7 @@ import sys
 from functools import partial
 
 import replication
+from app_points import at_freeze, begin_point, end_point, made
 from replication import Pair, test
 
 LIMIT = 4  # seconds that filesystems may be frozen
@@ -60,41 +61,6 @@ while True:
     with open("/dev/shm/load-" + os.path.basename(top), "w") as out:
         out.write("%d %d" % (turn, longest * 1000))
 """
-# Waits, without a fork, until a filesystem is noted as frozen, and does something at that moment.
-AT_FREEZE = """
-import os, signal, sys, time
-def frozen():
-    try:
-        with open("/run/ebb/frozen", "rb") as record:
-            return any(line[:1] == b"f" for line in record)
-    except OSError:
-        return False
-def pids(*names):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/comm" % pid) as comm:
-                if comm.read().strip() in names:
-                    found.append(int(pid))
-        except OSError:
-            pass
-    return found
-end = time.monotonic() + 300
-victims = {"ebbd": ["ebbd"], "watchdog": ["ebb-freeze"], "guard": ["ebb-freeze-grd"],
-           "both": ["ebbd", "ebb-freeze"], "all": ["ebbd", "ebb-freeze", "ebb-freeze-grd"]}
-how, whom = sys.argv[1:]
-daemon = pids("ebbd")
-print("ready", flush=True)
-while not frozen():
-    if time.monotonic() > end:
-        sys.exit("nothing is frozen")
-for pid in (daemon if whom == "ebbd" else pids(*victims[whom])):
-    try:
-        os.kill(pid, getattr(signal, "SIG" + how))
-    except OSError:
-        pass
-print("hit" if frozen() else "late")
-"""
 # Writes to each filesystem, and says how long it took in all.
 PROBE = """
 began=$(cut -d' ' -f1 /proc/uptime)
@@ -141,17 +107,6 @@ class ConsistencyPair(Pair):
 
     def notes(self):
         return self.source.run("cat /run/notes 2>/dev/null; rm -f /run/notes", check=False).output
-
-    def begin_point(self, *words):
-        """The number of its job."""
-        return self.control.ctl("checkpoint", "source", "--app", *words)["id"]
-
-    def end_point(self, ident):
-        """Its job, ended well or not."""
-        def look():
-            job = next(j for j in self.control.state()["jobs"] if j["id"] == ident)
-            return job if job["state"] != "running" else None
-        return self.until(f"the end of job {ident}", look, 600)
 
     def layout(self):
         """Where the logical volumes' blocks are: {name: [(disk number, first sector, sectors)]}."""
@@ -213,11 +168,6 @@ def points(pair):
     return pair.control.ctl("point", "list", "source")["points"]
 
 
-def made(pair, *words):
-    """A job's document, failed or not."""
-    return pair.end_point(pair.begin_point(*words))
-
-
 def clean(times, pair, tally):
     tables = pair.layout()
     for turn in range(times):
@@ -237,20 +187,13 @@ def clean(times, pair, tally):
     tally.say(f"{times} points are clean; the longest that a writer stood still: {took:.2f} s")
 
 
-def at_freeze(pair, how, whom):
-    """Somebody who lies in wait."""
-    assassin = pair.source.spawn(f"exec python3 - {how} {whom}", stdin=AT_FREEZE)
-    pair.until("somebody who lies in wait", lambda: "ready" in assassin.output)
-    return assassin
-
-
 def struck(how, whom, pair, tally):
     """Something dies, or stands still, at the moment of the freeze."""
     what = f"{'kill -9' if how == 'KILL' else 'stop'} of {whom}"
     before = pair.source_status()["closed_epoch"]
     pair.notes()
     assassin = at_freeze(pair, how, whom)
-    ident = pair.begin_point()
+    ident = begin_point(pair)
     done = assassin.wait(400, check=False)
     tally.check(f"{what}: at the moment of the freeze", done.status == 0, done.output)
     pair.hits += "hit" in done.output
@@ -265,7 +208,7 @@ def struck(how, whom, pair, tally):
         pair.start_daemon(pair.source)
     pair.until(f"{what}: replication goes on",
                lambda: pair.source_status()["closed_epoch"] > before + 1, 400)
-    pair.end_point(ident)
+    end_point(pair, ident)
     # Twice, if the daemon died in the middle of it.
     pair.source.poll("test $(grep -c pre /run/notes) -le $(grep -c post /run/notes)", 120)
     tally.check(f"{what}: the script was called after", "post" in pair.notes())
@@ -313,11 +256,11 @@ def too_slow(pair, tally):
     not."""
     what = "a daemon that stands still"
     assassin = at_freeze(pair, "STOP", "ebbd")
-    ident = pair.begin_point()
+    ident = begin_point(pair)
     assassin.wait(400)
     took = pair.alive(tally, what)
     pair.source.run("kill -CONT $(pidof ebbd)")
-    job = pair.end_point(ident)
+    job = end_point(pair, ident)
     named = job["state"] == "failed" and job["error"]["code"] in ("E_APP_FREEZE_TIMEOUT", "E_APP_FREEZER")
     # It may have been stopped when the cut was taken already.
     tally.check(f"{what}: not called application-consistent when it is not", named or

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+from app_points import at_freeze, begin_point, end_point, made
 from replication import SIZE, WWN_SOURCE, test
 from restart import MIB, RestartPair
 
@@ -281,9 +282,73 @@ def replica_with_map(pair, tally):
     gap(pair, tally, what, "map-foreign")
 
 
+def rescued(pair, script):
+    """Another system, without Ebb, boots with the source's data disk, as a rescue medium would."""
+    other = pair.lab.vm("rescue", mem=512, modprobe=["dm_mod", "ext4", "xfs"], timeout=1800)
+    other.disk(pair.source_images[1], "virtio-scsi")
+    other.start()
+    other.run(f"set -e; vgchange -q -ay data; {script}; sync; vgchange -q -an data", 300)
+    other.halt()
+
+
+def volumes(pair, tally):
+    """The data disk is a physical volume: what mounts a file system of it does not write to that."""
+    what = "volumes"
+    pair.source.run(f"set -e; modprobe dm_mod; wipefs -qa {pair.dev(1)}; pvcreate -q -y -ff {pair.dev(1)}; "
+                    "vgcreate -q data $(realpath " + pair.dev(1) + "); "
+                    "lvcreate -q -y -Wn -Zn -L20m -n files data; mkfs.ext4 -q /dev/data/files; "
+                    "lvcreate -q -y -Wn -Zn -L32m -n orders data; "
+                    "mkfs.xfs -q -K --unsupported /dev/data/orders; "
+                    "mkdir -p /mnt/files && mount /dev/data/files /mnt/files")
+    # It learns where its volumes are when it begins to track.
+    pair.stop_daemon()
+    pair.start_daemon(pair.source)
+    settle(pair)
+    pair.stop_daemon()
+    pair.source.run("dd if=/dev/urandom of=/mnt/files/own bs=1M count=2 status=none; sync")
+    pair.reboot()
+    expect_attached(pair, tally, what, "map sealed")
+    use = "modprobe dm_mod; vgchange -q -ay data && mount /dev/data/files /mnt/files"
+    pair.source.run(use)
+    goes_on(pair, tally, what, 20 * MIB)
+    for volume in ("files", "orders"):
+        settle(pair)
+        pair.stop_daemon()
+        pair.source.run("umount /mnt/files; vgchange -q -an data")
+        pair.reboot(lambda: rescued(pair, f"mount /dev/data/{volume} /mnt; head -c 1M /dev/urandom >/mnt/theirs; "
+                                          "umount /mnt"))
+        pair.source.run(use)
+        gap(pair, tally, f"{what}: {volume} was written to elsewhere", "map-stale")
+
+
+def frozen_root(pair, tally):
+    """What is frozen has the daemon's own state on it, its log, and all tools."""
+    what = "frozen root"
+    # As systemd has /run: in memory.
+    pair.source.run("mkdir -p /run/ebb; mountpoint -q /run/ebb || mount -t tmpfs tmpfs /run/ebb")
+    job = made(pair)
+    tally.check(f"{what}: an application-consistent point", job["state"] == "done", job.get("error"))
+    before = pair.source_status()["closed_epoch"]
+    assassin = at_freeze(pair, "KILL", "all")
+    ident = begin_point(pair)
+    done = assassin.wait(400, check=False)
+    tally.check(f"{what}: all die while it is", "hit" in done.output, done.output)
+    # Nobody is left; as the unit's ExecStopPost does.
+    pair.source.run("/usr/sbin/ebb-freeze --thaw", 120)
+    pair.source.run("echo alive >/srv/alive && sync -f /srv/alive", 120)
+    pair.start_daemon(pair.source)
+    pair.until(f"{what}: replication goes on",
+               lambda: pair.source_status()["closed_epoch"] > before + 1, 400)
+    end_point(pair, ident)
+    again = made(pair)
+    tally.check(f"{what}: the next one is made", again["state"] == "done", again.get("error"))
+    pair.compare(tally, what)
+
+
 SHARE = [clean_reboot, power_cut]
 GAPS = [boot_without_module, grub_environment, older_machine, older_disk, older_map, lost_map,
-        lost_directory, swapped_disk, crash_kernel, replica_with_map]
+        lost_directory, swapped_disk, crash_kernel, replica_with_map, frozen_root,
+        volumes]
 
 
 def end(_pair, tally):

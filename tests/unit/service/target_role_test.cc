@@ -130,6 +130,17 @@ protected:
     std::string words_;
 };
 
+TEST(RetentionPolicy, EveryPointStaysUntilItIsKnownWhetherItIsACommonOne) {
+    TargetSettings settings;
+    EXPECT_EQ(retention_policy(settings).all_for, std::chrono::hours(2));
+    EXPECT_EQ(retention_policy(settings).thinned_to, std::chrono::hours(1));
+    EXPECT_EQ(retention_policy(settings).age, std::chrono::hours(24));
+    settings.retention_all_hours = 0;
+    settings.retention_limit_mib = 3;
+    EXPECT_EQ(retention_policy(settings).all_for, std::chrono::minutes(10));
+    EXPECT_EQ(retention_policy(settings).bytes, 3 << 20);
+}
+
 TEST_F(TargetRoleTest, AVolumeThatIsMountedLateIsOpenedByItself) {
     was_prepared();
     unmount_retention();
