@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,12 +23,17 @@ struct TrackDisk {
     std::uint64_t size = 0;  // bytes
     // Where its map is kept over restarts; none: in memory alone (mode checksum).
     std::optional<MapArea> area;
-    // Blocks whose content shows whether somebody wrote without the module.
-    std::vector<Extent> witnesses;
+    std::vector<Extent> witnesses;  // at first: see DiskTracker
 };
+
+// By the disk's node.
+using Witnesses = std::map<std::string, std::vector<Extent>>;
 
 class DiskTracker : public env::Tracker {
 public:
+    // Blocks whose content shows whether somebody wrote without the module, from now on. What goes
+    // wrong is said in the log: no reason not to track.
+    virtual void set_witnesses(Witnesses witnesses) = 0;
     // Detaches all disks: what they have changed is forgotten.
     virtual void detach(env::StatusCallback done) = 0;
 };

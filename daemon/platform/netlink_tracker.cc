@@ -126,14 +126,14 @@ std::vector<Uuid> sessions_of(const NetlinkNest& nest) {
 }
 
 // Without them only the cookies tell: no reason not to track.
-void set_witnesses(NetlinkClient& commands, std::uint32_t id, const TrackDisk& disk) {
-    if (!disk.area || disk.witnesses.empty()) return;
+void give_witnesses(NetlinkClient& commands, std::uint32_t id, const std::string& stable_id,
+                    const std::vector<Extent>& witnesses) {
+    if (witnesses.empty()) return;
     auto set = commands.call({.command = EBB_CMD_DISK_WITNESS,
                               .u32 = {{EBB_A_DISK_ID, id}},
-                              .extents = to_kernel(disk.witnesses)});
+                              .extents = to_kernel(witnesses)});
     if (!set)
-        std::cerr << "ebbd: witness blocks of " << disk.stable_id << ": " << set.error().message
-                  << "\n";
+        std::cerr << "ebbd: witness blocks of " << stable_id << ": " << set.error().message << "\n";
 }
 
 }  // namespace
@@ -227,7 +227,9 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
     const auto image = node_of(nest.number(EBB_DISK_A_IMAGE_DEV));
     attached.image = FileDescriptor(::open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (attached.image.valid()) {
-        set_witnesses(commands_, attached.id, disk);
+        attached.has_map = disk.area.has_value();
+        if (attached.has_map)
+            give_witnesses(commands_, attached.id, disk.stable_id, disk.witnesses);
         return attached;
     }
     const int number = errno;
@@ -291,6 +293,19 @@ void NetlinkTracker::detach(env::StatusCallback done) {
             return result;
         },
         std::move(done));
+}
+
+void NetlinkTracker::set_witnesses(Witnesses witnesses) {
+    command_->submit<void>(
+        [this, witnesses = std::move(witnesses)]() -> Status {
+            for (const auto& disk : disks_) {
+                const auto of_disk = witnesses.find(disk.node);
+                if (disk.has_map && of_disk != witnesses.end())
+                    give_witnesses(commands_, disk.id, disk.stable_id, of_disk->second);
+            }
+            return {};
+        },
+        [](const Status&) {});
 }
 
 Status NetlinkTracker::detach_group(std::uint32_t group) {

@@ -29,6 +29,7 @@ public:
     static Status detach_group(std::uint32_t group);
 
     void detach(env::StatusCallback done) override;
+    void set_witnesses(Witnesses witnesses) override;
     void incarnation(env::Callback<Uuid> done) override;
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override;
     void mark_all(DiskIndex disk, bool compare, env::StatusCallback done) override;
@@ -60,8 +61,9 @@ private:
         std::uint64_t size = 0;
         std::string node;
         FileDescriptor image;
-        bool ours = false;  // attached by this object
-        Uuid map;           // of the module; zeroes: none
+        bool ours = false;     // attached by this object
+        bool has_map = false;  // over restarts
+        Uuid map;              // of the module; zeroes: none
     };
 
     NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,

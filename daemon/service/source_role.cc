@@ -294,6 +294,8 @@ void SourceRole::run_source(const Shared& protection,
     source.compare = args.compare;
     source.interval = std::chrono::milliseconds(args.interval_ms);
     protection->tracker = std::move(tracker);
+    // Devices may have come while it was attached.
+    if (!witnesses_.empty()) protection->tracker->set_witnesses(witnesses_);
     protection->connector = std::make_unique<platform::TlsConnector>(
         loop_, tls_, args.target.host, args.target.port, args.target.name);
     protection->source = std::make_unique<core::Source>(
@@ -619,14 +621,23 @@ void SourceRole::look() {
         [this]() -> Result<Inventory> {
             Inventory found;
             found.module = module_status();
-            if (auto table = platform::BlockTable::load(surroundings_.paths))
+            if (auto table = platform::BlockTable::load(surroundings_.paths)) {
                 found.disks = list_source_disks(*table);
+                if (!config_.source.map.empty()) found.witnesses = witness_watch_.look(*table);
+            }
             found.warnings = look_at_initramfs();
             return found;
         },
         [this](Result<Inventory> found) {
             looking_ = false;
-            if (found) inventory_ = std::move(*found);
+            if (!found) return;
+            if (found->witnesses) {
+                witnesses_ = *found->witnesses;
+                for (const auto& [id, protection] : protections_) {
+                    if (protection->tracker) protection->tracker->set_witnesses(witnesses_);
+                }
+            }
+            inventory_ = std::move(*found);
         });
 }
 

@@ -25,6 +25,7 @@
 #include "service/application_points.h"
 #include "service/config.h"
 #include "service/role.h"
+#include "service/witness_blocks.h"
 
 namespace ebb::service {
 
@@ -83,6 +84,7 @@ private:
         api::ModuleStatus module;
         std::vector<api::SourceDisk> disks;
         std::vector<api::ErrorInfo> warnings;
+        std::optional<platform::Witnesses> witnesses;  // if devices have changed
     };
 
     SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls,
@@ -138,6 +140,8 @@ private:
     std::map<std::string, std::uint64_t> fenced_;  // protection: highest fenced session
     std::optional<Inventory> inventory_;
     bool looking_ = false;
+    WitnessWatch witness_watch_;  // the looker's
+    platform::Witnesses witnesses_;
     std::unique_ptr<platform::Worker> exporter_;
     // Attaching waits for a disk's writes, and asking the module for those who attach.
     std::unique_ptr<platform::Worker> attacher_;

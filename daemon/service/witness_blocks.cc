@@ -97,4 +97,20 @@ std::vector<Extent> witness_blocks(const platform::BlockTable& table,
     return witnesses.extents();
 }
 
+std::optional<platform::Witnesses> WitnessWatch::look(const platform::BlockTable& table) {
+    std::string seen;
+    for (const auto& [name, device] : table.devices())
+        seen += name + " " + device.number + " " + std::to_string(device.size) + " " +
+                device.dm_uuid + "\n";
+    if (seen == seen_) return std::nullopt;
+    seen_ = std::move(seen);
+    const auto tables = platform::load_dm_tables(table);
+    platform::Witnesses witnesses;
+    for (const auto& [name, device] : table.devices()) {
+        if (device.parent.empty())
+            witnesses[table.node(device)] = witness_blocks(table, tables, device);
+    }
+    return witnesses;
+}
+
 }  // namespace ebb::service

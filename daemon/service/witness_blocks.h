@@ -3,11 +3,14 @@
 // that mounts, assembles or boots something there. Bytes, whole blocks. Blocking; any thread.
 #pragma once
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/units.h"
 #include "platform/block_table.h"
 #include "platform/device_layout.h"
+#include "platform/disk_tracker.h"
 
 namespace ebb::service {
 
@@ -17,5 +20,16 @@ namespace ebb::service {
 [[nodiscard]] std::vector<Extent> witness_blocks(const platform::BlockTable& table,
                                                  const platform::DmTables& tables,
                                                  const platform::BlockDevice& disk);
+
+// Whether the machine's devices are others than the last time: a volume that is made, a partition
+// that goes. Any thread, one at a time.
+class WitnessWatch {
+public:
+    // Of all disks; absent: nothing has changed.
+    [[nodiscard]] std::optional<platform::Witnesses> look(const platform::BlockTable& table);
+
+private:
+    std::string seen_;
+};
 
 }  // namespace ebb::service

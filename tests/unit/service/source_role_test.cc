@@ -17,6 +17,8 @@ class IdleTracker final : public platform::DiskTracker {
 public:
     explicit IdleTracker(platform::EventLoop& loop) : loop_(loop) {}
     void detach(env::StatusCallback done) override { answer(std::move(done)); }
+    void set_witnesses(platform::Witnesses witnesses) override { last_ = std::move(witnesses); }
+    [[nodiscard]] const platform::Witnesses& witnesses() const { return last_; }
     void incarnation(env::Callback<Uuid> done) override { refuse(std::move(done)); }
     void disks(env::Callback<std::vector<env::TrackedDisk>> done) override {
         refuse(std::move(done));
@@ -72,6 +74,7 @@ private:
         });
     }
     platform::EventLoop& loop_;
+    platform::Witnesses last_;
 };
 
 class SourceRoleTest : public RoleTest<SourceRole, &api::ExchangeRequest::source> {
@@ -88,7 +91,9 @@ protected:
             if (!loaded_)
                 return fail("E_MODULE_NOT_LOADED", ErrorCode::not_found, "it is not loaded");
             attached_ = disks.size();
-            return std::make_unique<IdleTracker>(loop);
+            auto tracker = std::make_unique<IdleTracker>(loop);
+            tracker_ = tracker.get();
+            return tracker;
         };
         surroundings_.detach_group = [this](std::uint32_t) -> Status {
             ++groups_detached_;
@@ -122,6 +127,7 @@ protected:
     }
 
     SourceSurroundings surroundings_;
+    std::atomic<IdleTracker*> tracker_ = nullptr;  // the last one
     std::atomic<bool> loaded_ = true;
     std::atomic<std::size_t> attached_ = 0;
     std::atomic<unsigned> attached_on_the_loop_ = 0;
@@ -171,6 +177,29 @@ TEST_F(SourceRoleTest, ADiskThatIsLateOrResizedIsNamed) {
     write("sys/class/block/sda/size", std::to_string(2 * size / 512) + "\n");
     start(soon);
     EXPECT_EQ(error(), "E_DISK_RESIZED");
+}
+
+TEST_F(SourceRoleTest, WhatIsMadeOnADiskMeanwhileBearsWitnessToo) {
+    block("sys/devices/virtual/block/map", "7:0", 64 * mib);
+    config_.source.map = top_ / "dev/map";
+    surroundings_.map_config = top_ / "map.conf";
+    start();
+    ASSERT_TRUE(protect()) << protect().error().message;
+    const std::string node = top_ / "dev/sda";
+    const auto bears = [&](std::uint64_t offset) {
+        const auto& witnesses = tracker_.load()->witnesses();
+        const auto found = witnesses.find(node);
+        return found != witnesses.end() &&
+               std::ranges::count(found->second, offset, &Extent::offset) == 1;
+    };
+    const auto will_bear = [&](std::uint64_t offset) {
+        return loop_.run_until([&] { return told() && bears(offset); }, patience);
+    };
+    EXPECT_TRUE(will_bear(0));
+    EXPECT_FALSE(bears(mib + 64 * 1024));
+    partition("sys/class/block/sda", "sda1", "8:1");
+    write("sys/class/block/sda/sda1/start", "2048\n");
+    EXPECT_TRUE(will_bear(mib + 64 * 1024));
 }
 
 TEST_F(SourceRoleTest, ADiskThatHasBecomeAPathIsNamed) {
