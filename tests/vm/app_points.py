@@ -9,13 +9,17 @@ frozen() {
     { while read -r line; do [ "${line:0:1}" != f ] || return 0; done </run/ebb/frozen; } 2>/dev/null
     return 1
 }
+all_frozen() {
+    local line
+    { while read -r line; do [ "${line:0:1}" = f ] || return 1; done </run/ebb/frozen; } 2>/dev/null
+}
 find_victims() {
     local comm name
     victims=()
     for comm in /proc/[0-9]*/comm; do
         { read -r name <"$comm"; } 2>/dev/null || continue
         case $whom:$name in
-            ebbd:ebbd | watchdog:ebb-freeze | guard:ebb-freeze-grd | both:ebbd | both:ebb-freeze) ;;
+            watchdog:ebb-freeze | guard:ebb-freeze-grd | both:ebbd | both:ebb-freeze) ;;
             all:ebbd | all:ebb-freeze | all:ebb-freeze-grd) ;;
             *) continue ;;
         esac
@@ -23,12 +27,25 @@ find_victims() {
         victims+=("${comm%/comm}")
     done
 }
-[ "$whom" != ebbd ] || find_victims
+# The others are born just before the freeze, which is over before they are found unless ebbd stands still.
+for comm in /proc/[0-9]*/comm; do
+    { read -r name <"$comm"; } 2>/dev/null || continue
+    [ "$name" = ebbd ] || continue
+    daemon=${comm#/proc/} daemon=${daemon%/comm}
+done
 echo ready
 until frozen; do
     [ $SECONDS -lt 300 ] || { echo nothing is frozen; exit 1; }
 done
-[ "$whom" = ebbd ] || find_victims
+case $whom in
+    ebbd) victims=("$daemon") ;;
+    both | all)
+        kill -STOP "$daemon"
+        until all_frozen || ! frozen; do :; done
+        find_victims
+        ;;
+    *) find_victims ;;
+esac
 for pid in "${victims[@]}"; do kill -"$how" "$pid"; done 2>/dev/null
 if frozen; then echo hit; else echo late; fi
 """

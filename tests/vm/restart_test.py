@@ -4,6 +4,7 @@
 by deltas; whatever happened behind the module's back is found, named and made good. `--share`: what
 `make check` does. EBB_RESTART_ONLY=NAME,... chooses; EBB_RESTART_INITRAMFS=dracut boots by another one."""
 import os
+import re
 import subprocess
 import sys
 
@@ -284,25 +285,31 @@ def replica_with_map(pair, tally):
 
 def rescued(pair, script):
     """Another system, without Ebb, boots with the source's data disk, as a rescue medium would."""
-    other = pair.lab.vm("rescue", mem=512, modprobe=["dm_mod", "ext4", "xfs"], timeout=1800)
+    other = pair.lab.vm("rescue", mem=512, udev=True, modprobe=["dm_mod", "ext4", "xfs"], timeout=1800)
     other.disk(pair.source_images[1], "virtio-scsi")
     other.start()
     other.run(f"set -e; vgchange -q -ay data; {script}; sync; vgchange -q -an data", 300)
     other.halt()
 
 
+def witnesses(pair):
+    """How many blocks of all disks bear witness."""
+    tool = pair.inside(pair.build) + "/tests/kmod/ebbtest"
+    return sum(map(int, re.findall(r'"witnesses":(\d+)', pair.source.run(f"{tool} list").output)))
+
+
 def volumes(pair, tally):
     """The data disk is a physical volume: what mounts a file system of it does not write to that."""
     what = "volumes"
+    before = witnesses(pair)
     pair.source.run(f"set -e; modprobe dm_mod; wipefs -qa {pair.dev(1)}; pvcreate -q -y -ff {pair.dev(1)}; "
                     "vgcreate -q data $(realpath " + pair.dev(1) + "); "
                     "lvcreate -q -y -Wn -Zn -L20m -n files data; mkfs.ext4 -q /dev/data/files; "
                     "lvcreate -q -y -Wn -Zn -L32m -n orders data; "
                     "mkfs.xfs -q -K --unsupported /dev/data/orders; "
                     "mkdir -p /mnt/files && mount /dev/data/files /mnt/files")
-    # It learns where its volumes are when it begins to track.
-    pair.stop_daemon()
-    pair.start_daemon(pair.source)
+    # Of each volume the first, second and seventeenth block.
+    pair.until("the volumes bear witness", lambda: witnesses(pair) >= before + 6)
     settle(pair)
     pair.stop_daemon()
     pair.source.run("dd if=/dev/urandom of=/mnt/files/own bs=1M count=2 status=none; sync")
@@ -325,23 +332,28 @@ def frozen_root(pair, tally):
     """What is frozen has the daemon's own state on it, its log, and all tools."""
     what = "frozen root"
     # As systemd has /run: in memory.
-    pair.source.run("mkdir -p /run/ebb; mountpoint -q /run/ebb || mount -t tmpfs tmpfs /run/ebb")
+    pair.source.run("mkdir -p /run/ebb; mountpoint -q /run/ebb || mount -t tmpfs tmpfs /run/ebb; "
+                    f"wipefs -qa {pair.dev(1)}; mkfs.ext4 -q -F {pair.dev(1)}; mkdir -p /mnt/data; "
+                    f"mount {pair.dev(1)} /mnt/data")
     job = made(pair)
     tally.check(f"{what}: an application-consistent point", job["state"] == "done", job.get("error"))
     before = pair.source_status()["closed_epoch"]
     assassin = at_freeze(pair, "KILL", "all")
+    # Freezing one takes as long as writing that out, and the other is frozen meanwhile.
+    pair.source.run("for top in /srv /mnt/data; do dd if=/dev/urandom of=$top/dirty bs=1M count=12; done")
     ident = begin_point(pair)
     done = assassin.wait(400, check=False)
     tally.check(f"{what}: all die while it is", "hit" in done.output, done.output)
     # Nobody is left; as the unit's ExecStopPost does.
     pair.source.run("/usr/sbin/ebb-freeze --thaw", 120)
-    pair.source.run("echo alive >/srv/alive && sync -f /srv/alive", 120)
+    pair.source.run("for top in /srv /mnt/data; do echo alive >$top/alive && sync -f $top/alive; done", 120)
     pair.start_daemon(pair.source)
     pair.until(f"{what}: replication goes on",
                lambda: pair.source_status()["closed_epoch"] > before + 1, 400)
     end_point(pair, ident)
     again = made(pair)
     tally.check(f"{what}: the next one is made", again["state"] == "done", again.get("error"))
+    pair.source.run("umount /mnt/data")
     pair.compare(tally, what)
 
 
