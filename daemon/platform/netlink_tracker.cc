@@ -228,8 +228,10 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
     attached.image = FileDescriptor(::open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (attached.image.valid()) {
         attached.has_map = disk.area.has_value();
-        if (attached.has_map)
+        if (attached.has_map) {
+            attached.witnesses = disk.witnesses;
             give_witnesses(commands_, attached.id, disk.stable_id, disk.witnesses);
+        }
         return attached;
     }
     const int number = errno;
@@ -298,10 +300,14 @@ void NetlinkTracker::detach(env::StatusCallback done) {
 void NetlinkTracker::set_witnesses(Witnesses witnesses) {
     command_->submit<void>(
         [this, witnesses = std::move(witnesses)]() -> Status {
-            for (const auto& disk : disks_) {
+            for (auto& disk : disks_) {
                 const auto of_disk = witnesses.find(disk.node);
-                if (disk.has_map && of_disk != witnesses.end())
-                    give_witnesses(commands_, disk.id, disk.stable_id, of_disk->second);
+                // The module reads them anew: not because of some other disk's devices.
+                if (!disk.has_map || of_disk == witnesses.end() ||
+                    of_disk->second == disk.witnesses)
+                    continue;
+                disk.witnesses = of_disk->second;
+                give_witnesses(commands_, disk.id, disk.stable_id, disk.witnesses);
             }
             return {};
         },

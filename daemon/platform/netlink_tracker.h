@@ -61,9 +61,10 @@ private:
         std::uint64_t size = 0;
         std::string node;
         FileDescriptor image;
-        bool ours = false;     // attached by this object
-        bool has_map = false;  // over restarts
-        Uuid map;              // of the module; zeroes: none
+        bool ours = false;              // attached by this object
+        bool has_map = false;           // over restarts
+        std::vector<Extent> witnesses;  // as the module has them
+        Uuid map;                       // of the module; zeroes: none
     };
 
     NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
