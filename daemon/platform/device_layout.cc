@@ -98,9 +98,13 @@ std::optional<std::vector<DmTarget>> load_table(const std::string& device) {
     }
 }
 
+// No stack is so high: tables that were read one after the other may contradict each other.
+constexpr unsigned int most_levels = 32;
+
 struct Place {
     const BlockDevice* device;
     std::uint64_t offset;
+    unsigned int level = 0;
 };
 
 void add_dm(const BlockTable& table, const std::vector<DmTarget>& targets, std::uint64_t offset,
@@ -187,13 +191,13 @@ std::vector<std::uint64_t> places_on(const BlockTable& table, const DmTables& ta
     while (!todo.empty()) {
         const Place at = todo.back();
         todo.pop_back();
-        if (at.offset >= at.device->size) continue;
+        if (at.offset >= at.device->size || at.level == most_levels) continue;
         if (at.device->name == disk.name) {
             places.push_back(at.offset);
             continue;
         }
         for (const auto& place : next_below(table, tables, *at.device, at.offset))
-            todo.push_back(place);
+            todo.push_back({place.device, place.offset, at.level + 1});
     }
     return places;
 }

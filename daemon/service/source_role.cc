@@ -295,7 +295,7 @@ void SourceRole::run_source(const Shared& protection,
     source.interval = std::chrono::milliseconds(args.interval_ms);
     protection->tracker = std::move(tracker);
     // Devices may have come while it was attached.
-    if (!witnesses_.empty()) protection->tracker->set_witnesses(witnesses_);
+    witnessed_.reset();
     protection->connector = std::make_unique<platform::TlsConnector>(
         loop_, tls_, args.target.host, args.target.port, args.target.name);
     protection->source = std::make_unique<core::Source>(
@@ -617,13 +617,17 @@ Status SourceRole::load() {
 void SourceRole::look() {
     if (looking_) return;
     looking_ = true;
+    // A volume may be made, moved, or got another table, of which nobody tells.
+    const bool choose = !config_.source.map.empty() &&
+                        (!witnessed_ || clock_.now() - *witnessed_ >= surroundings_.choose_again);
+    if (choose) witnessed_ = clock_.now();
     looker_->submit<Inventory>(
-        [this]() -> Result<Inventory> {
+        [this, choose]() -> Result<Inventory> {
             Inventory found;
             found.module = module_status();
             if (auto table = platform::BlockTable::load(surroundings_.paths)) {
                 found.disks = list_source_disks(*table);
-                if (!config_.source.map.empty()) found.witnesses = witness_watch_.look(*table);
+                if (choose) found.witnesses = all_witnesses(*table);
             }
             found.warnings = look_at_initramfs();
             return found;
@@ -631,11 +635,9 @@ void SourceRole::look() {
         [this](Result<Inventory> found) {
             looking_ = false;
             if (!found) return;
-            if (found->witnesses) {
-                witnesses_ = *found->witnesses;
-                for (const auto& [id, protection] : protections_) {
-                    if (protection->tracker) protection->tracker->set_witnesses(witnesses_);
-                }
+            for (const auto& [id, protection] : protections_) {
+                if (found->witnesses && protection->tracker)
+                    protection->tracker->set_witnesses(*found->witnesses);
             }
             inventory_ = std::move(*found);
         });

@@ -39,6 +39,8 @@ struct SourceSurroundings {
     ApplicationSurroundings applications;
     // A protection that could not begin is tried again.
     Duration retry = std::chrono::seconds(5);
+    // Which blocks bear witness is asked again.
+    Duration choose_again = std::chrono::minutes(1);
 
     SourceSurroundings();  // of this machine: by the module
 };
@@ -84,7 +86,7 @@ private:
         api::ModuleStatus module;
         std::vector<api::SourceDisk> disks;
         std::vector<api::ErrorInfo> warnings;
-        std::optional<platform::Witnesses> witnesses;  // if devices have changed
+        std::optional<platform::Witnesses> witnesses;  // now and then
     };
 
     SourceRole(platform::EventLoop& loop, const Config& config, platform::TlsContext tls,
@@ -140,8 +142,7 @@ private:
     std::map<std::string, std::uint64_t> fenced_;  // protection: highest fenced session
     std::optional<Inventory> inventory_;
     bool looking_ = false;
-    WitnessWatch witness_watch_;  // the looker's
-    platform::Witnesses witnesses_;
+    std::optional<MonoTime> witnessed_;  // when blocks were last chosen; none: they are due
     std::unique_ptr<platform::Worker> exporter_;
     // Attaching waits for a disk's writes, and asking the module for those who attach.
     std::unique_ptr<platform::Worker> attacher_;

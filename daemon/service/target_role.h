@@ -34,8 +34,8 @@ struct TargetSurroundings {
     Duration retry = std::chrono::seconds(5);
 };
 
-// What the configuration asks for; every point of the last ten minutes besides, since that it is a
-// common one of several machines (Target::mark_common) is only known after it was closed.
+// What the configuration asks for; every point of the last ten minutes besides, as long as there is
+// room: that it is a common one of several machines (Target::mark_common) is known after it closed.
 [[nodiscard]] core::RetentionPolicy retention_policy(const TargetSettings& settings);
 
 class TargetRole final : public Role {

@@ -90,20 +90,23 @@ std::vector<Extent> witness_blocks(const platform::BlockTable& table,
         if (device == nullptr) continue;
         for (const auto place : places_of(file)) witnesses.add(*device, place);
     }
-    const auto made = table.made_of(disk.name);
+    // What a foreign system is sure to touch comes first: where there are many volumes, not all
+    // fit.
+    std::vector<const platform::BlockDevice*> made;
+    std::vector<const platform::BlockDevice*> above;
+    for (const auto& name : table.made_of(disk.name)) {
+        const auto* device = table.find(name);
+        const bool below = name == disk.name || !device->parent.empty();
+        if (!device->dm_uuid.ends_with("-cow")) (below ? made : above).push_back(device);
+    }
+    made.insert(made.end(), above.begin(), above.end());
     for (const auto block : telling_blocks) {
-        for (const auto& name : made) witnesses.add(*table.find(name), block * block_bytes);
+        for (const auto* device : made) witnesses.add(*device, block * block_bytes);
     }
     return witnesses.extents();
 }
 
-std::optional<platform::Witnesses> WitnessWatch::look(const platform::BlockTable& table) {
-    std::string seen;
-    for (const auto& [name, device] : table.devices())
-        seen += name + " " + device.number + " " + std::to_string(device.size) + " " +
-                device.dm_uuid + "\n";
-    if (seen == seen_) return std::nullopt;
-    seen_ = std::move(seen);
+platform::Witnesses all_witnesses(const platform::BlockTable& table) {
     const auto tables = platform::load_dm_tables(table);
     platform::Witnesses witnesses;
     for (const auto& [name, device] : table.devices()) {

@@ -3,8 +3,6 @@
 // that mounts, assembles or boots something there. Bytes, whole blocks. Blocking; any thread.
 #pragma once
 
-#include <optional>
-#include <string>
 #include <vector>
 
 #include "base/units.h"
@@ -21,15 +19,7 @@ namespace ebb::service {
                                                  const platform::DmTables& tables,
                                                  const platform::BlockDevice& disk);
 
-// Whether the machine's devices are others than the last time: a volume that is made, a partition
-// that goes. Any thread, one at a time.
-class WitnessWatch {
-public:
-    // Of all disks; absent: nothing has changed.
-    [[nodiscard]] std::optional<platform::Witnesses> look(const platform::BlockTable& table);
-
-private:
-    std::string seen_;
-};
+// Of all disks, by their nodes.
+[[nodiscard]] platform::Witnesses all_witnesses(const platform::BlockTable& table);
 
 }  // namespace ebb::service

@@ -139,6 +139,14 @@ TEST_F(DeviceLayout, WithoutATableNothingIsKnown) {
     EXPECT_EQ(on("sda", "dm-0", 0), Places{}) << "a device that has gone";
 }
 
+TEST_F(DeviceLayout, TablesThatContradictEachOtherEndSomewhere) {
+    mapped("dm-0", "253:0", "one", sda_);
+    mapped("dm-1", "253:1", "other", sda_);
+    tables_["253:0"] = {{0, 65536, 0, {{"253:1", 0}}}};
+    tables_["253:1"] = {{0, 65536, 0, {{"253:0", 0}}}};
+    EXPECT_EQ(on("sda", "dm-0", 0), Places{});
+}
+
 TEST_F(DeviceLayout, ADeviceWithoutATableInThisKernelHasNone) {
     mapped("dm-0", "4095:1048575", "nowhere", sda_);
     auto table = BlockTable::load(host_.paths);

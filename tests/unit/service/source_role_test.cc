@@ -183,6 +183,7 @@ TEST_F(SourceRoleTest, WhatIsMadeOnADiskMeanwhileBearsWitnessToo) {
     block("sys/devices/virtual/block/map", "7:0", 64 * mib);
     config_.source.map = top_ / "dev/map";
     surroundings_.map_config = top_ / "map.conf";
+    surroundings_.choose_again = Duration::zero();
     start();
     ASSERT_TRUE(protect()) << protect().error().message;
     const std::string node = top_ / "dev/sda";
@@ -200,6 +201,9 @@ TEST_F(SourceRoleTest, WhatIsMadeOnADiskMeanwhileBearsWitnessToo) {
     partition("sys/class/block/sda", "sda1", "8:1");
     write("sys/class/block/sda/sda1/start", "2048\n");
     EXPECT_TRUE(will_bear(mib + 64 * 1024));
+    // The same partition in another place.
+    write("sys/class/block/sda/sda1/start", "4096\n");
+    EXPECT_TRUE(will_bear(2 * mib + 64 * 1024));
 }
 
 TEST_F(SourceRoleTest, ADiskThatHasBecomeAPathIsNamed) {

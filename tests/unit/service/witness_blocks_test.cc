@@ -59,13 +59,26 @@ TEST_F(WitnessBlocks, OfAFileSystemThatBeginsWithinABlock) {
     for (const std::uint64_t block : {7, 8, 9, 23, 24}) EXPECT_TRUE(found.contains(block)) << block;
 }
 
+TEST_F(WitnessBlocks, PartitionsBeforeVolumes) {
+    for (unsigned int number = 0; number < 70; ++number) volume(number);
+    const auto found = blocks();
+    EXPECT_EQ(found.size(), EBB_WITNESSES_MAX);
+    EXPECT_TRUE(found.contains(0) && found.contains(256) && found.contains(16383));
+}
+
+TEST_F(WitnessBlocks, NotOfWhatASnapshotKeeps) {
+    volume(0);
+    write("sys/devices/virtual/block/dm-0/dm/uuid", "LVM-abcdef-cow\n");
+    EXPECT_FALSE(blocks().contains(512));
+}
+
 TEST_F(WitnessBlocks, TheMostTellingOnesWhereThereAreMoreThanTheModuleTakes) {
     for (unsigned int number = 0; number < 40; ++number) volume(number);
     const auto found = blocks();
     EXPECT_EQ(found.size(), EBB_WITNESSES_MAX);
     for (std::uint64_t number = 0; number < 40; ++number)
         EXPECT_TRUE(found.contains(512 + 128 * number)) << number;
-    EXPECT_TRUE(found.contains(0) && found.contains(16383));
+    EXPECT_TRUE(found.contains(0) && found.contains(256) && found.contains(16383));
 }
 
 }  // namespace
