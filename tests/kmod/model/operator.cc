@@ -217,14 +217,21 @@ void Operator::kill() {
     if (pass_ && !is_void()) verdict_.fault("a pass goes on without its owner");
 }
 
-bool Operator::is_tracked(std::uint32_t disk) {
+// A failure is said.
+std::optional<std::uint64_t> Operator::reasons_of(std::uint32_t disk) {
     Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
     Reply reply;
     if (int error = call(request, reply)) {
         unexpected("get", error);
-        return false;
+        return std::nullopt;
     }
-    std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
+    return reply.disk[EBB_DISK_A_RESYNC_REASONS];
+}
+
+bool Operator::is_tracked(std::uint32_t disk) {
+    const auto found = reasons_of(disk);
+    if (!found) return false;
+    const std::uint64_t reasons = *found;
     if (reasons == 0) {
         if (machine_.keep()) machine_.keep()->set_tracked(disk, Tracked::yes);
         return true;
@@ -285,16 +292,10 @@ void Operator::reload() {
 
 // For this reason and no other.
 bool Operator::is_flagged(std::uint32_t disk, unsigned int reason) {
-    Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
-    Reply reply;
-    if (int error = call(request, reply)) {
-        unexpected("get", error);
-        return false;
-    }
-    std::uint64_t reasons = reply.disk[EBB_DISK_A_RESYNC_REASONS];
-    if (reasons != 1u << reason)
+    const auto reasons = reasons_of(disk);
+    if (reasons && *reasons != 1u << reason)
         verdict_.fault(text("disk %u has these reasons for a resync, and not %u: %#llx", disk,
-                            reason, static_cast<unsigned long long>(reasons)));
+                            reason, static_cast<unsigned long long>(*reasons)));
     return !verdict_.failed();
 }
 

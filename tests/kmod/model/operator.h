@@ -76,6 +76,7 @@ private:
     void abandon();
     void kill();
     void keep_confirmed();
+    [[nodiscard]] std::optional<std::uint64_t> reasons_of(std::uint32_t disk);
     [[nodiscard]] bool is_flagged(std::uint32_t disk, unsigned int reason);
     [[nodiscard]] bool has_right_reasons(std::uint64_t reasons) const;
     // Whether the module has all it must know of the disk; else it is marked once more.
