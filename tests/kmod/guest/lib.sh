@@ -195,7 +195,7 @@ replicate() {
     replicator --group "$group" "${args[@]}" --json "$W/$name.json" "$@" >"$W/$name.out" 2>&1 &
     eval "pid_$name=$!"
     background+=($!)
-    wait_for 60 grep -q replicating "$W/$name.out" || fail "replicator $name did not start"
+    wait_for 240 grep -q replicating "$W/$name.out" || fail "replicator $name did not start"
 }
 # replica_good NAME [LEAST_CUTS]: ends it after a last cut; all it compared must be equal
 replica_good() {
@@ -227,7 +227,7 @@ stamp() {
     stamper --tickets "$TICKETS" --log "$W/$name.log" "$@" >"$W/$name.stamper.out" 2>&1 &
     eval "pid_$name=$!"
     background+=($!)
-    wait_for 60 grep -q stamping "$W/$name.stamper.out" || fail "writer $name did not start"
+    wait_for 240 grep -q stamping "$W/$name.stamper.out" || fail "writer $name did not start"
     from_here "$name"
 }
 stamped() {

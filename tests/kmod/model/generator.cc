@@ -26,6 +26,8 @@ public:
         make_parameters();
         std::uint64_t disks = 1 + pick({4, 4, 2, 1});
         for (std::uint64_t d = 0; d < disks; ++d) make_disk(static_cast<std::uint32_t>(d));
+        for (std::uint32_t p = 0; p < scenario_.paths.size(); ++p)
+            if (scenario_.disks[scenario_.paths[p].disk].kind == "erasable") erasable_.push_back(p);
         hot_ = below(scenario_.disks[0].sectors / 2);
         std::uint64_t lanes = 2 + below(4), phases = 1 + pick({3, 2, 1});
         for (std::uint64_t phase = 0; phase < phases; ++phase) {
@@ -223,7 +225,8 @@ private:
 
     Operation make_range(std::uint32_t lane, Kind kind) {
         Operation o{.lane = lane, .kind = kind};
-        o.path = static_cast<std::uint32_t>(below(scenario_.paths.size()));
+        o.path = kind == Kind::erase ? erasable_[below(erasable_.size())]
+                                     : static_cast<std::uint32_t>(below(scenario_.paths.size()));
         const PathPlan& path = scenario_.paths[o.path];
         std::uint64_t unit = unit_of(path), free = free_of(path);
         static constexpr std::uint64_t longest[] = {1, 8, 24, 64, 256};
@@ -284,6 +287,7 @@ private:
 
     Operation make_write(std::uint32_t lane, std::uint64_t style) {
         if (chance(4)) return make_flush(lane);
+        if (!erasable_.empty() && chance(6)) return make_range(lane, Kind::erase);
         switch (style) {
             case 1: return make_range(lane, pick_in_flight());
             case 2: return chance(80) ? make_buffered(lane) : make_range(lane, Kind::sync);
@@ -303,9 +307,9 @@ private:
         return kinds[pick({2, 2, 1})];
     }
     Kind pick_range_kind() {
-        if (!scenario_.map.empty()) return chance(50) ? Kind::zero : Kind::discard;
+        if (erasable_.empty()) return chance(50) ? Kind::zero : Kind::discard;
         static constexpr Kind kinds[] = {Kind::zero, Kind::discard, Kind::erase};
-        return kinds[pick({2, 2, 1})];
+        return kinds[pick({1, 1, 2})];
     }
 
     Operation make_flush(std::uint32_t lane) {
@@ -374,6 +378,7 @@ private:
     std::mt19937_64 random_;
     Scenario scenario_;
     std::uint64_t hot_ = 0;
+    std::vector<std::uint32_t> erasable_;            // paths to disks that erase
     std::vector<std::vector<std::uint64_t>> spots_;  // of each disk, with restarts
     bool wanders_ = false;                           // the lane
 };

@@ -86,6 +86,8 @@ TEST(Generator, HasEveryKind) {
         for (const auto& o : scenario.operations) {
             ++kinds[o.kind];
             const auto& disk = scenario.disks[o.disk].kind;
+            const auto& written = scenario.disks[scenario.paths[o.path].disk].kind;
+            EXPECT_TRUE(o.kind != Kind::erase || written == "erasable") << seed;
             EXPECT_TRUE(o.kind != Kind::passthrough || disk == "scsi") << seed;
             EXPECT_TRUE(o.kind != Kind::resize || disk == "delay" || disk == "flakey") << seed;
         }
