@@ -268,7 +268,7 @@ def plant(name, kernel):
 def run(case, kernel, tag, *more):
     """(the summary line of one case, or story (restarts:NAME), what it failed by)"""
     if case == "model":  # a fault is not made smaller
-        more += ("--env", "MODEL=--seeds 1..60 --at-most 90 --cuts 1 --shrink 0")
+        more += ("--env", "MODEL=--seeds 1..60 --at-most 300 --cuts 1 --shrink 0")
     program, _, story = case.partition(":")
     program = f"tests/kmod/{program}.py" if story else "tests/kmod/run.py"
     which = ["--seeds" if case == MODEL_RESTARTS else "--only", story or case]
