@@ -85,7 +85,7 @@ MUTATIONS = {
                       "multipath"),
     "same-untracked": ("write.c", "\tcase REQ_OP_WRITE_SAME:\n", "", "write-same", "5.10"),
     "resize-unseen": ("disk.c", "\t} else if (!disk->gone && get_capacity(disk->gd) != disk->sectors) {\n",
-                      "\t} else if (!disk->gone && get_capacity(disk->gd) == 0) {\n", "resize"),
+                      "\t} else if (!disk->gone && get_capacity(disk->gd) == 0) {\n", "model"),
     "erased-untracked": ("write.c", "\tcase REQ_OP_SECURE_ERASE:\n\tcase REQ_OP_WRITE_ZEROES:\n",
                          "\tcase REQ_OP_WRITE_ZEROES:\n", "secure-erase"),
     "zone-reset-unseen": ("write.c", "\t\tif (bio_op(bio) != REQ_OP_WRITE)\n\t\t\tis_tracked(disk, bio);\n\t\telse if (",
@@ -233,8 +233,7 @@ MUTATIONS = {
 
 # Faults of other cases that the model test finds as well.
 FOUND_BY_MODEL = ("or-back-void", "or-back-released", "or-back-unconfirmed", "no-substitution",
-                  "no-preserve", "no-drain", "hook-blind", "erased-untracked", "witness-passthrough",
-                  "resize-unseen")
+                  "no-preserve", "no-drain", "hook-blind", "erased-untracked", "witness-passthrough")
 # ... and those that the model test over restarts has to find without being told.
 FOUND_BY_RESTARTS = ("region-not-recovered", "log-after-write", "seal-too-early", "seal-without-flush")
 
