@@ -9,7 +9,7 @@ import re
 # after the request was sent: it may be over, and somebody else's, by then. All requests of a tag have one
 # queue there, so the value is the same. Later kernels remember the queue.
 #
-# What a file of statistics tells of requests in flight (their state), and the turn of the CPUs that run a queue
+# What a file of statistics tells of requests in flight (their state and partition), and the turn of the CPUs that run a queue
 # (next_cpu), blk-mq reads without a lock, and says that this does not matter.
 #
 # A parent of a chain is sent after its children. Where one of those is over by then, bio_endio() of the parent
@@ -17,6 +17,7 @@ import re
 # kernel's own bio_chain_endio() does the same; a bio that is no parent must not be over so early.
 KNOWN = {frozenset(("blk_mq_rq_ctx_init", "blk_mq_submit_bio")): "",
          frozenset(("blk_mq_check_inflight", "blk_mq_start_request")): "",
+         frozenset(("blk_mq_check_inflight", "blk_mq_submit_bio")): "",
          frozenset(("__blk_mq_delay_run_hw_queue",)): "",
          frozenset(("bio_endio", "submit_bio_noacct_nocheck")): "ebb_complete_chained"}
 
