@@ -126,14 +126,15 @@ std::vector<Uuid> sessions_of(const NetlinkNest& nest) {
 }
 
 // Without them only the cookies tell: no reason not to track.
-void give_witnesses(NetlinkClient& commands, std::uint32_t id, const std::string& stable_id,
-                    const std::vector<Extent>& witnesses) {
-    if (witnesses.empty()) return;
+Status give_witnesses(NetlinkClient& commands, std::uint32_t id, const std::string& stable_id,
+                      const std::vector<Extent>& witnesses) {
+    if (witnesses.empty()) return {};
     auto set = commands.call({.command = EBB_CMD_DISK_WITNESS,
                               .u32 = {{EBB_A_DISK_ID, id}},
                               .extents = to_kernel(witnesses)});
-    if (!set)
-        std::cerr << "ebbd: witness blocks of " << stable_id << ": " << set.error().message << "\n";
+    if (set) return {};
+    std::cerr << "ebbd: witness blocks of " << stable_id << ": " << set.error().message << "\n";
+    return std::unexpected(set.error());
 }
 
 }  // namespace
@@ -228,10 +229,9 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
     attached.image = FileDescriptor(::open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (attached.image.valid()) {
         attached.has_map = disk.area.has_value();
-        if (attached.has_map) {
+        if (attached.has_map &&
+            give_witnesses(commands_, attached.id, disk.stable_id, disk.witnesses))
             attached.witnesses = disk.witnesses;
-            give_witnesses(commands_, attached.id, disk.stable_id, disk.witnesses);
-        }
         return attached;
     }
     const int number = errno;
@@ -306,8 +306,9 @@ void NetlinkTracker::set_witnesses(Witnesses witnesses) {
                 if (!disk.has_map || of_disk == witnesses.end() ||
                     of_disk->second == disk.witnesses)
                     continue;
-                disk.witnesses = of_disk->second;
-                give_witnesses(commands_, disk.id, disk.stable_id, disk.witnesses);
+                // What failed is tried again with the next choice.
+                if (give_witnesses(commands_, disk.id, disk.stable_id, of_disk->second))
+                    disk.witnesses = of_disk->second;
             }
             return {};
         },
