@@ -307,8 +307,12 @@ void Operator::pass_through(const Operation& o) {
     std::string wrong = machine_.write_past(o.disk, o.at, buffer_.get());
     model_.done(write, wrong.empty(), wrong.empty());
     if (!wrong.empty()) return verdict_.fault(wrong);
-    if (!is_flagged(o.disk, EBB_RESYNC_PASSTHROUGH)) return;
-    mark_all(o.disk);
+    // All others have no hardware of their own, and may be stacked on this one (kmod/witness.c).
+    for (std::uint32_t d = 0; d < attached_.size(); ++d) {
+        if (d != o.disk && machine_.disk(d).takes_commands) continue;
+        if (!is_flagged(d, EBB_RESYNC_PASSTHROUGH)) return;
+        mark_all(d);
+    }
     settle();
 }
 
