@@ -163,9 +163,10 @@ def report(run):
     if run.state != "failed":
         return
     with open(run.log, encoding="utf-8", errors="replace") as log:
-        tail = log.read().splitlines()[-TAIL_LINES:]
-    print(f"  --- end of {os.path.relpath(run.log, TOP)} ---")
-    for text in tail:
+        lines = log.read().splitlines()
+    failures = [line for line in lines[:-TAIL_LINES] if re.search(r"\bFAILED\b|\bfailed\b", line)]
+    print(f"  --- failures in and end of {os.path.relpath(run.log, TOP)} ---")
+    for text in failures[:TAIL_LINES] + lines[-TAIL_LINES:]:
         print("  | " + text)
     sys.stdout.flush()
 

@@ -134,7 +134,22 @@ class Machine:
 
     # -- life ----------------------------------------------------------------------------------
     def start(self, wait=True, timeout=None):
-        """Starts QEMU; with `wait`, returns when the guest's agent answers."""
+        """Starts QEMU; with `wait`, returns when the guest's agent answers. A QEMU that ends by itself
+        while it boots a kernel that has nothing of ours yet is started twice more."""
+        for more in (2, 1, 0):
+            self._start()
+            try:
+                if wait:
+                    self.wait_ready(timeout)
+                return self
+            except LabError as error:
+                ours = self.root != "9p" or self.initrd or self.own_command
+                if not more or ours or self.running() or self.timed_out:
+                    raise
+                print(f"    once more: {error}".replace("\n", "\n    | "), flush=True)
+        return self
+
+    def _start(self):
         self._forget()
         self.guest = Guest(self._path("agent"))
         if self.own_command:
@@ -153,16 +168,14 @@ class Machine:
             self.qmp = Qmp(self._path("qmp"), time.monotonic() + 20)
         except OSError as error:
             raise LabError(f"{self.name}: QEMU did not start: {self._last_words()}") from error
-        if wait:
-            self.wait_ready(timeout)
-        return self
 
     def wait_ready(self, timeout=None):
         """Waits for the guest's agent."""
         # Kernels that check every access boot ten times as slowly, on a busy machine for minutes.
         limit = timeout or (900 if self.kernel in ("debug", "kcsan") else 240)
         if not self.guest.connected(limit):
-            raise LabError(f"{self.name} did not come up: {self._last_words()}")
+            why = f"QEMU ended with {self.process.poll()}" if not self.running() else f"for {limit} s"
+            raise LabError(f"{self.name} did not come up, {why}: {self._last_words()}")
         self.boot_seconds = time.monotonic() - self._started
 
     def run(self, command, timeout=300, check=True, stdin=b"", on_output=None):
@@ -297,7 +310,7 @@ class Machine:
 
     def _last_words(self):
         text = console.read(os.path.join(self.lab.folder, self.name + ".qemu"))
-        return (text + console.read(self.console))[-3000:]
+        return text[-1000:] + console.read(self.console)[-3000:]
 
     def _forget(self):
         if self._timer:

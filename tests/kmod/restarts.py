@@ -626,7 +626,9 @@ def tell(story, options):
     print(f"{options.kernel} {story.__name__:20} {'failed' if words else 'passed'} "
           f"{time.monotonic() - begun:6.1f} s", flush=True)
     if words:
-        print("    " + "\n    ".join(words.splitlines()[-40:]), flush=True)
+        # The first say what is wrong, the last what the machine did before.
+        lines = words.splitlines()
+        print("    " + "\n    ".join(lines[:8] + lines[8:][-32:]), flush=True)
     return not words
 
 

@@ -243,7 +243,9 @@ class Runner:
             if verdict == "skipped":
                 self.skip(case, (re.findall(r"^SKIPPED: (.*)$", text, re.M) or ["?"])[-1])
             if verdict == "failed" or self.options.verbose:
-                print("    " + "\n    ".join(text.splitlines()[-60:]), flush=True)
+                lines = text.splitlines()
+                said = [line for line in lines[:-60] if line.startswith("FAILED")]
+                print("    " + "\n    ".join(said + lines[-60:]), flush=True)
 
     def skip(self, case, reason):
         self.skipped.append(f"{self.options.kernel} {case} skipped: {reason}")
