@@ -69,7 +69,6 @@ Machine::Machine(const Scenario& scenario, std::string module, Keep* keep)
 Machine::~Machine() {
     for (auto& path : paths_) {
         if (path.direct >= 0) close(path.direct);
-        if (path.buffered >= 0) close(path.buffered);
     }
     for (auto command = undo_.rbegin(); command != undo_.rend(); ++command) (void)run(*command);
 }
@@ -305,11 +304,10 @@ std::string Machine::make_path(std::uint32_t number) {
         if (fd >= 0) close(fd);
         device += std::isdigit(static_cast<unsigned char>(device.back())) ? "p1" : "1";
     }
-    OpenPath path{plan.disk, plan.first};
+    OpenPath path{plan.disk, plan.first, device};
     if (wrong.empty()) {
         path.direct = open(device.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
-        path.buffered = open(device.c_str(), O_RDWR | O_CLOEXEC);
-        if (path.direct < 0 || path.buffered < 0) wrong = device + ": " + strerror(errno);
+        if (path.direct < 0) wrong = device + ": " + strerror(errno);
     }
     paths_.push_back(path);
     return wrong;

@@ -28,8 +28,8 @@ struct OpenDisk {
 struct OpenPath {
     std::uint32_t disk = 0;
     std::uint64_t first = 0;
+    std::string device;
     int direct = -1;
-    int buffered = -1;
 };
 
 class Machine {

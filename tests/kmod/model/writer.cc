@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/writer.h"
 
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -49,6 +50,7 @@ Writer::~Writer() {
     io_uring_queue_exit(&uring_.ring);
     io_uring_queue_exit(&polled_.ring);
     io_destroy(context_);
+    for (const auto& [path, file] : buffered_) close(file);
 }
 
 void Writer::run(const std::vector<Operation>& operations, const std::atomic<bool>& stop) {
@@ -110,6 +112,13 @@ void Writer::finish(const Pending& pending, long result) {
         kmodtest::text("an application's write failed (%ld): %s", result, to_line(o).c_str()));
 }
 
+// A lane has its own: that a page could not be written is said once to each open file.
+int Writer::buffered(std::uint32_t path) {
+    auto [found, is_new] = buffered_.try_emplace(path, -1);
+    if (is_new) found->second = open(machine_.path(path).device.c_str(), O_RDWR | O_CLOEXEC);
+    return found->second;
+}
+
 long Writer::write_now(const Pending& pending) {
     const Operation& o = *pending.operation;
     const OpenPath& path = machine_.path(o.path);
@@ -124,8 +133,8 @@ long Writer::write_now(const Pending& pending) {
         case Kind::discard: result = ioctl(path.direct, BLKDISCARD, range); break;
         case Kind::erase: result = ioctl(path.direct, BLKSECDISCARD, range); break;
         case Kind::buffered:
-            result = pwrite(path.buffered, pending.memory.get(), bytes(o), at);
-            if (result >= 0 && fdatasync(path.buffered) != 0) result = -1;
+            result = pwrite(buffered(o.path), pending.memory.get(), bytes(o), at);
+            if (result >= 0 && fdatasync(buffered(o.path)) != 0) result = -1;
             break;
         default: result = pwrite(path.direct, pending.memory.get(), bytes(o), at); break;
     }

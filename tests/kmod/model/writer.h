@@ -51,6 +51,7 @@ private:
     void reap_aio(bool wait);
     void reap_uring(Ring& ring, bool wait);
     void reap_ring(Ring& ring, bool all);
+    [[nodiscard]] int buffered(std::uint32_t path);
     [[nodiscard]] long write_now(const Pending& pending);
     [[nodiscard]] std::uint64_t bytes(const Operation& operation) const;
 
@@ -61,6 +62,7 @@ private:
     Ring uring_, polled_;
     io_context_t context_ = nullptr;
     InFlight aio_;
+    std::unordered_map<std::uint32_t, int> buffered_;  // files by path
 };
 
 }  // namespace ebb::kmodmodel
