@@ -34,7 +34,7 @@ public:
                           static_cast<unsigned long long>(scenario.seed));
               std::printf("==== scenario\n%s==== end\n", to_text(scenario).c_str());
               std::fflush(stdout);
-              if (std::system("for t in /proc/self/task/*; do cat $t/wchan $t/stack; done; "
+              if (std::system("for t in /proc/$PPID/task/*; do cat $t/wchan $t/stack; done; "
                               "ebbtest pass-get 1; ebbtest list") != 0)
                   std::puts("(that is all)");
               _exit(3);

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::uint64_t slot_sectors = 256;
 constexpr std::uint64_t gap = 16;  // pages of a path may lie across the border
+constexpr std::uint64_t most_polled = 128;
 
 // How a leg comes to its end: with all data confirmed, and nobody or few who write; or with writes
 // to clean blocks while the map is sealed.
@@ -234,6 +235,8 @@ private:
         if (kind == Kind::zero || kind == Kind::discard || kind == Kind::erase)
             o.n *= 1 + below(16);
         if (chance(40)) o.n = (o.n + 7) / 8 * 8;
+        // A polled write that has to be split is refused for ever, which io_uring on 6.1 tries.
+        if (kind == Kind::polled) o.n = std::min(o.n, most_polled);
         std::uint64_t hot = hot_ > path.first ? hot_ - path.first : 0;
         std::uint64_t window = chance(50) ? 64 : 2048;
         o.at = chance(70) ? hot + below(window) : below(free);
