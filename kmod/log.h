@@ -152,7 +152,15 @@ bool ebb_log_flush_disk(struct ebb_log *log);
 bool ebb_log_region_is_marked(struct ebb_log *log, unsigned long region);
 void ebb_log_cool_work(struct work_struct *work);
 
-/* The checksum of a block of the tracked disk. */
-int ebb_log_block_crc(struct ebb_disk *disk, u64 block, u32 *crc);
+/*
+ * Reads @nr blocks of the tracked disk, all at once. Without io, or with it; memory is had without
+ * I/O. Not known: what could not be read.
+ */
+void ebb_log_read_witnesses(struct ebb_disk *disk, struct ebb_super_witness *w, unsigned int nr);
+/* Of those in regions that are about to be cold on disk as well; how many. Not under io. */
+unsigned int ebb_log_read_cooling(struct ebb_log *log, struct ebb_super_witness *fresh);
+/* Under io, before those regions are written as cold. True: the superblock has changed. */
+bool ebb_log_take_cooling(struct ebb_log *log, const struct ebb_super_witness *fresh,
+			  unsigned int nr);
 
 #endif

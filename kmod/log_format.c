@@ -202,6 +202,18 @@ void ebb_super_encode(const struct ebb_super *super, void *payload)
 	}
 }
 
+static bool witnesses_are_possible(const struct ebb_super *super)
+{
+	__u32 i;
+
+	if (super->nr_witnesses > EBB_WITNESSES_MAX)
+		return false;
+	for (i = 0; i < super->nr_witnesses; i++)
+		if (super->witnesses[i].block > (super->disk_sectors - 1) / EBB_BLOCK_SECTORS)
+			return false;
+	return true;
+}
+
 static bool super_is_possible(const struct ebb_super *super)
 {
 	struct ebb_format_geometry g;
@@ -213,7 +225,7 @@ static bool super_is_possible(const struct ebb_super *super)
 	       super->stable_id[0] && !super->stable_id[EBB_ID_MAX - 1] &&
 	       super->region_sectors == g.region_sectors && super->log_blocks == g.log_blocks &&
 	       super->fine_blocks == g.fine_blocks && super->seal_blocks <= g.fine_blocks &&
-	       super->nr_boots <= EBB_BOOTS_MAX && super->nr_witnesses <= EBB_WITNESSES_MAX;
+	       super->nr_boots <= EBB_BOOTS_MAX && witnesses_are_possible(super);
 }
 
 bool ebb_super_decode(const void *payload, struct ebb_super *super)

@@ -206,18 +206,22 @@ static u32 distrust(const struct load *l)
 
 static bool witnesses_agree(struct ebb_log *log)
 {
-	struct ebb_disk *disk = log->disk;
-	struct ebb_super_witness *w;
-	u32 i, crc;
+	struct ebb_super_witness found[EBB_WITNESSES_MAX];
+	const struct ebb_super_witness *w;
+	u32 crcs[EBB_WITNESSES_MAX];
+	unsigned int nr = 0, i;
 
 	for (i = 0; i < log->super.nr_witnesses; i++) {
 		w = &log->super.witnesses[i];
-		if (!w->known || w->block >= disk->blocks ||
-		    ebb_map_any(current_map(disk), w->block, w->block))
+		if (!w->known || ebb_map_any(current_map(log->disk), w->block, w->block))
 			continue;
-		if (ebb_log_block_crc(disk, w->block, &crc) || crc != w->crc)
-			return false;
+		crcs[nr] = w->crc;
+		found[nr++].block = w->block;
 	}
+	ebb_log_read_witnesses(log->disk, found, nr);
+	for (i = 0; i < nr; i++)
+		if (!found[i].known || found[i].crc != crcs[i])
+			return false;
 	return true;
 }
 

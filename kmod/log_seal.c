@@ -118,13 +118,8 @@ static bool is_quiet(struct ebb_log *log)
 static bool know_witnesses(struct ebb_log *log)
 {
 	bool quiet = is_quiet(log);
-	struct ebb_super_witness *w;
-	u32 i;
 
-	for (i = 0; i < log->super.nr_witnesses; i++) {
-		w = &log->super.witnesses[i];
-		w->known = !ebb_log_block_crc(log->disk, w->block, &w->crc);
-	}
+	ebb_log_read_witnesses(log->disk, log->super.witnesses, log->super.nr_witnesses);
 	return quiet;
 }
 

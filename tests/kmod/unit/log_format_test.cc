@@ -63,7 +63,7 @@ ebb_super some_super() {
     super.nr_boots = 2;
     super.boots[1][15] = 9;
     super.nr_witnesses = EBB_WITNESSES_MAX;
-    super.witnesses[63] = {1ull << 40, 0x55aa55aa, 1};
+    super.witnesses[63] = {(1ull << 28) - 1, 0x55aa55aa, 1};
     super.cookie[63] = 'x';
     return super;
 }
@@ -178,6 +178,7 @@ TEST(LogFormat, ASuperblockThatCannotBeIsRefused) {
         [](ebb_super& s) { s.seal_blocks = s.fine_blocks + 1; },
         [](ebb_super& s) { s.nr_boots = EBB_BOOTS_MAX + 1; },
         [](ebb_super& s) { s.nr_witnesses = EBB_WITNESSES_MAX + 1; },
+        [](ebb_super& s) { s.witnesses[s.nr_witnesses - 1].block = (s.disk_sectors + 7) / 8; },
         [](ebb_super& s) { s.stable_id[0] = 0; },
         [](ebb_super& s) { s.stable_id[EBB_ID_MAX - 1] = 'x'; },
     };
