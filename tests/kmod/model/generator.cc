@@ -26,7 +26,7 @@ public:
     Scenario run() {
         make_parameters();
         std::uint64_t disks = 1 + pick({4, 4, 2, 1});
-        for (std::uint64_t d = 0; d < disks; ++d) make_disk(static_cast<std::uint32_t>(d));
+        for (std::uint64_t d = 0; d < disks; ++d) make_disk();
         for (std::uint32_t p = 0; p < scenario_.paths.size(); ++p)
             if (scenario_.disks[scenario_.paths[p].disk].kind == "erasable") erasable_.push_back(p);
         hot_ = below(scenario_.disks[0].sectors / 2);
@@ -96,7 +96,7 @@ private:
         scenario_.parameters["owner_timeout_ms"] = 60000;
     }
 
-    void make_disk(std::uint32_t number) {
+    void make_disk() {
         static constexpr const char* const kinds[] = {"nullb", "delay", "flakey",
                                                       "brd",   "scsi",  "erasable"};
         DiskPlan disk;
@@ -108,11 +108,21 @@ private:
         if (disk.kind == "nullb") disk.polls = below(2);
         if (disk.irqmode == 2) disk.nsec = 10000ull << below(9);
         if (disk.kind == "delay") disk.delay_ms = 1 + below(20);
-        scenario_.disks.push_back(disk);
-        scenario_.paths.push_back({number, "whole", 0});
         std::uint64_t unit = disk.block / sector_bytes;
         auto first = [&] { return (1 + below(2000 / unit)) * unit; };
         bool is_dm = disk.kind == "delay" || disk.kind == "flakey";
+        if ((is_dm || disk.kind == "nullb" || disk.kind == "scsi") && chance(15)) {
+            disk.sectors = 16384;
+            scenario_.disks.push_back(disk);
+            // All writes go by the upper one, which sees no others.
+            disk = {
+                .kind = "stacked", .sectors = disk.sectors, .block = disk.block, .first = first()};
+            disk.sectors -= disk.first + below(1000 / unit) * unit;
+            is_dm = true;
+        }
+        scenario_.disks.push_back(disk);
+        auto number = static_cast<std::uint32_t>(scenario_.disks.size() - 1);
+        scenario_.paths.push_back({number, "whole", 0});
         if (!is_dm && chance(50)) scenario_.paths.push_back({number, "partition", first()});
         if (chance(35)) scenario_.paths.push_back({number, "linear", first()});
     }
@@ -153,6 +163,11 @@ private:
             if (o->kind == Kind::sync) o->kind = Kind::direct;
     }
 
+    // Whether another one is stacked on it.
+    bool is_below(std::size_t number) const {
+        return number + 1 < scenario_.disks.size() && scenario_.disks[number + 1].kind == "stacked";
+    }
+
     // Between phases. The disk may turn out to be none for which that is possible.
     Operation make_rest() {
         Operation o{.kind = chance(20) ? Kind::reload : Kind::settle};
@@ -160,7 +175,8 @@ private:
         const DiskPlan& disk = scenario_.disks[number];
         if (disk.kind == "scsi" && chance(60)) {
             o = {.kind = Kind::passthrough, .disk = number, .at = below(disk.sectors * 3 / 4)};
-        } else if ((disk.kind == "delay" || disk.kind == "flakey") && chance(40)) {
+        } else if ((disk.kind == "delay" || disk.kind == "flakey") && !is_below(number) &&
+                   chance(40)) {
             o = {.kind = Kind::resize, .disk = number};
         }
         return o;

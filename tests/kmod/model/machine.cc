@@ -117,6 +117,19 @@ std::string Machine::make_disk(std::uint32_t number) {
         disk.by_bios = disk.traits.tears = true;
     } else if (plan.kind == "erasable" && make_erasable(plan, disk.device).empty()) {
         disk.by_bios = disk.traits.tears = disk.traits.discard_zeroes = true;
+    } else if (plan.kind == "stacked") {
+        const OpenDisk& lower = disks_.back();
+        disk.by_bios = true;
+        disk.may_fail = lower.may_fail;
+        disk.traits = lower.traits;
+        disk.traits.sectors = plan.sectors;
+        disk.traits.lies_on = number - 1;
+        disk.traits.lies_at = plan.first;
+        wrong =
+            make_mapped(name,
+                        line_of(plan.sectors, text("linear %s %llu", lower.device.c_str(),
+                                                   static_cast<unsigned long long>(plan.first))),
+                        disk.device);
     } else if (plan.kind == "scsi" && make_scsi(plan, disk.device).empty()) {
         disk.traits.tears = false;
         disk.takes_commands = true;

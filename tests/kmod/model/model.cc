@@ -10,6 +10,9 @@ namespace {
 
 using kmodtest::text;
 
+// Sectors of a write that no disk splits.
+constexpr std::uint64_t longest_whole = 128;
+
 unsigned long long n(std::uint64_t value) {
     return value;
 }
@@ -31,16 +34,49 @@ std::span<Model::Disk::Block> Model::blocks_of(const Extent& extent) {
     return blocks.subspan(first, std::min<std::uint64_t>(end, blocks.size()) - first);
 }
 
+std::optional<Extent> Model::below(const Extent& extent) const {
+    const Traits& traits = disks_[extent.disk].traits;
+    if (!traits.lies_on) return std::nullopt;
+    return Extent{*traits.lies_on, traits.lies_at + extent.first, extent.count};
+}
+
+Place Model::origin(Place place) const {
+    for (std::uint32_t d = 0; d < disks_.size(); ++d) {
+        const Traits& traits = disks_[d].traits;
+        if (traits.lies_on == place.disk && place.sector >= traits.lies_at &&
+            place.sector < traits.lies_at + traits.sectors)
+            return {d, place.sector - traits.lies_at};
+    }
+    return place;
+}
+
+bool Model::is_seen(const Write& write, std::uint32_t disk) const {
+    return write.extent.disk == disk ? write.seen : write.seen_below;
+}
+
+// Below, a long one may be in parts.
+void Model::see(Write& write, std::uint32_t disk) {
+    if (write.extent.disk == disk)
+        write.seen = true;
+    else
+        write.seen_below = write.extent.count <= longest_whole;
+}
+
+void Model::add(Code code, const Extent& extent, const Extent& reach) {
+    for (auto& block : blocks_of(reach)) ++block.under_way;
+    auto& history = disks_[extent.disk].history;
+    for (std::uint64_t i = 0; i < extent.count; ++i) history[extent.first + i].push_back(code);
+}
+
 Code Model::issue(const Extent& extent, Content content, bool atomic, const Extent& reach) {
     std::lock_guard lock(mutex_);
     Write write{.extent = extent, .content = content, .atomic = atomic};
     write.reach = reach.count ? reach : extent;
-    for (auto& block : blocks_of(write.reach)) ++block.under_way;
     write.issued = ticket();
     writes_.push_back(write);
     Code code = writes_.size();
-    auto& history = disks_[extent.disk].history;
-    for (std::uint64_t i = 0; i < extent.count; ++i) history[extent.first + i].push_back(code);
+    add(code, extent, write.reach);
+    if (auto lower = below(extent)) add(code, *lower, *below(write.reach));
     untaken_.push_back(code);
     return code;
 }
@@ -50,10 +86,14 @@ void Model::done(Code write, bool ok, bool sent) {
     at(write).ok = ok;
     at(write).sent = sent;
     at(write).done = ticket();
-    for (auto& block : blocks_of(at(write).reach)) {
-        --block.under_way;
-        block.done = at(write).done;
-    }
+    auto end = [&](const Extent& reach) {
+        for (auto& block : blocks_of(reach)) {
+            --block.under_way;
+            block.done = at(write).done;
+        }
+    };
+    end(at(write).reach);
+    if (auto lower = below(at(write).reach)) end(*lower);
 }
 
 void Model::set_before(std::uint32_t disk, std::vector<Code> codes) {
@@ -87,11 +127,12 @@ std::string Model::describe(Code code) {
 }
 
 // The newest write that must be there: of those done before the ticket, or seen elsewhere.
-Model::Need Model::need(const std::vector<Code>& history, std::uint64_t before) {
+Model::Need Model::need(std::uint32_t disk, const std::vector<Code>& history,
+                        std::uint64_t before) {
     Need need;
     for (Code code : history) {
         const Write& w = at(code);
-        bool due = (w.ok && w.done < before) || w.seen;
+        bool due = (w.ok && w.done < before) || is_seen(w, disk);
         if (due && w.issued > need.issued) need = {w.issued, code};
     }
     return need;
@@ -136,6 +177,7 @@ std::string Model::fault_of(Place place, Code code, Cut cut) {
     if (!is_write(code)) return {};
     if (code > writes_.size()) return "holds a write that nobody issued";
     const Extent& e = at(code).extent;
+    place = origin(place);
     if (e.disk != place.disk || place.sector < e.first || place.sector >= e.first + e.count)
         return text("holds a write that did not go there: %s", tell(code).c_str());
     if (at(code).issued > cut.granted)
@@ -160,14 +202,14 @@ Faults Model::judge(const State& state, Cut cut, std::size_t limit) {
                 fault({d, s}, wrong);
             } else if (is_write(code)) {
                 newest = std::max(newest, at(code).issued);
-                if (at(code).seen || !at(code).atomic) continue;
-                at(code).seen = true;
+                if (is_seen(at(code), d) || !at(code).atomic) continue;
+                see(at(code), d);
                 seen.push_back(code);
             }
         }
     for (std::uint32_t d = 0; d < state.size() && faults.empty(); ++d)
         for (std::uint64_t s = 0; s < state[d].size(); ++s) {
-            Need due = need(disks_[d].history[s], newest);
+            Need due = need(d, disks_[d].history[s], newest);
             if (explains({d, s}, state[d][s], due, cut)) continue;
             const Write* w = due.write ? &at(due.write) : nullptr;
             const char* why = !w                    ? "without any reason"
@@ -177,17 +219,17 @@ Faults Model::judge(const State& state, Cut cut, std::size_t limit) {
             fault({d, s}, text("holds %s and lacks %s, %s", tell(state[d][s]).c_str(),
                                tell(due.write).c_str(), why));
         }
-    for (Code code : seen) at(code).seen = false;
+    for (Code code : seen) at(code).seen = at(code).seen_below = false;
     if (faults.empty()) forget(cut.asked);
     return faults;
 }
 
 // What was overwritten for certain before a cut that was good cannot come up again.
 void Model::forget(std::uint64_t before) {
-    for (auto& disk : disks_)
-        for (auto& history : disk.history) {
+    for (std::uint32_t d = 0; d < disks_.size(); ++d)
+        for (auto& history : disks_[d].history) {
             if (history.size() < 8) continue;
-            std::uint64_t issued = need(history, before).issued;
+            std::uint64_t issued = need(d, history, before).issued;
             std::erase_if(history, [&](Code code) { return at(code).done < issued; });
         }
 }
@@ -209,6 +251,10 @@ std::vector<Write> Model::take_done(std::uint64_t before) {
     std::erase_if(untaken_, [&](Code code) {
         if (at(code).done >= before) return false;
         taken.push_back(at(code));
+        if (auto lower = below(at(code).extent)) {
+            taken.push_back(at(code));
+            taken.back().extent = *lower;
+        }
         return true;
     });
     return taken;
@@ -218,7 +264,8 @@ bool Model::is_busy(std::uint32_t disk, std::uint64_t before, std::uint64_t sinc
     std::lock_guard lock(mutex_);
     return std::ranges::any_of(untaken_, [&](Code code) {
         const Write& w = at(code);
-        return w.extent.disk == disk && w.issued < before && w.done > since;
+        bool is_there = w.extent.disk == disk || disks_[w.extent.disk].traits.lies_on == disk;
+        return is_there && w.issued < before && w.done > since;
     });
 }
 

@@ -11,6 +11,8 @@
 //  - every write that had succeeded before `asked`, or before a write that is seen anywhere was
 //    issued, is there, or one that was not done before it was issued;
 //  - of a write that is one bio all is there, or nothing.
+// A disk that lies on another one passes its writes on: each may be in the cut of the one and not
+// of the other, while it is under way.
 // Zeroes may come from any write of zeroes; anything may be from before all writes. A discard
 // leaves zeroes, or anything on disks that do not say what. A write that failed is there or not, in
 // each sector.
@@ -20,6 +22,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,8 +46,9 @@ struct Write {
     Content content = Content::data;
     bool atomic = false;  // one bio: a member of a cut or not, as a whole
     bool ok = false;
-    bool sent = true;   // false: perhaps refused before it was sent to the disk
-    bool seen = false;  // while a cut is judged
+    bool sent = true;         // false: perhaps refused before it was sent to the disk
+    bool seen = false;        // while a cut is judged
+    bool seen_below = false;  // ... on the disk on which that of the extent lies
     Extent reach = {};
     std::uint64_t issued = 0;
     std::uint64_t done = never;
@@ -54,6 +58,9 @@ struct Traits {
     std::uint64_t sectors = 0;
     bool discard_zeroes = false;
     bool tears = false;  // writes that overlap in time may leave a mixture in a sector
+    // A part of another disk, to which nobody else writes; that lies on none.
+    std::optional<std::uint32_t> lies_on = {};
+    std::uint64_t lies_at = 0;  // sector of it
 };
 
 struct Cut {
@@ -68,6 +75,9 @@ using State = std::vector<std::span<const Code>>;
 class Model {
 public:
     explicit Model(std::vector<Traits> disks);
+
+    // Where what is at that place was written, if the disk passes writes on; else the place itself.
+    [[nodiscard]] Place origin(Place place) const;
 
     [[nodiscard]] std::uint64_t ticket() { return tickets_.fetch_add(1) + 1; }
     // A write is about to be issued; returns its number.
@@ -111,10 +121,17 @@ private:
         Code write = 0;
     };
 
+    // Where it comes to on the disk below.
+    [[nodiscard]] std::optional<Extent> below(const Extent& extent) const;
+    [[nodiscard]] bool is_seen(const Write& write, std::uint32_t disk) const;
+    void see(Write& write, std::uint32_t disk);
+    void add(Code code, const Extent& extent, const Extent& reach);
     [[nodiscard]] Write& at(Code write) { return writes_[write - 1]; }
     [[nodiscard]] std::string tell(Code code);
     [[nodiscard]] std::string fault_of(Place place, Code code, Cut cut);
-    [[nodiscard]] Need need(const std::vector<Code>& history, std::uint64_t before);
+    // Of a sector of that disk.
+    [[nodiscard]] Need need(std::uint32_t disk, const std::vector<Code>& history,
+                            std::uint64_t before);
     [[nodiscard]] bool explains(Place place, Code code, Need need, Cut cut);
     [[nodiscard]] bool has_discard(Place place, Need need, Cut cut);
     [[nodiscard]] bool is_torn(Place place, Need need, Cut cut);

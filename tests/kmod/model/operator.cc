@@ -302,8 +302,9 @@ bool Operator::is_flagged(std::uint32_t disk, unsigned int reason) {
 void Operator::pass_through(const Operation& o) {
     settle();
     if (verdict_.failed() || !machine_.disk(o.disk).takes_commands) return;
-    Code write = model_.issue({o.disk, o.at, 1}, Content::data, true);
-    sector_fill(buffer_.get(), run_, {o.disk, o.at}, write);
+    const Place place = model_.origin({o.disk, o.at});
+    Code write = model_.issue({place.disk, place.sector, 1}, Content::data, true);
+    sector_fill(buffer_.get(), run_, place, write);
     std::string wrong = machine_.write_past(o.disk, o.at, buffer_.get());
     model_.done(write, wrong.empty(), wrong.empty());
     if (!wrong.empty()) return verdict_.fault(wrong);

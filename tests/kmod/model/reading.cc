@@ -171,7 +171,8 @@ bool Operator::read_run(const Run& run) {
             std::uint64_t at = b * sectors_of_block + s;
             if (run.discarded) codes[s] = code_discarded;
             if (run.discarded || at >= sectors) continue;
-            codes[s] = sector_read(buffer_.get() + at * sector_bytes, run_, {run.disk, first + at});
+            codes[s] = sector_read(buffer_.get() + at * sector_bytes, run_,
+                                   model_.origin({run.disk, first + at}));
         }
         BlockKey key{run.disk, run.block + b};
         if (machine_.keep()) {
@@ -261,7 +262,8 @@ std::vector<Code> Operator::read_disk(int fd, std::uint32_t disk, bool& good) {
         good = pread(fd, buffer_.get(), length, static_cast<off_t>(at)) ==
                static_cast<ssize_t>(length);
         for (std::size_t i = 0; good && i < length; i += sector_bytes)
-            codes.push_back(sector_read(buffer_.get() + i, run_, {disk, (at + i) / sector_bytes}));
+            codes.push_back(sector_read(buffer_.get() + i, run_,
+                                        model_.origin({disk, (at + i) / sector_bytes})));
     }
     return codes;
 }

@@ -9,7 +9,7 @@ namespace {
 std::string disk_line(const DiskPlan& d) {
     std::ostringstream out;
     out << "disk " << d.kind << " " << d.sectors << " " << d.block << " " << d.queues << " "
-        << d.irqmode << " " << d.nsec << " " << d.delay_ms << " " << d.polls;
+        << d.irqmode << " " << d.nsec << " " << d.delay_ms << " " << d.polls << " " << d.first;
     return out.str();
 }
 
@@ -23,7 +23,7 @@ bool take_line(const std::string& line, Scenario& scenario) {
         DiskPlan d;
         in >> d.kind >> d.sectors >> d.block >> d.queues >> d.irqmode >> d.nsec >> d.delay_ms;
         if (in.fail()) return false;
-        in >> d.polls;  // what was saved before there was that has none
+        in >> d.polls >> d.first;  // what was saved before there were these has none
         scenario.disks.push_back(d);
         return true;
     }
@@ -41,6 +41,13 @@ bool take_line(const std::string& line, Scenario& scenario) {
 
 // Numbers of disks and paths are within bounds, as the executor relies on.
 bool is_sound(const Scenario& scenario) {
+    for (std::size_t d = 0; d < scenario.disks.size(); ++d) {
+        const DiskPlan& disk = scenario.disks[d];
+        if (disk.kind != "stacked") continue;
+        if (d == 0 || scenario.disks[d - 1].kind == "stacked" ||
+            disk.first + disk.sectors > scenario.disks[d - 1].sectors)
+            return false;
+    }
     for (const auto& path : scenario.paths)
         if (path.disk >= scenario.disks.size() || path.first >= scenario.disks[path.disk].sectors)
             return false;

@@ -13,7 +13,8 @@
 namespace ebb::kmodmodel {
 
 // `kind`: nullb, or on top of it delay, flakey (writes fail every other second); brd; scsi;
-// erasable. Those of a scenario with restarts are the host's: virtio, virtio-scsi, pvscsi, nvme.
+// erasable; stacked (dm-linear on a part of the disk before it). Those of a scenario with restarts
+// are the host's: virtio, virtio-scsi, pvscsi, nvme.
 struct DiskPlan {
     std::string kind = "nullb";
     std::uint64_t sectors = 0;
@@ -23,6 +24,7 @@ struct DiskPlan {
     std::uint64_t nsec = 0;  // completion time, with irqmode 2
     std::uint64_t delay_ms = 0;
     std::uint64_t polls = 0;  // queues without interrupts, where null_blk has such
+    std::uint64_t first = 0;  // of a stacked one: sector of the disk before it
     friend bool operator==(const DiskPlan&, const DiskPlan&) = default;
 };
 

@@ -38,7 +38,7 @@ protected:
     }
     Faults judge(Cut c) { return model_.judge({state_[0], state_[1]}, c); }
 
-    Model model_{{{size, false, false}, {size, true, false}}};
+    Model model_{{{.sectors = size}, {.sectors = size, .discard_zeroes = true}}};
     std::vector<Code> state_[2] = {std::vector<Code>(size), std::vector<Code>(size)};
 };
 
@@ -150,7 +150,7 @@ TEST_F(ModelTest, RefusesAMixture) {
 }
 
 TEST_F(ModelTest, AcceptsAMixtureOfWritesAtOnceWhereDisksTear) {
-    Model torn({{size, false, true}});
+    Model torn({{.sectors = size, .tears = true}});
     for (Code code :
          {torn.issue({0, 0, 1}, Content::data, true), torn.issue({0, 0, 1}, Content::data, true)})
         torn.done(code, true);
@@ -161,6 +161,71 @@ TEST_F(ModelTest, AcceptsAMixtureOfWritesAtOnceWhereDisksTear) {
     torn.done(torn.issue({0, 0, 1}, Content::data, true), true);
     now = torn.ticket();
     EXPECT_EQ(torn.judge({seen}, {now, now + 1}).size(), 1U);
+}
+
+// Disk 1 lies on disk 0, from sector 5 on.
+class StackedTest : public testing::Test {
+protected:
+    Faults judge() {
+        std::uint64_t asked = model_.ticket();
+        return model_.judge({lower_, upper_}, {asked, model_.ticket()});
+    }
+    Model model_{{{.sectors = size}, {.sectors = 40, .lies_on = 0, .lies_at = 5}}};
+    std::vector<Code> lower_ = std::vector<Code>(size), upper_ = std::vector<Code>(40);
+};
+
+TEST_F(StackedTest, AWriteMustBeOnBothDisks) {
+    Code code = model_.issue({1, 3, 2}, Content::data, true);
+    model_.done(code, true);
+    std::fill_n(upper_.begin() + 3, 2, code);
+    EXPECT_EQ(judge().size(), 2U);
+    std::fill_n(lower_.begin() + 8, 2, code);
+    EXPECT_TRUE(judge().empty());
+    upper_[3] = 0;
+    EXPECT_EQ(judge().size(), 1U);
+}
+
+TEST_F(StackedTest, OneUnderWayMayBeOnEitherAndIsWholeThere) {
+    Code code = model_.issue({1, 3, 2}, Content::data, true);
+    std::fill_n(upper_.begin() + 3, 2, code);
+    EXPECT_TRUE(judge().empty());
+    std::fill_n(upper_.begin() + 3, 2, 0);
+    std::fill_n(lower_.begin() + 8, 2, code);
+    EXPECT_TRUE(judge().empty());
+    lower_[9] = 0;
+    EXPECT_EQ(judge().size(), 1U);
+    lower_[10] = code;
+    EXPECT_EQ(judge().size(), 1U);
+}
+
+TEST_F(StackedTest, LongOnesMayBeInPartsBelow) {
+    constexpr std::uint64_t large = 400;
+    Model model({{.sectors = large}, {.sectors = large, .lies_on = 0}});
+    Code code = model.issue({1, 0, 129}, Content::data, true);
+    std::vector<Code> lower(large), upper(large);
+    lower[0] = code;
+    EXPECT_TRUE(model.judge({lower, upper}, {model.ticket(), model.ticket()}).empty());
+    upper[0] = code;
+    EXPECT_FALSE(model.judge({lower, upper}, {model.ticket(), model.ticket()}).empty());
+}
+
+TEST_F(StackedTest, BothAreBusyAndHaveMarks) {
+    std::uint64_t before = model_.ticket();
+    Code code = model_.issue({1, 3, 8}, Content::data, true);
+    std::uint64_t issued = model_.ticket();
+    for (std::uint32_t disk : {0U, 1U}) EXPECT_TRUE(model_.is_busy(disk, issued)) << disk;
+    model_.done(code, true);
+    EXPECT_EQ(model_.written(1, before), (Blocks{true, true, false, false, false}));
+    EXPECT_EQ(model_.written(0, before),
+              (Blocks{false, true, false, false, false, false, false, false}));
+    std::vector<Write> done = model_.take_done(model_.ticket());
+    ASSERT_EQ(done.size(), 2U);
+    EXPECT_EQ(done[0].extent.disk, 1U);
+    EXPECT_EQ(done[1].extent.disk, 0U);
+    EXPECT_EQ(done[1].extent.first, 8U);
+    EXPECT_EQ(model_.origin({0, 8}).sector, 3U);
+    EXPECT_EQ(model_.origin({0, 4}).disk, 0U);
+    EXPECT_EQ(model_.origin({0, 45}).disk, 0U);
 }
 
 TEST_F(ModelTest, FailedWritesAreThereOrNot) {

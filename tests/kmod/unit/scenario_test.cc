@@ -37,6 +37,13 @@ TEST(Scenario, RefusesGarbage) {
     EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 0 whole 0\n1 direct path=1\n"));
     EXPECT_FALSE(parse_scenario("disk nullb 8192 512 1 0 0 0\npath 1 whole 0\n"));
     EXPECT_FALSE(parse_scenario("disk nullb\n"));
+    // Stacked on nothing, on another such disk, beyond the end.
+    const std::string nullb = "disk nullb 8192 512 1 0 0 0 0 0\n",
+                      stacked = "disk stacked 8000 512 1 0 0 0 0 9\n", path = "path 0 whole 0\n";
+    EXPECT_TRUE(parse_scenario(nullb + stacked + path));
+    EXPECT_FALSE(parse_scenario(stacked + path));
+    EXPECT_FALSE(parse_scenario(nullb + stacked + "disk stacked 80 512 1 0 0 0 0 9\n" + path));
+    EXPECT_FALSE(parse_scenario(nullb + "disk stacked 8000 512 1 0 0 0 0 193\n" + path));
     // A restart, and no map device.
     EXPECT_FALSE(parse_scenario("disk nvme 8192 512 1 0 0 0\npath 0 whole 0\n0 reboot\n"));
 }
@@ -98,6 +105,22 @@ TEST(Generator, HasEveryKind) {
         EXPECT_GE(kinds[kind], 5) << kind_name(kind);
 }
 
+// Nobody writes to the disk below but the one above, whose size would be wrong after another one.
+TEST(Generator, StacksDisks) {
+    int found = 0;
+    for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+        Scenario scenario = generate(seed);
+        for (std::uint32_t d = 1; d < scenario.disks.size(); ++d) {
+            if (scenario.disks[d].kind != "stacked") continue;
+            ++found;
+            for (const auto& path : scenario.paths) EXPECT_NE(path.disk, d - 1) << seed;
+            for (const auto& o : scenario.operations)
+                EXPECT_TRUE(o.kind != Kind::resize || o.disk != d - 1) << seed;
+        }
+    }
+    EXPECT_GE(found, 20);
+}
+
 // Writes stay on their disks and on whole logical blocks, direct ones outside of the buffered part.
 TEST(Generator, StaysInBounds) {
     for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
@@ -153,7 +176,7 @@ TEST(Shrinker, FindsTheTwoThatMatter) {
         };
         Scenario small = shrink(scenario, fails, [] { return true; });
         EXPECT_EQ(small.operations, (std::vector<Operation>{first, second}));
-        EXPECT_EQ(small.disks.size(), 1U);
+        EXPECT_EQ(small.disks.size(), scenario.paths[0].disk + 1U);
         int left = 3;
         EXPECT_TRUE(fails(shrink(scenario, fails, [&] { return left-- > 0; })));
     }
