@@ -137,6 +137,7 @@ class Machine:
         """Starts QEMU; with `wait`, returns when the guest's agent answers. A QEMU that ends by itself
         while it boots a kernel that has nothing of ours yet is started twice more."""
         for more in (2, 1, 0):
+            said = os.path.getsize(self.console) if os.path.exists(self.console) else 0
             self._start()
             try:
                 if wait:
@@ -147,6 +148,8 @@ class Machine:
                 if not more or ours or self.running() or self.timed_out:
                     raise
                 print(f"    once more: {error}".replace("\n", "\n    | "), flush=True)
+                # What that kernel said is not what the next one has to answer for.
+                os.truncate(self.console, said)
         return self
 
     def _start(self):
