@@ -66,7 +66,7 @@ struct ebb_group *ebb_group_get(u32 id)
 		kfree(group);
 		return NULL;
 	}
-	list_add_tail(&group->list, &ebb_groups);
+	list_add_tail_rcu(&group->list, &ebb_groups);
 	return group;
 }
 
@@ -76,14 +76,14 @@ void ebb_group_put_empty(struct ebb_group *group)
 	lockdep_assert_held(&ebb_mutex);
 	if (group->refs)
 		return;
-	list_del(&group->list);
+	list_del_rcu(&group->list);
 	mutex_unlock(&ebb_mutex);
 	ebb_gate_group_exit(group);
 	cancel_delayed_work_sync(&group->owner_work);
 	cancel_work_sync(&group->look_work);
 	mutex_lock(&ebb_mutex);
 	ebb_pool_exit(&group->pool);
-	kfree(group);
+	kfree_rcu(group, rcu);
 }
 
 u64 ebb_group_pool_used(void)

@@ -62,7 +62,7 @@ struct ebb_group {
 	unsigned long		gen;	/* read by every write, changed by a cut */
 	u32			id;
 	/* under ebb_mutex */
-	struct list_head	list ____cacheline_aligned;
+	struct list_head	list ____cacheline_aligned;	/* readers by RCU */
 	struct list_head	disks;	/* readers by RCU */
 	u32			nr_disks;
 	u32			refs;	/* disks, those that are being detached included */
@@ -74,6 +74,7 @@ struct ebb_group {
 	u32			note_bytes;
 	struct work_struct	look_work;	/* something happened: look what, and tell */
 	struct delayed_work	owner_work;
+	struct rcu_head		rcu;
 };
 
 extern struct list_head ebb_groups;

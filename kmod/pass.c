@@ -170,7 +170,7 @@ static void prepare(struct ebb_group *group, u32 kind, u32 flags, u64 gate, u32 
 	pass->kind = kind;
 	pass->flags = flags;
 	pass->gate = gate;
-	pass->owner = owner;
+	WRITE_ONCE(pass->owner, owner);
 	WRITE_ONCE(pass->reason, EBB_VOID_NONE);
 	pass->generation = group->gen;
 	pass->released = 0;
@@ -346,10 +346,26 @@ struct ebb_group *ebb_pass_find(u64 id, bool must_be_ready)
 	return ERR_PTR(id && id < next_pass_id ? -ESTALE : -ENOENT);
 }
 
+/* The end of any socket comes by here, of whoever: it does not wait for ebb_mutex. */
+static bool owns_anything(u32 portid)
+{
+	const struct ebb_group *group;
+	bool owns = false;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(group, &ebb_groups, list)
+		owns |= READ_ONCE(group->gate.owner) == portid ||
+			READ_ONCE(group->pass.owner) == portid;
+	rcu_read_unlock();
+	return owns;
+}
+
 void ebb_pass_owner_gone(u32 portid)
 {
 	struct ebb_group *group;
 
+	if (!owns_anything(portid))
+		return;
 	mutex_lock(&ebb_mutex);
 	list_for_each_entry(group, &ebb_groups, list) {
 		if (READ_ONCE(group->gate.owner) == portid)
