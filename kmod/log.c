@@ -12,7 +12,7 @@
 
 static struct workqueue_struct *late_wq;
 
-static unsigned long deadline(void)
+unsigned long ebb_log_deadline(void)
 {
 	return msecs_to_jiffies(READ_ONCE(ebb_log_deadline_ms)) + 1;
 }
@@ -242,7 +242,7 @@ bool ebb_log_hold(struct ebb_disk *disk, struct ebb_write *w)
 	if (!held)
 		return false;
 	queue_work(log->wq, &log->heat_work);
-	queue_delayed_work(late_wq, &log->late_work, deadline());
+	queue_delayed_work(late_wq, &log->late_work, ebb_log_deadline());
 	return true;
 }
 
@@ -328,6 +328,32 @@ static void heat_work(struct work_struct *work)
 	memalloc_noio_restore(noio);
 }
 
+/* Of those that wait; NULL: nobody does. Under lock. */
+static const struct ebb_write *oldest(struct ebb_log *log)
+{
+	const struct ebb_write *w;
+
+	w = list_first_entry_or_null(&log->heating, struct ebb_write, held);
+	return w ? w : list_first_entry_or_null(&log->waiting, struct ebb_write, held);
+}
+
+static u64 limit_ns(void)
+{
+	return (u64)READ_ONCE(ebb_log_deadline_ms) * NSEC_PER_MSEC;
+}
+
+bool ebb_log_is_late(struct ebb_log *log)
+{
+	const struct ebb_write *w;
+	bool late;
+
+	spin_lock_irq(&log->lock);
+	w = oldest(log);
+	late = w && ktime_get_ns() - w->held_at >= limit_ns();
+	spin_unlock_irq(&log->lock);
+	return late;
+}
+
 /*
  * Sending a block on its way may itself wait without limit, for a queue that is frozen or full:
  * then nobody but this work sees that the deadline has passed.
@@ -335,24 +361,24 @@ static void heat_work(struct work_struct *work)
 static void late_work(struct work_struct *work)
 {
 	struct ebb_log *log = container_of(work, struct ebb_log, late_work.work);
-	u64 limit = (u64)READ_ONCE(ebb_log_deadline_ms) * NSEC_PER_MSEC, age = 0;
-	struct ebb_write *w;
+	u64 limit = limit_ns(), age = 0;
+	const struct ebb_write *w;
+	bool sealing;
 	LIST_HEAD(go);
 
 	spin_lock_irq(&log->lock);
-	w = list_first_entry_or_null(&log->heating, struct ebb_write, held);
-	if (!w)
-		w = list_first_entry_or_null(&log->waiting, struct ebb_write, held);
 	/* After the seal nobody is let go for being late. */
-	if (log->sealed)
-		w = NULL;
+	w = log->sealed ? NULL : oldest(log);
 	if (w)
 		age = ktime_get_ns() - w->held_at;
+	sealing = log->sealing;
 	spin_unlock_irq(&log->lock);
 	if (!w)
 		return;
-	if (age < limit) {
-		queue_delayed_work(late_wq, &log->late_work, nsecs_to_jiffies(limit - age) + 1);
+	if (age < limit || sealing) {
+		/* A seal sees itself that it is late. */
+		queue_delayed_work(late_wq, &log->late_work,
+				   age < limit ? nsecs_to_jiffies(limit - age) + 1 : HZ / 10);
 		return;
 	}
 	ebb_log_fail(log);
@@ -410,6 +436,21 @@ void ebb_log_heat(struct ebb_disk *disk, u64 first, u64 last)
 	mutex_unlock(&log->io);
 }
 
+static void make_anew(struct ebb_log *log)
+{
+	u8 boot_id[EBB_UUID_LEN];
+
+	memcpy(boot_id, log->super.boots[log->super.nr_boots - 1], EBB_UUID_LEN);
+	spin_lock_irq(&log->lock);
+	WRITE_ONCE(log->state, EBB_LOG_ACTIVE);
+	log->sealed = false;
+	log->told = false;
+	WRITE_ONCE(log->barred, false);
+	spin_unlock_irq(&log->lock);
+	queue_work(log->wq, &log->heat_work);
+	ebb_log_create(log, boot_id);
+}
+
 void ebb_log_mark_all(struct ebb_disk *disk)
 {
 	struct ebb_log *log = disk->log;
@@ -418,16 +459,8 @@ void ebb_log_mark_all(struct ebb_disk *disk)
 	if (!log)
 		return;
 	mutex_lock(&log->io);
-	if (ebb_log_failed(log) && !ebb_store_is_stuck(&log->store)) {
-		spin_lock_irq(&log->lock);
-		WRITE_ONCE(log->state, EBB_LOG_ACTIVE);
-		log->sealed = false;
-		log->told = false;
-		WRITE_ONCE(log->barred, false);
-		spin_unlock_irq(&log->lock);
-		queue_work(log->wq, &log->heat_work);
-		ebb_log_create(log, log->super.boots[log->super.nr_boots - 1]);
-	}
+	if (ebb_log_failed(log) && !ebb_store_is_stuck(&log->store))
+		make_anew(log);
 	if (!ebb_log_failed(log)) {
 		/* Reasons go from the area after the log says the same. */
 		ebb_log_want(log, 0, log->nr_regions - 1);
@@ -552,6 +585,7 @@ struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options 
 	INIT_LIST_HEAD(&log->waiting);
 	INIT_LIST_HEAD(&log->heating);
 	mutex_init(&log->io);
+	init_waitqueue_head(&log->read_wait);
 	INIT_WORK(&log->heat_work, heat_work);
 	INIT_DELAYED_WORK(&log->late_work, late_work);
 	INIT_WORK(&log->note_work, note_work);
@@ -575,6 +609,7 @@ void ebb_log_free(struct ebb_disk *disk)
 		return;
 	cancel_delayed_work_sync(&log->late_work);
 	flush_work(&log->heat_work);
+	ebb_log_settle_reads(log);
 	ebb_store_settle(&log->store);
 	flush_work(&log->note_work);
 	ebb_store_close(&log->store);

@@ -35,6 +35,7 @@ struct ebb_log {
 	bool			sealed;		/* a seal is, or may be, in the area */
 	bool			told;		/* the area says that the log failed */
 	bool			barred;		/* sealed, failed, and not told: nothing goes on */
+	bool			sealing;	/* all is cold: who waits does so for it */
 	u64			nr_held;
 	u64			held_ns_max;
 	struct workqueue_struct	*wq;
@@ -53,6 +54,10 @@ struct ebb_log {
 	unsigned int		super_newer;
 	bool			super_late;	/* the last one had not come to its end in time */
 	u64			writes;
+
+	/* witnesses that are read */
+	atomic_t		reading;
+	wait_queue_head_t	read_wait;
 
 	/* guarded by ebb_mutex */
 	unsigned long		*idle;		/* regions without a mark when last looked at */
@@ -111,6 +116,7 @@ void ebb_log_mark_all(struct ebb_disk *disk);
 /* The epoch is closed; before the unconfirmed map is dropped. */
 void ebb_log_cookie(struct ebb_disk *disk, const void *cookie);
 void ebb_log_confirm(struct ebb_disk *disk, const void *cookie);
+/* The set is in force even where some could not be read: -EIO, -ENOMEM, -ETIMEDOUT. */
 int ebb_log_witness(struct ebb_disk *disk, const struct ebb_extent *extents, unsigned int nr);
 
 u64 ebb_log_bytes(const struct ebb_log *log);
@@ -120,6 +126,9 @@ void ebb_log_exit(void);
 
 /* ---- between the files of the log ---- */
 
+unsigned long ebb_log_deadline(void);	/* jiffies */
+/* Who waits for a region to be hot has done so for longer than that. */
+bool ebb_log_is_late(struct ebb_log *log);
 struct ebb_format_id ebb_log_id(struct ebb_log *log, enum ebb_format_kind kind, u32 index);
 /* Under io, unless said otherwise. Each gives the log up if it fails. */
 int ebb_log_write_super(struct ebb_log *log);
@@ -143,7 +152,7 @@ static inline bool ebb_log_failed(const struct ebb_log *log)
 
 struct ebb_log *ebb_log_new(struct ebb_disk *disk, const struct ebb_log_options *options,
 			    const char **why);
-/* Writes an empty map with a new UUID; under io. */
+/* Writes an empty map with a new UUID, and the witnesses there are as not known; under io. */
 int ebb_log_create(struct ebb_log *log, const u8 *boot_id);
 
 /* What has been written to the tracked disk stays there; false: perhaps not. Without io. */
@@ -153,10 +162,14 @@ bool ebb_log_region_is_marked(struct ebb_log *log, unsigned long region);
 void ebb_log_cool_work(struct work_struct *work);
 
 /*
- * Reads @nr blocks of the tracked disk, all at once. Without io, or with it; memory is had without
- * I/O. Not known: what could not be read.
+ * Reads @nr blocks of the tracked disk, all at once, and waits for them, for @limit jiffies at
+ * most (0: for as long as it takes). Without io, or with it; memory is had without I/O. Not
+ * known: what could not be read (-EIO, -ENOMEM), or all (-ETIMEDOUT).
  */
-void ebb_log_read_witnesses(struct ebb_disk *disk, struct ebb_super_witness *w, unsigned int nr);
+int ebb_log_read_witnesses(struct ebb_log *log, struct ebb_super_witness *w, unsigned int nr,
+			   unsigned long limit);
+/* Waits for what was not waited for; nothing is begun any more. */
+void ebb_log_settle_reads(struct ebb_log *log);
 /* Of those in regions that are about to be cold on disk as well; how many. Not under io. */
 unsigned int ebb_log_read_cooling(struct ebb_log *log, struct ebb_super_witness *fresh);
 /* Under io, before those regions are written as cold. True: the superblock has changed. */

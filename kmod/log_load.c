@@ -204,7 +204,8 @@ static u32 distrust(const struct load *l)
 	return 0;
 }
 
-static bool witnesses_agree(struct ebb_log *log)
+/* -ESTALE: somebody wrote to one, or it cannot be read. */
+static int compare_witnesses(struct ebb_log *log)
 {
 	struct ebb_super_witness found[EBB_WITNESSES_MAX];
 	const struct ebb_super_witness *w;
@@ -218,40 +219,51 @@ static bool witnesses_agree(struct ebb_log *log)
 		crcs[nr] = w->crc;
 		found[nr++].block = w->block;
 	}
-	ebb_log_read_witnesses(log->disk, found, nr);
+	if (ebb_log_read_witnesses(log, found, nr, 0) == -ENOMEM)
+		return -ENOMEM;
 	for (i = 0; i < nr; i++)
 		if (!found[i].known || found[i].crc != crcs[i])
-			return false;
-	return true;
+			return -ESTALE;
+	return 0;
+}
+
+static int read_map(struct load *l)
+{
+	const struct ebb_super *super = &l->log->super;
+	bool sealed = super->state == EBB_SUPER_SEALED;
+	bool exact = sealed && super->flags & EBB_SUPER_F_EXACT;
+	int err = load_log(l);
+
+	/* Before what was dirty is marked: file systems write last of all where witnesses are. */
+	if (!err && exact)
+		err = compare_witnesses(l->log);
+	if (!err && sealed)
+		err = load_fine(l);
+	if (!err && !exact)
+		err = compare_witnesses(l->log);
+	return err;
 }
 
 /* Fills the map; the reasons why what was found does not count. Negative: the area is dead. */
 static int load(struct load *l)
 {
-	struct ebb_log *log = l->log;
-	bool sealed, exact;
 	u32 reasons;
-	int err;
+	int err = read_super(l);
 
-	err = read_super(l);
-	if (err)
-		return err == -EUCLEAN ? 1 << EBB_RESYNC_MAP_LOST : err;
-	reasons = distrust(l);
-	if (reasons)
-		return reasons;
-	sealed = log->super.state == EBB_SUPER_SEALED;
-	exact = sealed && log->super.flags & EBB_SUPER_F_EXACT;
-	err = load_log(l);
-	/* Before what was dirty is marked: file systems write last of all where witnesses are. */
-	if (!err && exact && !witnesses_agree(log))
+	if (!err) {
+		reasons = distrust(l);
+		if (reasons)
+			return reasons;
+		err = read_map(l);
+	}
+	switch (err) {
+	case -EUCLEAN:
+		return 1 << EBB_RESYNC_MAP_LOST;
+	case -ESTALE:
 		return 1 << EBB_RESYNC_MAP_STALE;
-	if (!err && sealed)
-		err = load_fine(l);
-	if (err)
-		return err == -EUCLEAN ? 1 << EBB_RESYNC_MAP_LOST : err;
-	if (!exact && !witnesses_agree(log))
-		return 1 << EBB_RESYNC_MAP_STALE;
-	return 0;
+	default:
+		return err;
+	}
 }
 
 /* ---- making it one's own ---- */
@@ -269,12 +281,16 @@ int ebb_log_create(struct ebb_log *log, const u8 *boot_id)
 {
 	struct ebb_super *super = &log->super;
 	struct ebb_format_geometry g;
-	unsigned int slot;
+	unsigned int slot, nr;
 	int err;
 
 	lockdep_assert_held(&log->io);
 	ebb_format_geometry(log->disk->sectors, &g);
-	memset(super, 0, sizeof(*super));
+	nr = super->nr_witnesses;
+	memset(super, 0, offsetof(struct ebb_super, witnesses));
+	super->nr_witnesses = nr;
+	while (nr--)
+		super->witnesses[nr].known = 0;
 	super->state = EBB_SUPER_ACTIVE;
 	super->disk_sectors = log->disk->sectors;
 	super->region_sectors = g.region_sectors;
@@ -339,6 +355,8 @@ static int start_anew(struct ebb_log *log, u32 reasons, const u8 *boot_id)
 	ebb_map_clear(current_map(disk));
 	ebb_disk_unsuspect_all(disk);
 	atomic_set(&disk->resync, reasons);
+	/* What was found is perhaps another disk's, its witnesses too. */
+	memset(&log->super, 0, sizeof(log->super));
 	return ebb_log_create(log, boot_id);
 }
 

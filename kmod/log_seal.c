@@ -6,6 +6,7 @@
  */
 #include <linux/bitmap.h>
 #include <linux/reboot.h>
+#include <linux/slab.h>
 #include <linux/suspend.h>
 
 #include "compat/compat.h"
@@ -20,6 +21,7 @@ struct seal {
 	u32		crc;
 	u64		bits;
 	unsigned int	started;	/* blocks that are under way */
+	bool		late;		/* somebody has waited for too long */
 };
 
 static unsigned long word_of(struct ebb_disk *disk, unsigned long word)
@@ -63,6 +65,7 @@ static int write_part(struct seal *s, u32 part)
 	u8 *payload = ebb_store_page(store, EBB_STORE_IOS - 1);
 	u64 bits = fill_part(log->disk, part, payload);
 	void *block = ebb_store_page(store, s->started);
+	int err;
 
 	if (!bits)
 		return 0;
@@ -75,7 +78,9 @@ static int write_part(struct seal *s, u32 part)
 	if (s->started < EBB_STORE_IOS - 1)
 		return 0;
 	s->started = 0;
-	return ebb_store_wait(store);
+	err = ebb_store_wait(store);
+	s->late = ebb_log_is_late(log);
+	return err;
 }
 
 static int write_fine(struct seal *s)
@@ -88,6 +93,8 @@ static int write_fine(struct seal *s)
 		err = write_part(s, word / PART_WORDS);
 		if (err)
 			return err;
+		if (s->late)
+			return 0;
 		word = rounddown(word, PART_WORDS) + PART_WORDS;
 		cond_resched();
 	}
@@ -114,26 +121,54 @@ static bool is_quiet(struct ebb_log *log)
 	return ebb_write_in_flight(log->disk) == waiting;
 }
 
-/* False: a write may land in one of them after it was read. */
-static bool know_witnesses(struct ebb_log *log)
+/* All or none. Not quiet: a write may land in one of them after it was read. */
+static int know_witnesses(struct ebb_log *log, bool *quiet)
 {
-	bool quiet = is_quiet(log);
+	struct ebb_super *super = &log->super;
+	struct ebb_super_witness *fresh;
+	int err;
 
-	ebb_log_read_witnesses(log->disk, log->super.witnesses, log->super.nr_witnesses);
-	return quiet;
+	fresh = kmemdup(super->witnesses, sizeof(super->witnesses), GFP_NOIO);
+	if (!fresh)
+		return -ENOMEM;
+	*quiet = is_quiet(log);
+	err = ebb_log_read_witnesses(log, fresh, super->nr_witnesses, ebb_log_deadline());
+	if (!err)
+		memcpy(super->witnesses, fresh, sizeof(super->witnesses));
+	kfree(fresh);
+	return err;
+}
+
+/* Nothing in the area says that there is a seal: the next boot goes by what is on disk. */
+static void unseal(struct ebb_log *log, const char *why)
+{
+	pr_warn("ebb: %s: the exact map was not written, since %s: the next boot goes by the log\n",
+		log->disk->name, why);
+	bitmap_copy(log->hot, log->on_disk, log->nr_regions);
 }
 
 static void write_seal(struct ebb_log *log)
 {
 	struct ebb_super *super = &log->super;
 	struct seal s = { .log = log };
+	bool quiet = false;
+	int err;
 
 	super->seal_seq = ++log->seq;
 	if (write_fine(&s)) {
 		ebb_log_give_up(log);
 		return;
 	}
-	super->flags = know_witnesses(log) ? EBB_SUPER_F_EXACT : 0;
+	err = s.late ? 0 : know_witnesses(log, &quiet);
+	if (ebb_log_is_late(log)) {
+		unseal(log, "writes waited for it too long");
+		return;
+	}
+	if (err) {
+		unseal(log, "a witness block could not be read");
+		return;
+	}
+	super->flags = quiet ? EBB_SUPER_F_EXACT : 0;
 	if (log->disk->suspect)
 		super->flags |= EBB_SUPER_F_SUSPECT;
 	super->seal_blocks = s.blocks;
@@ -151,6 +186,13 @@ static void write_seal(struct ebb_log *log)
 	memset(log->on_disk, 0, (size_t)super->log_blocks * EBB_FORMAT_PAYLOAD);
 }
 
+static void set_sealing(struct ebb_log *log, bool sealing)
+{
+	spin_lock_irq(&log->lock);
+	log->sealing = sealing;
+	spin_unlock_irq(&log->lock);
+}
+
 static void seal(struct ebb_log *log)
 {
 	bool flushed;
@@ -166,10 +208,13 @@ static void seal(struct ebb_log *log)
 		if (!ebb_store_is_stuck(&log->store))
 			ebb_log_write_super(log);
 	} else if (!log->closing && flushed) {
+		/* Who was let go now, for being late, would be in no map. */
+		set_sealing(log, true);
 		bitmap_zero(log->hot, log->nr_regions);
 		/* Pairs with a write: it marks, then looks whether the region is hot. */
 		smp_mb();
 		write_seal(log);
+		set_sealing(log, false);
 	}
 	mutex_unlock(&log->io);
 }

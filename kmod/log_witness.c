@@ -6,77 +6,168 @@
  * make it cold.
  */
 #include <linux/bio.h>
+#include <linux/completion.h>
+#include <linux/refcount.h>
 #include <linux/slab.h>
 
 #include "compat/compat.h"
 #include "group.h"
 #include "log.h"
 
+#define READS_MAX	4	/* that were not waited for to their end */
+
+struct reads;
+
 struct block_read {
-	struct bio	bio;
-	struct bio_vec	vec;
+	struct reads	*reads;
 	struct page	*page;
+	struct bio_vec	vec;
+	struct bio	bio;	/* last: its own vectors, which are not used */
 };
 
+/* Who comes last frees it: the last block, or who waits, since that may have had enough. */
 struct reads {
+	struct ebb_log		*log;
+	refcount_t		users;
 	atomic_t		left;
 	struct completion	done;
+	struct block_read	*all[EBB_WITNESSES_MAX];
 };
+
+static struct reads *new_reads(struct ebb_log *log)
+{
+	struct reads *reads = kzalloc(sizeof(*reads), GFP_NOIO);
+
+	if (!reads)
+		return NULL;
+	reads->log = log;
+	refcount_set(&reads->users, 2);
+	atomic_set(&reads->left, 1);
+	init_completion(&reads->done);
+	atomic_inc(&log->reading);
+	return reads;
+}
+
+static void free_block(struct block_read *read)
+{
+	bio_uninit(&read->bio);
+	__free_page(read->page);
+	kfree(read);
+}
+
+static void put_reads(struct reads *reads)
+{
+	unsigned int i;
+
+	if (!refcount_dec_and_test(&reads->users))
+		return;
+	for (i = 0; i < EBB_WITNESSES_MAX; i++)
+		if (reads->all[i])
+			free_block(reads->all[i]);
+	kfree(reads);
+}
+
+static void one_less(struct reads *reads)
+{
+	struct ebb_log *log = reads->log;
+
+	if (!atomic_dec_and_test(&reads->left))
+		return;
+	/* Pairs with ebb_log_settle_reads(). */
+	rcu_read_lock();
+	complete(&reads->done);
+	put_reads(reads);
+	if (atomic_dec_and_test(&log->reading))
+		wake_up_all(&log->read_wait);
+	rcu_read_unlock();
+}
 
 static void read_ended(struct bio *bio)
 {
-	struct reads *reads = bio->bi_private;
-
-	if (atomic_dec_and_test(&reads->left))
-		complete(&reads->done);
+	one_less(container_of(bio, struct block_read, bio)->reads);
 }
 
-static void begin_read(struct ebb_disk *disk, u64 block, struct block_read *read,
-		       struct reads *reads)
+static struct block_read *begin_read(struct reads *reads, u64 block)
 {
+	struct ebb_disk *disk = reads->log->disk;
 	u64 sector = block << EBB_BLOCK_SHIFT;
 	unsigned int len = min_t(u64, disk->sectors - sector, EBB_BLOCK_SECTORS) << SECTOR_SHIFT;
+	struct block_read *read = kzalloc(sizeof(*read), GFP_NOIO);
 
+	if (!read)
+		return NULL;
 	read->page = alloc_page(GFP_NOIO | __GFP_ZERO);
-	if (!read->page)
-		return;
+	if (!read->page) {
+		kfree(read);
+		return NULL;
+	}
+	read->reads = reads;
 	ebb_bio_init_own(&read->bio, ebb_disk_bdev(disk), &read->vec, REQ_OP_READ | REQ_SYNC);
 	read->bio.bi_iter.bi_sector = sector;
-	read->bio.bi_private = reads;
 	read->bio.bi_end_io = read_ended;
 	__bio_add_page(&read->bio, read->page, len, 0);
 	atomic_inc(&reads->left);
 	submit_bio(&read->bio);
+	return read;
 }
 
-static void end_read(struct block_read *read, struct ebb_super_witness *w)
+static int end_read(const struct block_read *read, struct ebb_super_witness *w)
 {
-	if (!read->page)
-		return;
-	w->known = !read->bio.bi_status;
+	if (!read)
+		return -ENOMEM;
+	if (read->bio.bi_status)
+		return -EIO;
 	w->crc = ebb_format_crc(0, page_address(read->page), EBB_FORMAT_BLOCK);
-	bio_uninit(&read->bio);
-	__free_page(read->page);
+	w->known = 1;
+	return 0;
 }
 
-void ebb_log_read_witnesses(struct ebb_disk *disk, struct ebb_super_witness *w, unsigned int nr)
+static int wait_for_reads(struct reads *reads, unsigned long limit)
 {
-	struct block_read *all = kcalloc(nr, sizeof(*all), GFP_NOIO);
-	struct reads reads = { .left = ATOMIC_INIT(1) };
-	unsigned int i;
+	if (limit)
+		return wait_for_completion_io_timeout(&reads->done, limit) ? 0 : -ETIMEDOUT;
+	/* A disk may stand still for longer than a task may hang. */
+	while (!wait_for_completion_io_timeout(&reads->done, 10 * HZ))
+		;
+	return 0;
+}
 
-	init_completion(&reads.done);
+int ebb_log_read_witnesses(struct ebb_log *log, struct ebb_super_witness *w, unsigned int nr,
+			   unsigned long limit)
+{
+	struct reads *reads;
+	unsigned int i;
+	int err, why;
+
 	for (i = 0; i < nr; i++)
 		w[i].known = 0;
-	if (!all)
-		return;
+	if (!nr)
+		return 0;
+	if (limit && atomic_read(&log->reading) >= READS_MAX)
+		return -ETIMEDOUT;
+	reads = new_reads(log);
+	if (!reads)
+		return -ENOMEM;
 	for (i = 0; i < nr; i++)
-		begin_read(disk, w[i].block, &all[i], &reads);
-	if (!atomic_dec_and_test(&reads.left))
-		wait_for_completion_io(&reads.done);
-	for (i = 0; i < nr; i++)
-		end_read(&all[i], &w[i]);
-	kfree(all);
+		reads->all[i] = begin_read(reads, w[i].block);
+	one_less(reads);
+	err = wait_for_reads(reads, limit);
+	if (err)
+		nr = 0;
+	for (i = 0; i < nr; i++) {
+		why = end_read(reads->all[i], &w[i]);
+		if (why)
+			err = why;
+	}
+	put_reads(reads);
+	return err;
+}
+
+void ebb_log_settle_reads(struct ebb_log *log)
+{
+	wait_event(log->read_wait, !atomic_read(&log->reading));
+	/* Who completed the last one has left it. */
+	synchronize_rcu();
 }
 
 static const struct ebb_super_witness *find(const struct ebb_super_witness *w, unsigned int nr,
@@ -112,7 +203,7 @@ unsigned int ebb_log_read_cooling(struct ebb_log *log, struct ebb_super_witness 
 			fresh[nr++].block = block;
 	}
 	mutex_unlock(&log->io);
-	ebb_log_read_witnesses(log->disk, fresh, nr);
+	ebb_log_read_witnesses(log, fresh, nr, 0);
 	return nr;
 }
 
@@ -134,6 +225,9 @@ bool ebb_log_take_cooling(struct ebb_log *log, const struct ebb_super_witness *f
 		if (new)
 			*w = *new;
 		changed = true;
+		/* What was not read says nothing of a cold region: it is tried again. */
+		if (!w->known)
+			set_bit(w->block >> log->shift, log->hot);
 	}
 	return changed;
 }
@@ -192,8 +286,7 @@ static void take(struct ebb_log *log, struct ebb_super_witness *set, unsigned in
 	lockdep_assert_held(&log->io);
 	for (i = 0; i < nr; i++) {
 		new = find(fresh, nr_fresh, set[i].block);
-		/* Hot, and not on disk: the write waits still. */
-		if (new && !(is_hot(log, new->block) && is_on_disk(log, new->block)))
+		if (new && !is_hot(log, new->block))
 			set[i] = *new;
 	}
 	memcpy(log->super.witnesses, set, sizeof(log->super.witnesses));
@@ -207,7 +300,7 @@ int ebb_log_witness(struct ebb_disk *disk, const struct ebb_extent *extents, uns
 	struct ebb_super_witness *set, *fresh;
 	struct ebb_log *log = disk->log;
 	unsigned int to_read;
-	int n;
+	int err = 0, n;
 
 	lockdep_assert_held(&ebb_mutex);
 	if (!log)
@@ -217,18 +310,20 @@ int ebb_log_witness(struct ebb_disk *disk, const struct ebb_extent *extents, uns
 		return -ENOMEM;
 	fresh = set + EBB_WITNESSES_MAX;
 	n = blocks_of(extents, nr, set);
-	if (n < 0)
+	if (n < 0) {
+		err = n;
 		goto out;
+	}
 	mutex_lock(&log->io);
 	to_read = keep_known(log, set, n, fresh);
 	mutex_unlock(&log->io);
 	/* Pairs with a write that makes its region hot before it goes on. */
 	smp_mb();
-	ebb_log_read_witnesses(disk, fresh, to_read);
+	err = ebb_log_read_witnesses(log, fresh, to_read, ebb_log_deadline());
 	mutex_lock(&log->io);
 	take(log, set, n, fresh, to_read);
 	mutex_unlock(&log->io);
 out:
 	kfree(set);
-	return min(n, 0);
+	return err;
 }

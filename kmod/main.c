@@ -23,8 +23,9 @@
  * Locks, outer first:
  *	ebb_mutex		attach, detach, passes, everything that user space asks for.
  *				Never waited for by anything that a held write depends on.
- *	log->io			what is in the area of a disk's map; waits for the map device alone,
- *				and never longer than the log's deadline
+ *	log->io			what is in the area of a disk's map; waits for the map device, for a
+ *				block no longer than the log's deadline, and for the disk itself
+ *				only at a seal, for that long, and before it is tracked
  *	log->lock		writes that wait for the log (irqsave), alone
  *	disk->hold_lock		held writes and preserved blocks of a disk (irqsave)
  *	group->pass_lock	state of the pass and of the gate (irqsave)

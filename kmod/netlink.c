@@ -311,6 +311,22 @@ static int do_mark(struct genl_info *info)
 	return err;
 }
 
+static const char *why_no_witness(int err)
+{
+	switch (err) {
+	case -EOPNOTSUPP:
+		return "the disk has no log";
+	case -E2BIG:
+		return "too many blocks";
+	case -EIO:
+		return "one of the blocks cannot be read; the others are witnesses";
+	case -ETIMEDOUT:
+		return "the disk does not answer; the new ones say nothing until the next try";
+	default:
+		return NULL;
+	}
+}
+
 static int do_witness(struct genl_info *info)
 {
 	int err = 0;
@@ -324,8 +340,7 @@ static int do_witness(struct genl_info *info)
 	if (err)
 		return err;
 	err = ebb_log_witness(disk, e, nr);
-	return refuse(info, err, err == -EOPNOTSUPP ? "the disk has no log" :
-		      err == -E2BIG ? "too many blocks" : NULL);
+	return refuse(info, err, why_no_witness(err));
 }
 
 static const char *why_no_pass(int err)

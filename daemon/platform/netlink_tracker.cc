@@ -125,18 +125,6 @@ std::vector<Uuid> sessions_of(const NetlinkNest& nest) {
     return sessions;
 }
 
-// Without them only the cookies tell: no reason not to track.
-Status give_witnesses(NetlinkClient& commands, std::uint32_t id, const std::string& stable_id,
-                      const std::vector<Extent>& witnesses) {
-    if (witnesses.empty()) return {};
-    auto set = commands.call({.command = EBB_CMD_DISK_WITNESS,
-                              .u32 = {{EBB_A_DISK_ID, id}},
-                              .extents = to_kernel(witnesses)});
-    if (set) return {};
-    std::cerr << "ebbd: witness blocks of " << stable_id << ": " << set.error().message << "\n";
-    return std::unexpected(set.error());
-}
-
 }  // namespace
 
 NetlinkTracker::NetlinkTracker(EventLoop& loop, std::uint32_t group, NetlinkClient commands,
@@ -229,9 +217,7 @@ Result<NetlinkTracker::Attached> NetlinkTracker::attach(const TrackDisk& disk,
     attached.image = FileDescriptor(::open(image.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
     if (attached.image.valid()) {
         attached.has_map = disk.area.has_value();
-        if (attached.has_map &&
-            give_witnesses(commands_, attached.id, disk.stable_id, disk.witnesses))
-            attached.witnesses = disk.witnesses;
+        give_witnesses(attached, disk.witnesses);
         return attached;
     }
     const int number = errno;
@@ -297,18 +283,26 @@ void NetlinkTracker::detach(env::StatusCallback done) {
         std::move(done));
 }
 
+// Without them only the cookies tell: no reason not to track. What failed is tried again with the
+// next choice, and said once.
+void NetlinkTracker::give_witnesses(Attached& disk, const std::vector<Extent>& witnesses) {
+    if (!disk.has_map || witnesses.empty() || witnesses == disk.witnesses) return;
+    auto set = commands_.call({.command = EBB_CMD_DISK_WITNESS,
+                               .u32 = {{EBB_A_DISK_ID, disk.id}},
+                               .extents = to_kernel(witnesses)});
+    const auto error = set ? std::string() : set.error().message;
+    if (set) disk.witnesses = witnesses;
+    if (error != disk.witness_error && !error.empty())
+        std::cerr << "ebbd: witness blocks of " << disk.stable_id << ": " << error << "\n";
+    disk.witness_error = error;
+}
+
 void NetlinkTracker::set_witnesses(Witnesses witnesses) {
     command_->submit<void>(
         [this, witnesses = std::move(witnesses)]() -> Status {
             for (auto& disk : disks_) {
                 const auto of_disk = witnesses.find(disk.node);
-                // The module reads them anew: not because of some other disk's devices.
-                if (!disk.has_map || of_disk == witnesses.end() ||
-                    of_disk->second == disk.witnesses)
-                    continue;
-                // What failed is tried again with the next choice.
-                if (give_witnesses(commands_, disk.id, disk.stable_id, of_disk->second))
-                    disk.witnesses = of_disk->second;
+                if (of_disk != witnesses.end()) give_witnesses(disk, of_disk->second);
             }
             return {};
         },

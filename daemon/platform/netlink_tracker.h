@@ -64,6 +64,7 @@ private:
         bool ours = false;              // attached by this object
         bool has_map = false;           // over restarts
         std::vector<Extent> witnesses;  // as the module has them
+        std::string witness_error;      // of the last attempt to give it others
         Uuid map;                       // of the module; zeroes: none
     };
 
@@ -72,6 +73,7 @@ private:
     Status attach_all(const std::vector<TrackDisk>& disks);
     Result<Attached> attach(const TrackDisk& disk, const std::vector<NetlinkReply>& present);
     Result<NetlinkNest> attach_new(const TrackDisk& disk);
+    void give_witnesses(Attached& disk, const std::vector<Extent>& witnesses);
     Result<env::TrackedDisk> look(const Attached& disk);
     void wait_for_events();
     void simple(NetlinkRequest request, env::StatusCallback done);

@@ -253,7 +253,10 @@ enum ebb_cmd {
 	EBB_CMD_EVENT,
 	/*
 	 * The witness blocks of a disk, at most EBB_WITNESSES_MAX; replaces the set.
-	 * Takes DISK_ID, EXTENTS. -EOPNOTSUPP without a log, -E2BIG.
+	 * Takes DISK_ID, EXTENTS. -EOPNOTSUPP without a log, -E2BIG. Waits for the disk,
+	 * no longer than the module's log_deadline_ms. The set is in force all the same where
+	 * some of it says nothing until it is given again, or written to: -EIO they cannot be
+	 * read, -ETIMEDOUT not in time, -ENOMEM.
 	 */
 	EBB_CMD_DISK_WITNESS,
 	/*
