@@ -265,15 +265,33 @@ static void came_back(struct ebb_disk *disk)
 	mutex_unlock(&log->io);
 }
 
+/* Tasks go on before it is said that we are back: the area says it from now on. */
+static void about_to_go(struct ebb_disk *disk)
+{
+	struct ebb_log *log = disk->log;
+
+	ebb_disk_flag(disk, EBB_RESYNC_HIBERNATED);
+	if (!log)
+		return;
+	mutex_lock(&log->io);
+	if (!ebb_store_is_stuck(&log->store))
+		ebb_log_write_super(log);
+	mutex_unlock(&log->io);
+}
+
 static int power(struct notifier_block *nb, unsigned long event, void *data)
 {
+	bool back = event == PM_POST_HIBERNATION || event == PM_POST_RESTORE;
 	struct ebb_disk *disk;
 
-	if (event != PM_POST_HIBERNATION && event != PM_POST_RESTORE)
+	if (!back && event != PM_HIBERNATION_PREPARE)
 		return NOTIFY_DONE;
 	mutex_lock(&ebb_mutex);
 	list_for_each_entry(disk, &ebb_disks, list)
-		came_back(disk);
+		if (back)
+			came_back(disk);
+		else
+			about_to_go(disk);
 	mutex_unlock(&ebb_mutex);
 	return NOTIFY_DONE;
 }
