@@ -120,8 +120,11 @@ private:
         std::span<const Part> parts;
         std::shared_ptr<UndoRun> stored;
     };
+    // In proportion to what is wanted of each disk.
     [[nodiscard]] static std::vector<Ranges> take_first(std::vector<Ranges>& wanted,
                                                         std::uint64_t bytes);
+    // Deals the parts of a chapter out into slices.
+    class Deal;
     [[nodiscard]] Task<Status> gather(Source& source, std::uint32_t index,
                                       std::vector<Ranges>& wanted, std::uint64_t slice_bytes,
                                       std::vector<Part>& parts);
@@ -144,14 +147,17 @@ private:
     };
     // Who computes shares it; nobody else looks at it meanwhile.
     struct Slice {
-        explicit Slice(std::size_t depth) : read_old(depth), read_new(depth) {}
+        Slice(std::size_t disks, std::size_t depth) : read_new(depth) {
+            for (std::size_t i = 0; i < disks; ++i) read_old.emplace_back(depth);
+        }
         std::uint64_t bytes = 0;
         std::vector<Part> parts;  // the order of the disks, and then that of the journal
         std::vector<Run> runs;    // of the parts
         std::vector<Saving> saved;
         std::vector<Write> writes;
-        // What is read, under way.
-        Together read_old, read_new;
+        // What is read, under way: by disk, and of the journal.
+        std::deque<Together> read_old;
+        Together read_new;
         // Of what is saved, instead of it; empty: nothing is.
         std::vector<format::UndoEntry> entries;
         format::RecordBytes record;
@@ -204,8 +210,11 @@ private:
     [[nodiscard]] Task<void> ask_new(std::vector<Source>& sources, SlicePtr slice);
     [[nodiscard]] std::vector<Run> runs_of(std::span<const Part> parts) const;
     [[nodiscard]] std::vector<Saving> not_saved(std::span<const Part> parts) const;
-    // `bridged`: over what is not wanted, where that costs less than a request.
-    [[nodiscard]] Task<void> ask_old(std::vector<Saving>& saved, Together& reads, bool bridged);
+    // All disks side by side. `bridged`: over what is not wanted, where that costs less than a
+    // request.
+    [[nodiscard]] Task<void> ask_old(std::span<Saving> saved, std::deque<Together>& reads,
+                                     bool bridged);
+    [[nodiscard]] Task<void> ask_disk(std::span<Saving> saved, Together& reads, bool bridged);
     // When it has come.
     [[nodiscard]] Task<Status> finish_reads(SlicePtr slice);
     [[nodiscard]] Task<Status> compute(SlicePtr slice);
@@ -215,6 +224,7 @@ private:
     // Their records, one after the other, and one sync.
     [[nodiscard]] Task<Status> save(std::span<const SlicePtr> slices);
     [[nodiscard]] Task<Status> write(SlicePtr slice);
+    [[nodiscard]] Task<Status> write_disk(SlicePtr slice, std::span<const Write> writes);
     // `wanted`: what is between both points.
     [[nodiscard]] Task<Result<std::uint64_t>> carry_out(format::MoveRecord move,
                                                         std::vector<Ranges> wanted);

@@ -22,10 +22,67 @@ bool is_zero(const format::UndoEntry& entry) {
     return entry.kind == format::UndoKind::zero;
 }
 
+// Neighbours of one disk; what is given is in the order of the disks.
+template <class T, class Disk>
+std::vector<std::span<T>> by_disk(std::span<T> all, Disk disk) {
+    std::vector<std::span<T>> parts;
+    for (std::size_t begin = 0, end = 0; begin < all.size(); begin = end) {
+        while (end < all.size() && disk(all[end]) == disk(all[begin])) ++end;
+        parts.push_back(all.subspan(begin, end - begin));
+    }
+    return parts;
+}
+
 }  // namespace
 
-// In chapters of the disks' order, since what is to be read for one has to be known before, by all
-// tables.
+// A slice has something of each disk, in proportion to what the chapter has of it: they work side
+// by side, and come to their end together.
+class Rewind::Deal {
+public:
+    explicit Deal(std::vector<Part> parts) : parts_(std::move(parts)) {
+        std::ranges::sort(parts_, {}, &Part::place);
+        const auto of = [](const Part& part) { return part.entry.disk; };
+        for (const std::span<const Part> own : by_disk(std::span<const Part>(parts_), of)) {
+            std::uint64_t bytes = 0;
+            for (const Part& part : own) bytes += part.bytes();
+            disks_.push_back({own, 0, bytes});
+        }
+    }
+    // At most so many bytes, and one part at least; in the order of the disks. None: that was all.
+    std::vector<Part> next(std::uint64_t most) {
+        std::vector<Part> dealt;
+        std::uint64_t bytes = 0;
+        for (auto disk = first(); disk != disks_.end(); disk = first()) {
+            const Part& part = disk->left.front();
+            if (!dealt.empty() && bytes + part.bytes() > most) break;
+            dealt.push_back(part);
+            bytes += part.bytes();
+            disk->done += part.bytes();
+            disk->left = disk->left.subspan(1);
+        }
+        if (disks_.size() > 1) std::ranges::sort(dealt, {}, &Part::place);
+        return dealt;
+    }
+
+private:
+    struct Disk {
+        std::span<const Part> left;
+        std::uint64_t done = 0;
+        std::uint64_t bytes = 0;
+        [[nodiscard]] double share() const {
+            return left.empty() ? 2 : static_cast<double>(done) / static_cast<double>(bytes);
+        }
+    };
+    // Of the disks that have any left, the one that is behind.
+    std::vector<Disk>::iterator first() {
+        const auto least = std::ranges::min_element(disks_, {}, &Disk::share);
+        return least != disks_.end() && least->left.empty() ? disks_.end() : least;
+    }
+    std::vector<Part> parts_;
+    std::vector<Disk> disks_;
+};
+
+// In chapters, since what is to be read for one has to be known before, by all tables.
 Task<void> Rewind::ask_stage(Stages& stages, std::vector<Source>& sources,
                              std::vector<Ranges> wanted, bool save) {
     while (stages.status && any(wanted)) {
@@ -45,22 +102,19 @@ Task<Status> Rewind::read_chapter(Stages& stages, std::vector<Source>& sources,
         auto status = co_await gather(sources[i], i, chapter, stages.slice_bytes, parts);
         if (!status) co_return status;
     }
-    std::ranges::sort(parts, {}, &Part::place);
-    for (std::size_t begin = 0, end = 0; begin < parts.size(); begin = end) {
-        std::uint64_t bytes = parts[begin].bytes();
-        for (end = begin + 1; end < parts.size(); ++end) {
-            if (bytes + parts[end].bytes() > stages.slice_bytes) break;
-            bytes += parts[end].bytes();
-        }
+    Deal deal(std::move(parts));
+    for (auto own = deal.next(stages.slice_bytes); !own.empty();
+         own = deal.next(stages.slice_bytes)) {
+        std::uint64_t bytes = 0;
+        for (const Part& part : own) bytes += part.bytes();
         const std::uint64_t most = limits_.slices * limits_.slice_bytes;
         while (stages.status && stages.in_memory > 0 && stages.in_memory + bytes > most)
             co_await stages.room.wait();
         if (!stages.status) co_return Status{};
         stages.in_memory += bytes;
-        auto slice = std::make_shared<Slice>(limits_.depth);
+        auto slice = std::make_shared<Slice>(disks_.size(), limits_.depth);
         slice->bytes = bytes;
-        const auto own = std::span(parts).subspan(begin, end - begin);
-        slice->parts.assign(own.begin(), own.end());
+        slice->parts = std::move(own);
         co_await ask(sources, slice, save);
         stages.asked.put(std::move(slice));
     }
@@ -121,14 +175,17 @@ Task<void> Rewind::write_stage(Stages& stages) {
 }
 
 std::vector<Ranges> Rewind::take_first(std::vector<Ranges>& wanted, std::uint64_t bytes) {
+    const double share = static_cast<double>(bytes) / static_cast<double>(bytes_of(wanted));
     std::vector<Ranges> taken(wanted.size());
     for (std::size_t disk = 0; disk < wanted.size(); ++disk) {
-        while (bytes >= block_bytes && wanted[disk].bytes() != 0) {
-            // The end of a disk may be less than a block; another disk may take whole ones alone.
-            const Extent first = wanted[disk].front(bytes / block_bytes * block_bytes);
+        const auto own = static_cast<double>(wanted[disk].bytes());
+        // Whole blocks, but for the end of a disk, and one at least.
+        auto blocks = static_cast<std::uint64_t>(std::min(share, 1.0) * own / block_bytes) + 1;
+        while (blocks > 0 && wanted[disk].bytes() != 0) {
+            const Extent first = wanted[disk].front(blocks * block_bytes);
             taken[disk].add(first.offset, first.end());
             wanted[disk].remove(first.offset, first.end());
-            bytes -= first.length;
+            blocks -= std::min(blocks, std::max(first.length / block_bytes, std::uint64_t{1}));
         }
     }
     return taken;
@@ -227,13 +284,21 @@ std::vector<Rewind::Run> Rewind::runs_of(std::span<const Part> parts) const {
 }
 
 Task<Status> Rewind::finish_reads(SlicePtr slice) {
-    auto old = co_await slice->read_old.finish();
+    const auto finish = [](std::deque<Together>& reads) -> Task<Status> {
+        Status all;
+        for (Together& disk : reads) {
+            auto status = co_await disk.finish();
+            if (!status && all) all = std::move(status);
+        }
+        co_return all;
+    };
+    auto old = co_await finish(slice->read_old);
     auto wanted = co_await slice->read_new.finish();
     if (!old && wanted) {
         // What nobody wants need not be readable.
-        Together again(limits_.depth);
-        co_await ask_old(slice->saved, again, false);
-        old = co_await again.finish();
+        Slice again(disks_.size(), limits_.depth);
+        co_await ask_old(slice->saved, again.read_old, false);
+        old = co_await finish(again.read_old);
     }
     co_return wanted ? old : wanted;
 }
@@ -304,8 +369,18 @@ std::vector<Rewind::Saving> Rewind::not_saved(std::span<const Part> parts) const
     return all;
 }
 
+Task<void> Rewind::ask_old(std::span<Saving> saved, std::deque<Together>& reads, bool bridged) {
+    std::vector<Task<void>> disks;
+    for (const std::span<Saving> own :
+         by_disk(saved, [](const Saving& part) { return part.disk; })) {
+        disks.push_back(ask_disk(own, reads[own.front().disk], bridged));
+        disks.back().start();
+    }
+    for (auto& disk : disks) co_await disk.join();
+}
+
 // At most half of what is read is not wanted.
-Task<void> Rewind::ask_old(std::vector<Saving>& saved, Together& reads, bool bridged) {
+Task<void> Rewind::ask_disk(std::span<Saving> saved, Together& reads, bool bridged) {
     for (std::size_t begin = 0, end = 0; begin < saved.size(); begin = end) {
         const Saving& first = saved[begin];
         std::uint64_t to = first.end();
@@ -314,8 +389,7 @@ Task<void> Rewind::ask_old(std::vector<Saving>& saved, Together& reads, bool bri
         for (end = begin + 1; end < saved.size(); ++end) {
             const Saving& next = saved[end];
             const std::uint64_t bytes = next.end() - first.at;
-            if (next.disk != first.disk || next.at - to > gap || bytes > read_bytes_max ||
-                bytes > 2 * (wanted + next.length))
+            if (next.at - to > gap || bytes > read_bytes_max || bytes > 2 * (wanted + next.length))
                 break;
             wanted += next.length;
             to = next.end();
@@ -323,7 +397,7 @@ Task<void> Rewind::ask_old(std::vector<Saving>& saved, Together& reads, bool bri
         auto room = co_await reads.room();
         if (!room) break;
         auto buffer = std::make_shared<Buffer>(to - first.at);
-        for (Saving& part : std::span(saved).subspan(begin, end - begin)) {
+        for (Saving& part : saved.subspan(begin, end - begin)) {
             part.content = buffer;
             part.content_at = part.at - first.at;
         }
@@ -368,19 +442,34 @@ Task<Status> Rewind::save(std::span<const SlicePtr> slices) {
 }
 
 Task<Status> Rewind::write(SlicePtr slice) {
-    Together writes(limits_.depth);
-    for (const Write& part : slice->writes) {
-        // What fails is known when all are finished.
-        (void)co_await writes.room();
-        if (part.zero)
-            disks_[part.disk]->write_zeroes(part.from, part.to - part.from, writes.callback());
-        else
-            disks_[part.disk]->write(part.from, part.content.span(), writes.callback(slice));
+    std::vector<Task<Status>> disks;
+    const auto all = std::span<const Write>(slice->writes);
+    for (const auto own : by_disk(all, [](const Write& part) { return part.disk; })) {
+        disks.push_back(write_disk(slice, own));
+        disks.back().start();
     }
-    auto status = co_await writes.finish();
-    if (status) co_return status;
+    Status all_written;
+    for (auto& disk : disks) {
+        auto status = co_await disk.join();
+        if (!status && all_written) all_written = std::move(status);
+    }
+    if (all_written) co_return all_written;
     // Of the disk, not of the volume.
-    co_return fail(ErrorCode::io, "a target disk cannot be written: " + status.error().message);
+    co_return fail(ErrorCode::io,
+                   "a target disk cannot be written: " + all_written.error().message);
+}
+
+Task<Status> Rewind::write_disk(SlicePtr slice, std::span<const Write> writes) {
+    Together under_way(limits_.depth);
+    for (const Write& part : writes) {
+        // What fails is known when all are finished.
+        (void)co_await under_way.room();
+        if (part.zero)
+            disks_[part.disk]->write_zeroes(part.from, part.to - part.from, under_way.callback());
+        else
+            disks_[part.disk]->write(part.from, part.content.span(), under_way.callback(slice));
+    }
+    co_return co_await under_way.finish();
 }
 
 }  // namespace ebb::core
