@@ -77,8 +77,8 @@ demo: deps ## one machine comes home, from protect to commit
 bench: deps ## measure against performance targets and peers
 	@tests/bench/run.sh
 
-hunt-sim: deps build ## simulator with new seeds until stopped
-	@tests/sim/hunt.sh build
+hunt-sim: deps build ## simulator with new seeds until stopped (HUNT_SECONDS)
+	@tests/sim/hunt.sh build $(HUNT_SECONDS)
 
 hunt-kmod: deps build ## module against its model with new seeds until stopped (HUNT_KERNELS="6.1 6.12")
 	@tests/kmod/hunt.py $(addprefix --kernel ,$(HUNT_KERNELS)) --seconds $(HUNT_SECONDS)
