@@ -14,6 +14,7 @@ sleep 1
 dmsetup suspend --nolockfs ebbds || fail "suspend"
 sleep 1.5
 dmsetup resume ebbds
+[ "$(disk_get "$id" held_ns_max)" -ge 200000000 ] || fail "no write was held until the deadline: the test proves nothing"
 stamped w
 replica_good r 1
 finish() { dmsetup resume ebbds; dmsetup remove ebbds; nullb_gone ds; }

@@ -8,18 +8,20 @@ load pool_bytes=4194304
 a=$(disk virtio0) b=$(disk scsi0) s=$(disk virtio1)
 fresh "$a"
 fresh "$b"
-mkswap "$s" >/dev/null || fail "mkswap"
+fresh "$s"
 ids="$(attach "$a" 1) $(attach "$b" 1)"
 is=$(attach "$s" 1)
+mkswap "$s" >/dev/null || fail "mkswap"
 swapon "$s" || fail "swapon"
 finish() { swapoff "$s"; }
 # The replicas are no files in memory: they are the other disks.
 echo 1000 >/proc/self/oom_score_adj
 mkdir -p "$W/cuts"
-(for i in $(seq 1 1000); do
+for i in $(seq 1 1000); do
     printf 'pass-begin frozen 1\nsleep 300\nabandon 1\n'
-done | ebbtest script >"$W/cuts.out" 2>&1) &
-background+=($!)
+done | ebbtest script >"$W/cuts.out" 2>&1 &
+cutting=$!
+background+=("$cutting")
 stamp w --disk "$a@0+4000" --disk "$b@0+4000" --engine mixed --writers 3 --batch 8
 swapped() { awk '/^SwapTotal/ {t = $2} /^SwapFree/ {print t - $2}' /proc/meminfo; }
 available() { awk '/^MemAvailable/ {print $2}' /proc/meminfo; }
@@ -51,9 +53,14 @@ kill -TERM "$pid_w"
 stamped w
 say "$(cat "$W/w.stamper.out"), coarse marks $(for i in $ids $is; do disk_get "$i" coarse_marks; done | tr '\n' ' ')"
 [ "$(grep -c '"state_name":"draining"' "$W/cuts.out")" -ge 5 ] || fail "hardly any cut"
-kill -KILL "${background[0]}"
+kill -KILL "$cutting"
+wait "$cutting"
 expect "swapoff" swapoff "$s"
-# All of the stamps are there, and the maps know of each block that was written.
+# All of the stamps are there.
 stampcheck --log "$W/w.log.0" --log "$W/w.log.1" --log "$W/w.log.2" --image "0=$a" --image "1=$b" >"$W/judge.out" 2>&1 || fail "stamps: $(tail -3 "$W/judge.out")"
+# And the maps know of each block that was written: the disks were empty when they were attached, and so is the replica.
 ebbtest abandon 1
+replicate r 1 "$ids $is" --cuts 1 --compare
+wait "$pid_r" || fail "the maps do not know of all: $(tail -3 "$W/r.out")"
+say "$(cat "$W/r.json")"
 expect "detach" ebbtest detach "$is"

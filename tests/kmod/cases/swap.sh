@@ -8,7 +8,7 @@ mkswap -q "$d" >/dev/null 2>&1 || mkswap "$d" >/dev/null
 id=$(attach "$d" 1)
 swapon "$d" || fail "swapon"
 finish() { swapoff "$d"; }
-replicate r 1 "$id" --initial --interval 300
+replicate r 1 "$id" --initial --interval 300 --compare
 mkdir -p /sys/fs/cgroup/ebbswap
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null
 echo 24M >/sys/fs/cgroup/ebbswap/memory.high || skip "no memory controller"
@@ -27,7 +27,4 @@ background+=("$mem")
 wait "$mem" || fail "$(cat "$W/mem.out")"
 [ "$(disk_get "$id" writes)" -ge 100 ] || fail "nothing was swapped: the test proves nothing"
 expect "swapoff" swapoff "$d"
-kill -TERM "$pid_r"
-wait "$pid_r" || fail "replicator"
-replicate s 1 "$id" --initial --compare
-replica_good s 1
+replica_good r 2

@@ -81,6 +81,7 @@ public:
     Fuzzer(const Options& options, std::uint64_t number, int family, Known& known)
         : random_(options.number("seed", 1) * 1000 + number), family_(family), known_(known) {
         for (const auto& path : options.all("dev")) devices_.push_back(device_number(path));
+        for (const auto& path : options.all("map")) map_ = device_number(path);
     }
     ~Fuzzer() { hang_up(); }
     Fuzzer(const Fuzzer&) = delete;
@@ -126,6 +127,28 @@ private:
         message.attribute(EBB_A_EXTENTS, list.data(), list.size() * sizeof(ebb_extent), 0);
     }
 
+    // An area on the map device that may be another disk's as well.
+    void log(Message& message) {
+        Message nest(0, 0, 0, 0, 0);
+        nest.bytes().clear();
+        const auto area = [&](std::uint16_t type, std::uint64_t value, std::size_t width) {
+            if (!chance(40)) nest.attribute(type, &value, width, 0);
+        };
+        area(EBB_LOG_A_DEV, chance(10) ? pick() : map_, 8);
+        area(EBB_LOG_A_SECTOR, chance(10) ? random_() : below(4) * 2048, 8);
+        area(EBB_LOG_A_SECTORS, chance(10) ? random_() : 2048, 8);
+        area(EBB_LOG_A_FLAGS, below(chance(10) ? 8 : 2), 4);
+        std::array<std::uint64_t, 2> boot{1, below(3)};
+        if (!chance(40)) nest.attribute(EBB_LOG_A_BOOT_ID, boot.data(), sizeof(boot), 0);
+        message.attribute(EBB_A_LOG | NLA_F_NESTED, nest.bytes().data(), nest.bytes().size(), 0);
+    }
+
+    void text(Message& message, std::uint16_t type, std::uint64_t length) {
+        std::array<std::uint8_t, 300> bytes{};
+        bytes.fill(static_cast<std::uint8_t>(random_()));
+        message.attribute(type, bytes.data(), length, 0);
+    }
+
     // An attribute as its type demands, with a value that may be right.
     void good_attribute(Message& message, std::uint16_t type) {
         switch (type) {
@@ -144,6 +167,10 @@ private:
             case EBB_A_GATE_ID: number(message, type, about(known_.gate), 8); break;
             case EBB_A_GATE_DEADLINE_MS: number(message, type, 1 + below(40), 4); break;
             case EBB_A_EXTENTS: extents(message); break;
+            case EBB_A_LOG: log(message); break;
+            case EBB_A_MARK_FLAGS: number(message, type, below(chance(10) ? 8 : 2), 4); break;
+            case EBB_A_COOKIE: text(message, type, EBB_COOKIE_LEN); break;
+            case EBB_A_NOTE: text(message, type, below(EBB_NOTE_MAX + 20)); break;
             default: noise_attribute(message, type); break;
         }
     }
@@ -172,10 +199,23 @@ private:
             {EBB_CMD_EPOCH_ABANDON, {EBB_A_GROUP}},
             {EBB_CMD_GATE_CLOSE, {EBB_A_GROUP, EBB_A_GATE_DEADLINE_MS}},
             {EBB_CMD_GATE_OPEN, {EBB_A_GROUP, EBB_A_GATE_ID}},
+            {EBB_CMD_DISK_WITNESS, {EBB_A_DISK_ID, EBB_A_EXTENTS}},
+            {EBB_CMD_COOKIE_SET, {EBB_A_GROUP, EBB_A_COOKIE}},
         };
         static const std::vector<std::uint16_t> none;
         auto found = attributes.find(command);
         return found == attributes.end() ? none : found->second;
+    }
+
+    static std::vector<std::uint16_t> may_have(std::uint8_t command) {
+        switch (command) {
+            case EBB_CMD_DISK_ATTACH: return {EBB_A_LOG};
+            case EBB_CMD_DISK_MARK:
+            case EBB_CMD_DISK_MARK_ALL: return {EBB_A_MARK_FLAGS};
+            case EBB_CMD_EPOCH_CONFIRM: return {EBB_A_COOKIE};
+            case EBB_CMD_COOKIE_SET: return {EBB_A_NOTE};
+            default: return {};
+        }
     }
 
     Message make() {
@@ -192,6 +232,8 @@ private:
         for (std::uint16_t type : wanted(command))
             if (!chance(12)) good_attribute(message, type);
         if (command == EBB_CMD_PASS_BEGIN && chance(3)) good_attribute(message, EBB_A_GATE_ID);
+        for (std::uint16_t type : may_have(command))
+            if (chance(2)) good_attribute(message, type);
         while (chance(4)) good_attribute(message, any_type());
         if (chance(5)) spoil(message);
         return message;
@@ -286,6 +328,7 @@ private:
     int socket_ = -1;
     std::uint32_t sequence_ = 0;
     std::vector<std::uint64_t> devices_;
+    std::uint64_t map_ = 0;
     std::map<int, std::uint64_t> answers_;
 };
 
