@@ -442,6 +442,18 @@ def failed(m):
     m.demand(recovery=0, resync_reasons=["MAP_FAILED"])
 
 
+def without_log(m):
+    """A disk of `checksum` has no map: after any restart all of it is a gap, with a name."""
+    m.run("load; ebbtest attach $(dev data0) d0 1 >/dev/null; ebbtest mark-all 1; replicate --initial --cuts 1")
+    m.demand(resync_reasons=[], dirty_blocks=0)
+    for restart in (m.reboot, m.power_cut):
+        restart()
+        m.run("load; ebbtest attach $(dev data0) d0 1 >/dev/null")
+        m.demand(log_state=0, resync_reasons=["NEW"])
+        m.run("ebbtest mark-all 1")
+        m.demand(resync_reasons=[], dirty_blocks=16384)
+
+
 def foreign(m):
     """The map of another disk, or of this one when it had another size."""
     m.run("load; attach data0 d0 map0 0 create; ebbtest mark-all 1")
@@ -451,6 +463,11 @@ def foreign(m):
     m.run("ebbtest mark-all 1; write $(dev data1) 77 1")
     m.power_cut()
     m.run("load; attach data0 d0 map0 0")
+    m.demand(recovery=0, resync_reasons=["MAP_FOREIGN"])
+    # Its name, on a disk of another size.
+    m.run("ebbtest mark-all 1")
+    m.reboot()
+    m.run("load; attach wide0 d0 map0 0")
     m.demand(recovery=0, resync_reasons=["MAP_FOREIGN"])
 
 
@@ -637,7 +654,7 @@ def share(m):
 
 
 STORIES = [crash, crash_armed, cooled, clean, clean_unflushed, wide, clean_in_an_epoch, writes_after_seal,
-           map_gone_after_seal, writes_in_seal, late_in_seal, corrupt, failed, foreign, stale, stale_dirty, late,
+           map_gone_after_seal, writes_in_seal, late_in_seal, corrupt, failed, without_log, foreign, stale, stale_dirty, late,
            reasons_stay, detached, same_disk, two_disks, share]
 CHECK = [crash, clean, stale, same_disk]
 

@@ -91,6 +91,8 @@ protected:
             if (!loaded_)
                 return fail("E_MODULE_NOT_LOADED", ErrorCode::not_found, "it is not loaded");
             attached_ = disks.size();
+            with_map_ = static_cast<std::size_t>(std::ranges::count_if(
+                disks, [](const auto& disk) { return disk.area.has_value(); }));
             auto tracker = std::make_unique<IdleTracker>(loop);
             tracker_ = tracker.get();
             return tracker;
@@ -130,6 +132,7 @@ protected:
     std::atomic<IdleTracker*> tracker_ = nullptr;  // the last one
     std::atomic<bool> loaded_ = true;
     std::atomic<std::size_t> attached_ = 0;
+    std::atomic<std::size_t> with_map_ = 0;  // of them
     std::atomic<unsigned> attached_on_the_loop_ = 0;
     std::atomic<unsigned> groups_detached_ = 0;
 };
@@ -204,6 +207,28 @@ TEST_F(SourceRoleTest, WhatIsMadeOnADiskMeanwhileBearsWitnessToo) {
     // The same partition in another place.
     write("sys/class/block/sda/sda1/start", "4096\n");
     EXPECT_TRUE(will_bear(2 * mib + 64 * 1024));
+}
+
+// `tracking` of a disk: intent-log wherever there is a map device, checksum where it is asked for.
+TEST_F(SourceRoleTest, ADiskOfChecksumHasNoMap) {
+    block("sys/devices/virtual/block/map", "7:0", 64 * mib);
+    config_.source.map = top_ / "dev/map";
+    surroundings_.map_config = top_ / "map.conf";
+    const auto restarted = [&](std::vector<SourceDiskSettings> disks) {
+        config_.source.disks = std::move(disks);
+        start(soon);
+        attached_ = 0;
+        EXPECT_TRUE(loop_.run_until([&] { return attached_ == 1; }, patience));
+        const auto text = platform::read_file(top_ / "map.conf");
+        return std::pair(with_map_.load(), text && text->contains("naa.s"));
+    };
+    start();
+    ASSERT_TRUE(protect()) << protect().error().message;
+    EXPECT_EQ(with_map_, 1U);
+    // Nor is it attached in the initramfs.
+    EXPECT_EQ(restarted({{"naa.s", "checksum"}}), (std::pair<std::size_t, bool>(0, false)));
+    EXPECT_EQ(restarted({{"naa.other", "checksum"}}), (std::pair<std::size_t, bool>(1, true)));
+    EXPECT_EQ(restarted({{"naa.s", "intent-log"}}), (std::pair<std::size_t, bool>(1, true)));
 }
 
 TEST_F(SourceRoleTest, ADiskThatHasBecomeAPathIsNamed) {
