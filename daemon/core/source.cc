@@ -219,8 +219,10 @@ Task<void> Source::Impl::loop() {
     while (!stopping_ && status_.state != SourceState::fenced) {
         auto status = co_await connect();
         if (status) {
-            backoff = config_.retry_min;
-            status_.has_error = false;
+            // What is damaged again and again is named until a cut has been closed.
+            status_.has_error = status_.digest_mismatches >= mismatches_named;
+            if (status_.has_error) status_.error = damaged_;
+            if (!status_.has_error) backoff = config_.retry_min;
             status = co_await replicate();
             status_.notice.reset();
         }
@@ -442,7 +444,15 @@ Status Source::Impl::take_frame(const env::Frame& frame, FrameType type) {
 Status Source::Impl::on_refused(const format::Refused& refused) {
     Error error{refused.code, "the target refused: " + refused.message, {}, {}};
     if (refused.code == ErrorCode::fenced) status_.state = SourceState::fenced;
-    if (refused.code == ErrorCode::digest) ++status_.digest_mismatches;
+    if (refused.code == ErrorCode::digest && ++status_.digest_mismatches >= mismatches_named) {
+        error.message = "content was not what it had been on its way to the target, " +
+                        std::to_string(status_.digest_mismatches) +
+                        " times since the last point: " + refused.message;
+        error.remedy =
+            "Look at memory and network of both machines; what is damaged is not taken, and sent "
+            "again";
+        damaged_ = error;
+    }
     // Both ends differ about where they are: from the beginning of the epoch, then.
     if (refused.code == ErrorCode::protocol) fresh_ = true;
     drop_connection();

@@ -136,7 +136,7 @@ struct SourceStatus {
     std::uint64_t passes_ahead_again = 0;  // of them: brought again what another had brought
     std::uint64_t samples_ahead = 0;       // of what they have brought for this cut, in memory
     std::uint64_t reconnects = 0;
-    std::uint64_t digest_mismatches = 0;
+    std::uint64_t digest_mismatches = 0;  // since a cut was closed; from the third on an error
     // Times that the target did not have any more what it had acknowledged of live passes: none,
     // if its disks keep what they have flushed and nobody puts them back.
     std::uint64_t live_acks_lost = 0;

@@ -331,6 +331,8 @@ private:
     std::optional<format::SourceNote> left_;
     bool foreign_note_ = false;
     std::shared_ptr<Pass> pass_;
+    static constexpr std::uint64_t mismatches_named = 3;
+    Error damaged_;  // from then on
     unsigned live_in_row_ = 0;
     unsigned voids_in_row_ = 0;
     MonoTime next_cut_;

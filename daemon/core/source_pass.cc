@@ -532,6 +532,8 @@ Task<Status> Source::Impl::closed() {
     status = co_await confirmed;
     if (!status) co_return status;
     ++status_.cuts_closed;
+    if (status_.digest_mismatches >= mismatches_named) status_.has_error = false;
+    status_.digest_mismatches = 0;
     status_.closed_epoch = confirmed_ = epoch_;
     status_.last_cut = pass_->info.cut_time;
     status_.held = pass_->info.held;

@@ -94,6 +94,37 @@ TEST_F(SourceTest, AFrameIsMissing) {
     expect_dropped();
 }
 
+// Retried, then named: an error that stays, though connections are made, until a point is there.
+TEST_F(SourceTest, WhatIsDamagedAgainAndAgainIsNamed) {
+    const auto damaged = [this] {
+        target_->send(welcome());
+        wait(a_second / 10);
+        target_->send(format::Refused{ErrorCode::digest, "an extent does not match its digest"});
+        wait(30 * a_second);
+        (void)hello();
+        target_->send(welcome());
+        wait(a_second / 10);
+    };
+    for (int i = 1; i < 3; ++i) {
+        damaged();
+        EXPECT_FALSE(source_->status().has_error) << i;
+        target_->close();
+        wait(30 * a_second);
+        (void)hello();
+    }
+    damaged();
+    ASSERT_TRUE(source_->status().has_error);
+    const Error error = source_->status().error;
+    EXPECT_EQ(error.code, ErrorCode::digest);
+    EXPECT_NE(error.message.find("3 times"), std::string::npos) << error.message;
+    EXPECT_FALSE(error.remedy.empty());
+    const auto end = receive_epoch();
+    target_->send(format::EpochClosed{end.epoch});
+    wait(a_second / 10);
+    EXPECT_FALSE(source_->status().has_error);
+    EXPECT_EQ(source_->status().digest_mismatches, 0U);
+}
+
 TEST_F(SourceTest, PingIsAnswered) {
     target_->send(welcome());
     target_->send_raw(format::encode_ping(FrameType::ping, 1));
