@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <iostream>
+#include <map>
 #include <utility>
 
 #include "api/error.h"
@@ -53,8 +54,19 @@ const char* word(Verdict verdict) {
     return "";
 }
 
+// What a point was found to be.
+struct Look {
+    Verdict verdict = Verdict::skip;
+    std::optional<Error> why;  // of a skip: the point could not be shown to the command
+};
+
 Refusal ended(const std::string& what) {
     return {{Error{ErrorCode::cancelled, what, {}, "E_BISECT_ENDED"}}, false};
+}
+
+Error error_of(const Json& job) {
+    const auto info = api::decode<api::ErrorInfo>(job.value("error", Json()));
+    return info ? api::from_info(*info) : info.error();
 }
 
 // What the command learns about the point, beside its own surroundings.
@@ -133,12 +145,14 @@ public:
         BisectSearch search(points_.size());
         std::expected<void, Refusal> done;
         while (const auto at = search.next()) {
-            auto verdict = look_at(points_[*at]);
-            if (!verdict) {
-                done = std::unexpected(verdict.error());
+            auto look = look_at(points_[*at]);
+            if (!look) {
+                done = std::unexpected(look.error());
                 break;
             }
-            search.judge(*at, *verdict);
+            say(points_[*at], *look);
+            search.judge(*at, look->verdict);
+            if (look->why) not_shown_.emplace(*at, std::move(*look->why));
             ++looked_at_;
         }
         auto cleaned =
@@ -150,28 +164,32 @@ public:
     }
 
 private:
-    std::expected<Verdict, Refusal> look_at(const Json& point) {
+    std::expected<Look, Refusal> look_at(const Json& point) {
         if (stop_signal != 0) return std::unexpected(ended("interrupted"));
         auto job = run_job(socket_, "/v1/serve-point",
                            {{"machine", machine_},
                             {"epoch", point.value("epoch", std::uint64_t{0})},
                             {"name", name_}});
         if (!job) return std::unexpected(job.error());
-        Verdict verdict = Verdict::skip;
-        if (job->value("state", "") == "done") {
-            auto code = run(command_, surroundings(machine_, (*job)["value"]), report_.json());
-            if (!code) return std::unexpected(code.error());
-            if (*code != cannot_tell) verdict = *code == 0 ? Verdict::good : Verdict::bad;
-        } else {
-            // It was given up since the list was made: as good as one of which nobody can tell.
-            const auto error = api::decode<api::ErrorInfo>(job->value("error", Json()));
-            if (!error || error->code != "E_NO_POINT")
-                return std::unexpected(
-                    Refusal{{error ? api::from_info(*error) : error.error()}, false});
+        if (job->value("state", "") != "done") {
+            const auto error = error_of(*job);
+            // It was given up since the list was made, or has too much to index: as good as one of
+            // which nobody can tell.
+            if (error.name() == "E_NO_POINT" || error.name() == "E_POINT_TOO_LARGE")
+                return Look{Verdict::skip, error};
+            return std::unexpected(Refusal{{error}, false});
         }
-        if (!report_.json())
-            std::cout << describe(point) << ": " << word(verdict) << "\n" << std::flush;
-        return verdict;
+        auto code = run(command_, surroundings(machine_, (*job)["value"]), report_.json());
+        if (!code) return std::unexpected(code.error());
+        if (*code == cannot_tell) return Look{};
+        return Look{*code == 0 ? Verdict::good : Verdict::bad, {}};
+    }
+
+    void say(const Json& point, const Look& look) const {
+        if (report_.json()) return;
+        std::cout << describe(point) << ": " << word(look.verdict);
+        if (look.why) std::cout << ": " << look.why->name() << ": " << look.why->message;
+        std::cout << "\n" << std::flush;
     }
 
     int tell(const BisectSearch& search) const {
@@ -186,6 +204,9 @@ private:
         for (const auto point : search.skipped()) {
             value["skipped"].push_back(points_[point]);
             words += "Between, nobody can tell: " + describe(points_[point]) + "\n";
+            const auto why = not_shown_.find(point);
+            if (why != not_shown_.end())
+                value["skipped"].back()["error"] = api::encode(api::to_info(why->second));
         }
         if (good) return report_.value(value, words);
         if (!report_.json()) std::cout << words;
@@ -199,6 +220,7 @@ private:
     const Report& report_;
     const std::string name_;
     std::vector<Json> points_;
+    std::map<std::size_t, Error> not_shown_;  // by their place in the list
     std::size_t looked_at_ = 0;
 };
 

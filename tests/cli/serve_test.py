@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 
+from agents import Refusal
 from control import PATIENCE, die_with_parent
 from failover_test import FailoverTest
 from protect_test import PairTest
@@ -148,6 +149,24 @@ class Bisect(ServeTest):
         self.target._serve = gone
         found = self.bisect("e > 5")
         self.assertEqual((found["last_good"]["epoch"], found["first_bad"]["epoch"]), (3, 6))
+
+    def test_a_point_that_is_too_large_is_skipped(self):
+        serve = self.target._serve
+
+        def too_large(ident, args):
+            if int(args["point"]) in (3, 4):
+                raise Refusal("E_POINT_TOO_LARGE")
+            return serve(ident, args)
+        self.target._serve = too_large
+        found = self.bisect("e > 4")
+        self.assertEqual((found["last_good"]["epoch"], found["first_bad"]["epoch"]), (2, 5))
+        self.assertEqual([(p["epoch"], p["error"]["code"]) for p in found["skipped"]],
+                         [(3, "E_POINT_TOO_LARGE"), (4, "E_POINT_TOO_LARGE")])
+        self.assertEqual(self.served(), {})
+        code = "import os, sys; sys.exit(int(os.environ['EBB_POINT']) > 4)"
+        done = self.run_ctl("point", "bisect", "shop", "--", sys.executable, "-c", code)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"epoch 4, .*: cannot tell: E_POINT_TOO_LARGE: ")
 
     def test_interrupted_it_leaves_nothing(self):
         with tempfile.TemporaryDirectory() as folder:
