@@ -28,7 +28,9 @@ using api::text;
 constexpr std::string_view ours[] = {
     "EBB_MACHINE=", "EBB_POINT=", "EBB_POINT_NAME=", "EBB_CUT_TIME=",
     "EBB_DISKS=",   "EBB_NBD=",   "EBB_NBD_"};
-constexpr int cannot_tell = 125, last_verdict = 127;
+// 125 as of git bisect run. By 126 and 127 shells say that they could not run something.
+constexpr int cannot_tell = 125, last_verdict = 125, last_not_run = 127;
+constexpr const char* not_run_code = "E_BISECT_COMMAND";
 
 volatile sig_atomic_t stop_signal = 0;
 
@@ -62,6 +64,14 @@ struct Look {
 
 Refusal ended(const std::string& what) {
     return {{Error{ErrorCode::cancelled, what, {}, "E_BISECT_ENDED"}}, false};
+}
+
+Refusal not_run(const std::string& what) {
+    return {{Error{ErrorCode::invalid, what,
+                   "Give a command that can be run behind --; a script says by 125 that it cannot "
+                   "tell, and by 1 to 124 that a point is bad",
+                   not_run_code}},
+            false};
 }
 
 Error error_of(const Json& job) {
@@ -108,7 +118,7 @@ std::expected<int, Refusal> run(const std::vector<std::string>& command,
     const int failed = ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), envp.data());
     posix_spawn_file_actions_destroy(&actions);
     if (failed != 0)
-        return std::unexpected(ended("cannot run " + command[0] + ": " + std::strerror(failed)));
+        return std::unexpected(not_run("cannot run " + command[0] + ": " + std::strerror(failed)));
     int status = 0;
     bool told = false;
     while (::waitpid(pid, &status, 0) < 0) {
@@ -121,7 +131,11 @@ std::expected<int, Refusal> run(const std::vector<std::string>& command,
             ended("the command was ended by signal " + std::to_string(WTERMSIG(status))));
     }
     const int code = WEXITSTATUS(status);
-    if (code > last_verdict) {
+    if (code > last_verdict && code <= last_not_run) {
+        return std::unexpected(not_run("the command's exit status " + std::to_string(code) +
+                                       " means that something was not found or could not be run"));
+    }
+    if (code > last_not_run) {
         return std::unexpected(
             ended("the command's exit status " + std::to_string(code) + " is no verdict"));
     }
@@ -157,7 +171,10 @@ public:
         }
         auto cleaned =
             run_job(socket_, "/v1/unserve-point", {{"machine", machine_}, {"name", name_}});
-        if (!done) return report_.refused(done.error());
+        if (!done) {
+            const int status = report_.refused(done.error());
+            return done.error().reasons.front().name() == not_run_code ? exit_usage : status;
+        }
         if (!cleaned) return report_.refused(cleaned.error());
         if (cleaned->value("state", "") != "done") return report_.job(*cleaned);
         return tell(search);

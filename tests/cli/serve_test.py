@@ -132,10 +132,21 @@ class Bisect(ServeTest):
         for expression in ("200", "os.kill(os.getpid(), 9)"):
             self.assertEqual(self.bisect(expression, status=1)["error"]["code"], "E_BISECT_ENDED")
             self.assertEqual(self.served(), {})
-        self.assertEqual(self.codes("point", "bisect", "shop", "--", "/no/such/command"),
-                         ["E_BISECT_ENDED"])
         self.assertEqual(self.codes("point", "bisect", "shop", status=2), ["E_USAGE"])
         self.assertEqual(self.served(), {})
+
+    def test_a_command_that_cannot_be_run_is_no_verdict(self):
+        with tempfile.NamedTemporaryFile() as plain:
+            for command in (["/no/such/command"], [plain.name], ["sh", "-c", "/no/such/command"],
+                            ["sh", "-c", plain.name]):
+                self.assertEqual(self.codes("point", "bisect", "shop", "--", *command, status=2),
+                                 ["E_BISECT_COMMAND"])
+                self.assertEqual(self.served(), {})
+        # Also of a later point.
+        self.assertEqual(self.bisect("1 if e > 4 else 127", status=2)["error"]["code"],
+                         "E_BISECT_COMMAND")
+        self.assertEqual(self.served(), {})
+        self.assertEqual(self.bisect("124 * (e > 4)")["last_good"]["epoch"], 4)
 
     def test_a_point_that_went_meanwhile_is_skipped(self):
         with self.target.lock:
