@@ -14,6 +14,7 @@
 #include <map>
 #include <utility>
 
+#include "api/agent.h"
 #include "api/error.h"
 #include "ctl/show.h"
 #include "ctl/watch.h"
@@ -31,6 +32,7 @@ constexpr std::string_view ours[] = {
 // 125 as of git bisect run. By 126 and 127 shells say that they could not run something.
 constexpr int cannot_tell = 125, last_verdict = 125, last_not_run = 127;
 constexpr const char* not_run_code = "E_BISECT_COMMAND";
+constexpr const char* given_up_code = "E_POINT_GIVEN_UP";
 
 volatile sig_atomic_t stop_signal = 0;
 
@@ -60,6 +62,7 @@ const char* word(Verdict verdict) {
 struct Look {
     Verdict verdict = Verdict::skip;
     std::optional<Error> why;  // of a skip: the point could not be shown to the command
+    bool lost = false;         // not to its end, and may well be another time
 };
 
 Refusal ended(const std::string& what) {
@@ -103,6 +106,7 @@ std::vector<std::string> surroundings(const std::string& machine, const Json& va
     return all;
 }
 
+// Its status as of waitpid(2).
 std::expected<int, Refusal> run(const std::vector<std::string>& command,
                                 std::vector<std::string> environment, bool quiet_output) {
     std::vector<char*> argv, envp;
@@ -126,6 +130,10 @@ std::expected<int, Refusal> run(const std::vector<std::string>& command,
         if (stop_signal != 0 && !std::exchange(told, true)) ::kill(pid, stop_signal);
     }
     if (stop_signal != 0) return std::unexpected(ended("interrupted"));
+    return status;
+}
+
+std::expected<Verdict, Refusal> verdict_of(int status) {
     if (WIFSIGNALED(status)) {
         return std::unexpected(
             ended("the command was ended by signal " + std::to_string(WTERMSIG(status))));
@@ -139,7 +147,8 @@ std::expected<int, Refusal> run(const std::vector<std::string>& command,
         return std::unexpected(
             ended("the command's exit status " + std::to_string(code) + " is no verdict"));
     }
-    return code;
+    if (code == cannot_tell) return Verdict::skip;
+    return code == 0 ? Verdict::good : Verdict::bad;
 }
 
 class Bisection {
@@ -182,31 +191,63 @@ public:
 
 private:
     std::expected<Look, Refusal> look_at(const Json& point) {
+        auto look = show(point);
+        if (!look || !look->lost) return look;
+        say(point, *look, "; once more");
+        return show(point);
+    }
+
+    // To the command, once.
+    std::expected<Look, Refusal> show(const Json& point) {
         if (stop_signal != 0) return std::unexpected(ended("interrupted"));
         auto job = run_job(socket_, "/v1/serve-point",
                            {{"machine", machine_},
                             {"epoch", point.value("epoch", std::uint64_t{0})},
                             {"name", name_}});
         if (!job) return std::unexpected(job.error());
-        if (job->value("state", "") != "done") {
-            const auto error = error_of(*job);
-            // It was given up since the list was made, or has too much to index: as good as one of
-            // which nobody can tell.
-            if (error.name() == "E_NO_POINT" || error.name() == "E_POINT_TOO_LARGE")
-                return Look{Verdict::skip, error};
-            return std::unexpected(Refusal{{error}, false});
-        }
-        auto code = run(command_, surroundings(machine_, (*job)["value"]), report_.json());
-        if (!code) return std::unexpected(code.error());
-        if (*code == cannot_tell) return Look{};
-        return Look{*code == 0 ? Verdict::good : Verdict::bad, {}};
+        if (job->value("state", "") != "done") return not_served(error_of(*job));
+        const Json value = job->value("value", Json::object());
+        auto status = run(command_, surroundings(machine_, value), report_.json());
+        if (!status) return std::unexpected(status.error());
+        // Reads of a point that is lost fail, and so does the command: that says nothing of it.
+        auto lost = lost_meanwhile(text(value, "serving"));
+        if (!lost) return std::unexpected(lost.error());
+        if (*lost) return Look{Verdict::skip, *lost, true};
+        auto verdict = verdict_of(*status);
+        if (!verdict) return std::unexpected(verdict.error());
+        return Look{*verdict, {}, false};
     }
 
-    void say(const Json& point, const Look& look) const {
+    static std::expected<Look, Refusal> not_served(const Error& error) {
+        // It went since the list was made, or has too much to index: as good as one of which
+        // nobody can tell.
+        if (error.name() == "E_NO_POINT" || error.name() == "E_POINT_TOO_LARGE")
+            return Look{Verdict::skip, error, false};
+        if (error.name() == given_up_code) return Look{Verdict::skip, error, true};
+        return std::unexpected(Refusal{{error}, false});
+    }
+
+    // Why the point is not served any more as it was when the command began. None: it is.
+    std::expected<std::optional<Error>, Refusal> lost_meanwhile(const std::string& serving) const {
+        auto now = call(socket_, "/v1/served-point", {{"machine", machine_}, {"name", name_}});
+        if (!now) {
+            const auto& why = now.error().reasons.front();
+            if (why.name() != "E_POINT_NOT_SERVED") return std::unexpected(now.error());
+            return why;
+        }
+        const auto served = api::decode<api::ServedPoint>(*now);
+        if (!served) return std::unexpected(Refusal{{served.error()}, false});
+        if (served->error) return api::from_info(*served->error);
+        if (served->serving == serving) return std::nullopt;
+        return Error{ErrorCode::stale, "the point was given up, and is served anew",
+                     "Serve it again", given_up_code};
+    }
+
+    void say(const Json& point, const Look& look, const char* then = "") const {
         if (report_.json()) return;
         std::cout << describe(point) << ": " << word(look.verdict);
         if (look.why) std::cout << ": " << look.why->name() << ": " << look.why->message;
-        std::cout << "\n" << std::flush;
+        std::cout << then << "\n" << std::flush;
     }
 
     int tell(const BisectSearch& search) const {

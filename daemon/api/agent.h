@@ -181,6 +181,7 @@ struct DataAddress {
 struct ServedPoint {
     std::string name;
     std::uint64_t epoch = 0;
+    std::string serving;  // its id
     std::uint64_t clients = 0;
     std::uint64_t index_bytes = 0;   // of memory
     std::optional<ErrorInfo> error;  // it was given up
@@ -487,6 +488,7 @@ template <class V>
 void describe(V& visit, ServedPoint& p) {
     visit("name", p.name);
     visit("epoch", p.epoch);
+    visit.optional("serving", p.serving);
     visit.optional("clients", p.clients);
     visit.optional("index_bytes", p.index_bytes);
     visit.optional("error", p.error);

@@ -143,6 +143,11 @@ Status check(const ServeArgs& args) {
     return check_protection(args.protection);
 }
 
+Status check(const ServedArgs& args) {
+    if (!valid_machine_name(args.name)) return fail(ErrorCode::invalid, "name: no name");
+    return check_protection(args.protection);
+}
+
 Status check(const UnserveArgs& args) {
     for (const auto* name : {&args.name, &args.keep}) {
         if (!name->empty() && !valid_machine_name(*name))

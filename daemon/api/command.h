@@ -37,6 +37,7 @@ inline constexpr const char* target_name = "target.name";
 inline constexpr const char* target_common = "target.common";
 inline constexpr const char* target_serve = "target.serve";
 inline constexpr const char* target_unserve = "target.unserve";
+inline constexpr const char* target_served = "target.served";
 }  // namespace command
 
 inline constexpr std::uint64_t default_app_interval_ms = 3'600'000;
@@ -247,7 +248,14 @@ struct ServedExport {
 
 struct ServeValue {
     Point point;
+    std::string serving;  // its id: no other serving has it, of no daemon
     std::vector<ServedExport> exports;
+};
+
+// How that is served now: its value is a ServedPoint.
+struct ServedArgs {
+    std::string protection;
+    std::string name;
 };
 
 struct UnserveArgs {
@@ -271,6 +279,7 @@ struct UnserveArgs {
 [[nodiscard]] Status check(const NameArgs& args);
 [[nodiscard]] Status check(const DiskIdsArgs& args);
 [[nodiscard]] Status check(const ServeArgs& args);
+[[nodiscard]] Status check(const ServedArgs& args);
 [[nodiscard]] Status check(const UnserveArgs& args);
 
 // decode and check in one.
@@ -491,7 +500,14 @@ void describe(V& visit, ServedExport& e) {
 template <class V>
 void describe(V& visit, ServeValue& v) {
     visit("point", v.point);
+    visit.optional("serving", v.serving);
     visit("exports", v.exports);
+}
+
+template <class V>
+void describe(V& visit, ServedArgs& a) {
+    visit("protection", a.protection);
+    visit("name", a.name);
 }
 
 template <class V>

@@ -130,6 +130,11 @@ Status check(const ServeCall& call) {
     return check_name("machine", call.machine);
 }
 
+Status check(const ServedCall& call) {
+    if (auto ok = check_name("name", call.name); !ok) return ok;
+    return check_name("machine", call.machine);
+}
+
 Status check(const UnserveCall& call) {
     if (auto ok = check_optional_name("name", call.name); !ok) return ok;
     return check_name("machine", call.machine);

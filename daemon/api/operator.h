@@ -85,6 +85,12 @@ struct ServeCall {
     bool dry_run = false;
 };
 
+// How that is served now.
+struct ServedCall {
+    std::string machine;
+    std::string name;
+};
+
 // `name` empty: all of the machine, but that of a test failover.
 struct UnserveCall {
     std::string machine;
@@ -201,6 +207,7 @@ struct JobCall {
 [[nodiscard]] Status check(const PinCall& call);
 [[nodiscard]] Status check(const UnpinCall& call);
 [[nodiscard]] Status check(const ServeCall& call);
+[[nodiscard]] Status check(const ServedCall& call);
 [[nodiscard]] Status check(const UnserveCall& call);
 [[nodiscard]] Status check(const TestFailoverCall& call);
 [[nodiscard]] Status check(const VerifyCall& call);
@@ -303,6 +310,12 @@ void describe(V& visit, CertifyCall& c) {
     visit.optional("point", c.point);
     visit.optional("whole", c.whole);
     visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, ServedCall& c) {
+    visit("machine", c.machine);
+    visit("name", c.name);
 }
 
 template <class V>

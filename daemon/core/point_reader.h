@@ -31,6 +31,7 @@ struct PointReaderRules {
 
 struct PointReaderStatus {
     std::uint64_t epoch = 0;
+    std::uint64_t serving = 0;  // of a point that is served: the how many-th of the target's
     bool ready = false;
     std::uint64_t index_bytes = 0;  // of memory
     std::uint64_t reads = 0;

@@ -252,7 +252,10 @@ TargetStatus Target::Impl::status() const {
     }
     if (ready_ && !broken_ && status.has_point && journal_.session().failed_over)
         status.point = rewind_.point();
-    for (const auto& [epoch, served] : served_) status.served.push_back(served.reader->status());
+    for (const auto& [epoch, served] : served_) {
+        status.served.push_back(served.reader->status());
+        status.served.back().serving = served.number;
+    }
     status.merging = upkeep_ == Upkeep::merge;
     status.retention_bytes = journal_.bytes();
     status.bytes_received = received_bytes_;

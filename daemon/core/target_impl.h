@@ -137,6 +137,7 @@ private:
     // A point that is served. Its tasks go before what they use.
     struct Served {
         std::shared_ptr<PointReader> reader;
+        std::uint64_t number = 0;
         std::list<Task<void>> tasks;
         std::vector<std::shared_ptr<env::StatusCallback>> waiting;  // for it to be ready
     };
@@ -193,6 +194,7 @@ private:
     Applier applier_;
     Rewind rewind_;
     std::map<std::uint64_t, Served> served_;   // by epoch
+    std::uint64_t servings_ = 0;               // so far
     std::shared_ptr<PointReader> certifying_;  // what is certified is read by it
 
     Signal wake_;

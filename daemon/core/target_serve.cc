@@ -89,6 +89,7 @@ Task<void> Target::Impl::serve(std::uint64_t epoch, std::shared_ptr<env::StatusC
     served.reader = std::make_shared<PointReader>(
         epoch, disks_, journal_.volume(), journal_,
         PointReader::Limits{config_.serve_index_bytes, config_.io_depth}, config_.reader_rules);
+    served.number = ++servings_;
     begin_task(served, build_served(epoch, served.reader));
 }
 

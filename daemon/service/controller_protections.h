@@ -69,6 +69,8 @@ public:
     Outcome verify_retention(const api::MachineCall& call);
     // A point to be read while replication goes on; a machine on overlays above it.
     Outcome serve_point(const api::ServeCall& call);
+    // Asks the target, whose reports are of a moment ago. E_POINT_NOT_SERVED.
+    Outcome served_point(const api::ServedCall& call);
     Outcome unserve_point(const api::UnserveCall& call);
     Outcome test_failover(const api::TestFailoverCall& call);
     // A point is kept by a name, until that is taken off. Beside everything else.

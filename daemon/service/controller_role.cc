@@ -302,6 +302,9 @@ Outcome ControllerRole::dispatch(const std::string& path, const api::Json& args)
     if (path == "/v1/serve-point")
         return with([&](auto& c) { return p.serve_point(c); },
                     std::type_identity<api::ServeCall>());
+    if (path == "/v1/served-point")
+        return with([&](auto& c) { return p.served_point(c); },
+                    std::type_identity<api::ServedCall>());
     if (path == "/v1/unserve-point")
         return with([&](auto& c) { return p.unserve_point(c); },
                     std::type_identity<api::UnserveCall>());

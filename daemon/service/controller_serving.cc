@@ -19,6 +19,7 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds serve_patience{3'600'000};
 constexpr milliseconds unserve_patience{60'000};
+constexpr milliseconds ask_patience{60'000};
 constexpr const char* test_name = "test";
 
 std::string test_vm(const api::Json& protection) {
@@ -89,6 +90,13 @@ Outcome ControllerProtections::serve_point(const api::ServeCall& call) {
                      job.progress({{"value", *value}});
                      return {};
                  });
+}
+
+Outcome ControllerProtections::served_point(const api::ServedCall& call) {
+    auto protection = protection_of(call.machine);
+    if (!protection) return protection.error();
+    return agents_.call(text(*protection, "target"), api::command::target_served,
+                        {{"protection", (*protection)["id"]}, {"name", call.name}}, ask_patience);
 }
 
 Outcome ControllerProtections::unserve_point(const api::UnserveCall& call) {

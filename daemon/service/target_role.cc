@@ -165,6 +165,9 @@ void TargetRole::run(const api::Command& command, env::Callback<api::Json> done)
     } else if (kind == command::target_unserve) {
         with_args<UnserveArgs>(command, done,
                                [this](auto& a, auto d) { unserve(a, std::move(d)); });
+    } else if (kind == command::target_served) {
+        with_args<ServedArgs>(command, done,
+                              [this](auto& a, auto d) { tell_served(a, std::move(d)); });
     } else if (kind == command::target_forget) {
         with_args<DiskIdsArgs>(command, done, [this](auto& a, auto d) { forget(a, std::move(d)); });
     } else {
@@ -328,7 +331,7 @@ void TargetRole::retry_later() {
 // Lets go of disks and volume.
 void TargetRole::close(const Shared& protection, env::StatusCallback done) {
     protection->stage = Stage::closing;
-    for (const auto& [name, point] : std::exchange(protection->servings, {}))
+    for (const auto& [name, serving] : std::exchange(protection->servings, {}))
         drop_clients(*protection, name);
     const auto release = [this, protection](env::StatusCallback answer) {
         loop_.post([protection, answer = std::move(answer)]() mutable {

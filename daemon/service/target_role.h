@@ -54,6 +54,12 @@ public:
 
 private:
     enum class Stage { shut, opening, open, closing };
+    // A point that is read, under a name.
+    struct Serving {
+        api::Point point;
+        std::string id;
+        std::uint64_t number = 0;  // of the core's; one that was given up is served anew by another
+    };
     // In order of construction: the target uses all above it.
     struct Protection {
         api::TargetPrepareArgs args;
@@ -63,9 +69,9 @@ private:
         std::vector<api::Point> points;  // while failed over: to which it can go
         bool leaving = false;            // it is being given up
         Stage stage = Stage::shut;
-        std::optional<Error> error;                  // why it is shut
-        std::vector<env::StatusCallback> waiting;    // for the end of `opening`
-        std::map<std::string, api::Point> servings;  // points that are read, by name
+        std::optional<Error> error;                // why it is shut
+        std::vector<env::StatusCallback> waiting;  // for the end of `opening`
+        std::map<std::string, Serving> servings;   // by name
         Replica replica;
         std::unique_ptr<core::Target> target;
 
@@ -113,6 +119,9 @@ private:
     void served(const Shared& protection, const std::string& name, const api::Point& point,
                 env::Callback<api::Json> done);
     void unserve(const api::UnserveArgs& args, env::Callback<api::Json> done);
+    void tell_served(const api::ServedArgs& args, env::Callback<api::Json> done);
+    [[nodiscard]] api::ServedPoint describe_serving(const Protection& protection,
+                                                    const std::string& name) const;
     void end_servings(const Shared& protection, const std::string& name, const std::string& keep,
                       std::move_only_function<void()> done);
     // Listens from the first serving on.

@@ -5,6 +5,8 @@
 #include <filesystem>
 
 #include "api/points.h"
+#include "base/uuid_text.h"
+#include "platform/event_loop.h"
 #include "platform/file_store.h"
 #include "service/command_args.h"
 #include "service/point_value.h"
@@ -18,9 +20,11 @@ std::string export_name(const std::string& machine, const std::string& name, std
     return machine + "/" + name + "/" + std::to_string(index);
 }
 
-bool in_use(const std::map<std::string, api::Point>& servings, std::uint64_t epoch) {
+// By name.
+template <class Servings>
+bool in_use(const Servings& servings, std::uint64_t epoch) {
     return std::ranges::any_of(servings,
-                               [&](const auto& item) { return item.second.epoch == epoch; });
+                               [&](const auto& item) { return item.second.point.epoch == epoch; });
 }
 
 std::vector<api::TargetDiskChoice> in_order(std::vector<api::TargetDiskChoice> disks) {
@@ -63,7 +67,7 @@ std::vector<format::NbdExport> TargetRole::nbd_exports() const {
     std::vector<format::NbdExport> all;
     for (const auto& [id, protection] : protections_) {
         if (!protection->opened()) continue;
-        for (const auto& [name, point] : protection->servings) {
+        for (const auto& [name, serving] : protection->servings) {
             for (const auto& disk : protection->args.disks)
                 all.push_back({export_name(protection->args.machine, name, disk.index), disk.size});
         }
@@ -75,10 +79,10 @@ void TargetRole::nbd_read(const std::string& name, std::uint64_t offset,
                           std::shared_ptr<Buffer> into, env::StatusCallback done) {
     for (const auto& [id, protection] : protections_) {
         if (!protection->opened()) continue;
-        for (const auto& [serving, point] : protection->servings) {
+        for (const auto& [served_as, serving] : protection->servings) {
             for (const auto& disk : protection->args.disks) {
-                if (export_name(protection->args.machine, serving, disk.index) != name) continue;
-                return protection->target->read_served(point.epoch, disk.index, offset,
+                if (export_name(protection->args.machine, served_as, disk.index) != name) continue;
+                return protection->target->read_served(serving.point.epoch, disk.index, offset,
                                                        std::move(into), std::move(done));
             }
         }
@@ -146,14 +150,19 @@ void TargetRole::serve_point(const Shared& protection, const api::ServeArgs& arg
 
 void TargetRole::served(const Shared& protection, const std::string& name, const api::Point& point,
                         env::Callback<api::Json> done) {
+    if (!protection->opened()) return done(fail(ErrorCode::busy, "the protection is being closed"));
     auto server = nbd();
     if (!server) {
         if (!in_use(protection->servings, point.epoch))
             protection->target->unserve(point.epoch, [](const Status&) {});
         return done(std::unexpected(server.error()));
     }
-    protection->servings[name] = point;
-    api::ServeValue value{point, {}};
+    const auto core = protection->target->status().served;
+    const auto found = std::ranges::find(core, point.epoch, &core::PointReaderStatus::epoch);
+    const std::uint64_t number = found == core.end() ? 0 : found->serving;
+    const auto id = to_text(platform::SystemRandom().uuid());
+    protection->servings[name] = {point, id, number};
+    api::ServeValue value{point, id, {}};
     for (const auto& disk : in_order(protection->args.disks)) {
         value.exports.push_back({disk.index, disk.source_id, disk.target_id, disk.size,
                                  uri_of(export_name(protection->args.machine, name, disk.index))});
@@ -176,7 +185,7 @@ void TargetRole::end_servings(const Shared& protection, const std::string& name,
     std::erase_if(protection->servings, [&](const auto& item) {
         if (name.empty() ? item.first == keep : item.first != name) return false;
         drop_clients(*protection, item.first);
-        epochs.push_back(item.second.epoch);
+        epochs.push_back(item.second.point.epoch);
         return true;
     });
     std::erase_if(epochs, [&](auto epoch) { return in_use(protection->servings, epoch); });
@@ -193,19 +202,39 @@ void TargetRole::end_servings(const Shared& protection, const std::string& name,
     }
 }
 
-void TargetRole::describe_served(const Protection& protection, api::TargetProtection& told) const {
-    const auto core = protection.target->status().served;
-    for (const auto& [name, point] : protection.servings) {
-        api::ServedPoint one{name, point.epoch, 0, 0, {}};
-        for (const auto& disk : protection.args.disks)
-            one.clients += nbd_->clients(export_name(protection.args.machine, name, disk.index));
-        const auto found = std::ranges::find(core, point.epoch, &core::PointReaderStatus::epoch);
-        if (found != core.end()) {
-            one.index_bytes = found->index_bytes;
-            if (found->error) one.error = api::to_info(*found->error);
-        }
-        told.served.push_back(std::move(one));
+// The core's target as it is now is asked: whoever has read it wants to know whether that was it.
+void TargetRole::tell_served(const api::ServedArgs& args, env::Callback<api::Json> done) {
+    const auto found = find(args.protection);
+    if (!found || !(*found)->opened() || !(*found)->servings.contains(args.name)) {
+        return done(fail("E_POINT_NOT_SERVED", ErrorCode::not_found,
+                         "no point is served as " + args.name,
+                         "Serve it again: ebbctl point serve"));
     }
+    done(api::encode(describe_serving(**found, args.name)));
+}
+
+api::ServedPoint TargetRole::describe_serving(const Protection& protection,
+                                              const std::string& name) const {
+    const auto& serving = protection.servings.at(name);
+    api::ServedPoint one{name, serving.point.epoch, serving.id, 0, 0, {}};
+    for (const auto& disk : protection.args.disks)
+        one.clients += nbd_->clients(export_name(protection.args.machine, name, disk.index));
+    const auto core = protection.target->status().served;
+    const auto found = std::ranges::find(core, one.epoch, &core::PointReaderStatus::epoch);
+    if (found == core.end() || found->serving != serving.number) {
+        one.error = api::to_info({ErrorCode::stale,
+                                  "the point was given up, and is served anew under another name",
+                                  "Serve it again", "E_POINT_GIVEN_UP"});
+        return one;
+    }
+    one.index_bytes = found->index_bytes;
+    if (found->error) one.error = api::to_info(*found->error);
+    return one;
+}
+
+void TargetRole::describe_served(const Protection& protection, api::TargetProtection& told) const {
+    for (const auto& [name, serving] : protection.servings)
+        told.served.push_back(describe_serving(protection, name));
 }
 
 }  // namespace ebb::service

@@ -306,6 +306,8 @@ class Target(Agent):
         self.reasons = []
         self.points = {}
         self.served = {}  # by protection: {name: epoch}
+        self.serving = {}  # by name: the id
+        self.given_up = {}  # by that: why
         self.export = None  # gives the URI of an export; none: of one that nobody serves
         self.different = 0  # bytes, found by target.certify
 
@@ -323,23 +325,28 @@ class Target(Agent):
         if points:
             out.update(newest_point=points[-1], oldest_point_ns=points[0]["cut_time_ns"],
                        oldest_epoch=points[0]["epoch"])
-        out["served"] = [{"name": n, "epoch": e, "clients": 0} for n, e in
+        out["served"] = [self._served(n, e) for n, e in
                          self.served.get(protection["id"], {}).items()]
         app = [p for p in points if p["kind"] == "app"]
         if app:
             out.update(newest_app_point=app[-1])
         return out
 
+    def _served(self, name, epoch):
+        return {"name": name, "epoch": epoch, "serving": self.serving[name], "clients": 0,
+                "error": self.given_up.get(self.serving[name])}
+
     def _serve(self, ident, args):
         found = [p for p in self.points[ident] if str(p["epoch"]) == args["point"]]
         if not found:
             raise Refusal("E_NO_POINT")
         self.served.setdefault(ident, {})[args["name"]] = found[0]["epoch"]
+        self.serving[args["name"]] = str(uuid.uuid4())
         exports = [{"index": i, "source_id": disk(i + 1)["stable_id"], "target_id": d,
                     "size": GIB, "uri": self.export(i) if self.export else
                     f"nbd+unix:///shop/{args['name']}/{i}?socket=/nowhere"}
                    for i, d in enumerate(self.protections[ident]["of"])]
-        return {"point": found[0], "exports": exports}
+        return {"point": found[0], "serving": self.serving[args["name"]], "exports": exports}
 
     def _unserve(self, ident, args):
         there = self.served.get(ident, {})
@@ -381,6 +388,10 @@ class Target(Agent):
             return {"point": point}
         elif kind == "target.serve":
             return self._serve(ident, args)
+        elif kind == "target.served":
+            if args["name"] not in self.served.get(ident, {}):
+                raise Refusal("E_POINT_NOT_SERVED")
+            return self._served(args["name"], self.served[ident][args["name"]])
         elif kind == "target.unserve":
             self._unserve(ident, args)
         elif kind == "target.certify":

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from agents import Refusal
+from agents import Refusal, refused
 from control import PATIENCE, die_with_parent
 from failover_test import FailoverTest
 from protect_test import PairTest
@@ -178,6 +178,89 @@ class Bisect(ServeTest):
         done = self.run_ctl("point", "bisect", "shop", "--", sys.executable, "-c", code)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, r"epoch 4, .*: cannot tell: E_POINT_TOO_LARGE: ")
+
+    def lose(self, how, times=1):
+        """Point 4 is lost so often while the command reads it, which therefore fails; what bisect
+        then finds of machines that are bad from 6 on. `how`: what becomes of the serving."""
+        serve, left = self.target._serve, [times]
+        with tempfile.TemporaryDirectory() as folder:
+            lost = os.path.join(folder, "lost")
+
+            def losing(ident, args):
+                value = serve(ident, args)
+                if args["point"] == "4" and left[0]:
+                    left[0] -= 1
+                    with open(lost, "w", encoding="utf-8"):
+                        how(ident, args["name"], value)
+                elif os.path.exists(lost):
+                    os.remove(lost)
+                return value
+            self.target._serve = losing
+            try:
+                code = f"int(os.environ['EBB_POINT']) > 5 or os.path.exists({lost!r})"
+                done = self.run_ctl("point", "bisect", "shop", "--", sys.executable, "-c",
+                                    f"import os, sys; sys.exit({code})")
+                self.assertEqual(left, [0])
+                self.assertEqual(self.served(), {})
+                return done
+            finally:
+                self.target._serve = serve
+
+    def give_up(self, _ident, _name, value):
+        self.target.given_up[value["serving"]] = refused("E_POINT_GIVEN_UP", "the volume was full")
+
+    def test_a_point_that_is_lost_under_the_command_is_looked_at_again(self):
+        def restarts(ident, name, _value):
+            del self.target.served[ident][name]
+
+        def another(_ident, name, _value):
+            self.target.serving[name] = "another"
+        for how, why in ((self.give_up, "E_POINT_GIVEN_UP: the volume was full"),
+                         (restarts, "E_POINT_NOT_SERVED: "), (another, "E_POINT_GIVEN_UP: ")):
+            done = self.lose(how)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stdout, f"epoch 4, .*: cannot tell: {why}.*; once more\n")
+            self.assertRegex(done.stdout, r"epoch 4, .*: good\n")
+            self.assertIn("The last good point is epoch 5", done.stdout)
+            self.assertIn("The first bad point is epoch 6", done.stdout)
+
+    def test_a_point_that_is_lost_again_is_skipped(self):
+        done = self.lose(self.give_up, times=2)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.count("E_POINT_GIVEN_UP"), 2, done.stdout)
+        self.assertEqual(done.stdout.count("once more"), 1, done.stdout)
+        self.assertIn("The last good point is epoch 5", done.stdout)
+
+        def thinned(ident, name, value):
+            self.give_up(ident, name, value)
+            self.target.points[ident] = [p for p in self.target.points[ident] if p["epoch"] != 4]
+        done = self.lose(thinned)
+        self.assertRegex(done.stdout, r"epoch 4, .*: cannot tell: E_NO_POINT: ")
+        self.assertIn("The last good point is epoch 5", done.stdout)
+
+    def test_what_is_no_verdict_for_a_point_that_is_lost(self):
+        """Neither do exit statuses end the search by which a command says that it was broken off."""
+        serve, first = self.target._serve, []
+
+        def losing(ident, args):
+            value = serve(ident, args)
+            if args["point"] == "8" and not first:
+                first.append(value["serving"])
+                self.give_up(ident, args["name"], value)
+            return value
+        self.target._serve = losing
+        with tempfile.TemporaryDirectory() as folder:
+            seen = os.path.join(folder, "seen")
+            code = (f"import os, signal\nif not os.path.exists({seen!r}):\n"
+                    f"    open({seen!r}, 'w').close()\n    os.kill(os.getpid(), signal.SIGBUS)")
+            found = self.ctl("point", "bisect", "shop", "--", sys.executable, "-c", code)
+        self.assertEqual((found["last_good"]["epoch"], found["looked_at"]), (8, 1))
+
+    def test_whether_it_is_served_is_what_counts(self):
+        """Where the target cannot say, nothing is taken for a verdict."""
+        self.target.refusals["target.served"] = "E_UNSUPPORTED"
+        self.assertEqual(self.bisect("1", status=1)["error"]["code"], "E_UNSUPPORTED")
+        self.assertEqual(self.served(), {})
 
     def test_interrupted_it_leaves_nothing(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -131,6 +131,23 @@ TEST_F(TargetServeTest, AFailoverEndsIt) {
     EXPECT_TRUE(given_up(1).has_value());
 }
 
+// Who has read it meanwhile had errors, and is to find out.
+TEST_F(TargetServeTest, OneThatIsServedAnewIsAnotherServing) {
+    const auto number = [&] {
+        const auto all = life_->target.status().served;
+        return all.size() == 1 ? all[0].serving : 0;
+    };
+    close_epochs(welcomed(), 1, 2);
+    ASSERT_TRUE(serve(1).has_value());
+    const auto first = number();
+    EXPECT_GT(first, 0U);
+    ASSERT_TRUE(serve(1).has_value());
+    EXPECT_EQ(number(), first);
+    ASSERT_TRUE(unserve(1).has_value());
+    ASSERT_TRUE(serve(1).has_value());
+    EXPECT_GT(number(), first);
+}
+
 TEST_F(TargetServeTest, AServedPointIsNotMergedAway) {
     config_.retention.all_for = std::chrono::seconds(4);
     config_.retention.thinned_to = std::chrono::seconds(3);

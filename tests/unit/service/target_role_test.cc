@@ -321,6 +321,49 @@ TEST_F(TargetRoleTest, APointIsServedAndEnded) {
     EXPECT_TRUE(unserve("a"));
 }
 
+TEST_F(TargetRoleTest, WhetherAPointIsStillServedIsTold) {
+    config_.target.nbd.socket = top_ / "run/nbd.sock";
+    start();
+    ASSERT_TRUE(prepare());
+    make_point();
+    const auto serve = [&] {
+        const auto value = run(api::command::target_serve, api::encode(api::ServeArgs{id, "a"}));
+        return value ? api::decode<api::ServeValue>(*value)->serving : "";
+    };
+    const auto ask = [&](const std::string& name, const char* of = id) {
+        return run(api::command::target_served, api::encode(api::ServedArgs{of, name}));
+    };
+    // Its id.
+    const auto served = [&] {
+        const auto value = ask("a");
+        if (!value) return std::string(value.error().name());
+        const auto told = api::decode<api::ServedPoint>(*value);
+        return told->error ? told->error->code : told->serving;
+    };
+    EXPECT_EQ(served(), "E_POINT_NOT_SERVED");
+    EXPECT_EQ(ask("a b").error().code, ErrorCode::invalid);
+    EXPECT_EQ(ask("a", "5f0c1a52-93d4-4d1e-8a67-0b1c2d3e4f50").error().name(),
+              "E_POINT_NOT_SERVED");
+    const auto first = serve();
+    EXPECT_FALSE(first.empty());
+    EXPECT_EQ(served(), first);
+    EXPECT_EQ(status()->served.at(0).serving, first);
+    EXPECT_EQ(ask("b").error().name(), "E_POINT_NOT_SERVED");
+    const auto second = serve();
+    EXPECT_NE(second, first);
+    EXPECT_EQ(served(), second);
+    // A daemon that is started anew serves nothing, and never under an id that was there.
+    role_.reset();
+    start();
+    EXPECT_TRUE(becomes(api::TargetState::waiting));
+    EXPECT_EQ(served(), "E_POINT_NOT_SERVED");
+    const auto third = serve();
+    EXPECT_FALSE(third.empty() || third == first || third == second);
+    EXPECT_EQ(served(), third);
+    ASSERT_TRUE(failover());
+    EXPECT_EQ(served(), "E_POINT_NOT_SERVED");
+}
+
 TEST_F(TargetRoleTest, APointIsOfACommonCut) {
     start();
     ASSERT_TRUE(prepare());
