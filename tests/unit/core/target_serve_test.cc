@@ -148,6 +148,20 @@ TEST_F(TargetServeTest, OneThatIsServedAnewIsAnotherServing) {
     EXPECT_GT(number(), first);
 }
 
+TEST_F(TargetServeTest, OneThatWasGivenUpAndIsServedAnewIsAnotherServing) {
+    Peer& peer = welcomed();
+    close_epochs(peer, 1, 2, "kept");
+    ASSERT_TRUE(serve(1).has_value());
+    const auto first = life_->target.status().served.at(0).serving;
+    volume_.capacity = volume_.used() + 300;
+    close_epochs(peer, 3, 3);
+    ASSERT_TRUE(given_up(1).has_value());
+    volume_.capacity = 1 << 30;
+    ASSERT_TRUE(serve(1).has_value());
+    EXPECT_FALSE(given_up(1).has_value());
+    EXPECT_GT(life_->target.status().served.at(0).serving, first);
+}
+
 TEST_F(TargetServeTest, AServedPointIsNotMergedAway) {
     config_.retention.all_for = std::chrono::seconds(4);
     config_.retention.thinned_to = std::chrono::seconds(3);
