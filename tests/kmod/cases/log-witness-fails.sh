@@ -23,7 +23,11 @@ put() { dd if=/dev/urandom of="$d" bs=4k count=1 seek="$1" oflag=direct conv=not
 bad() { echo "$1$((500 * 8))-$((500 * 8 + 7))" >/sys/kernel/config/nullb/lf/badblocks || fail "bad blocks"; }
 gone() { ! kill -0 "$1" 2>/dev/null; }
 ends() { # ends PID WHAT: otherwise the disk goes on, so that it can be killed
-    wait_for 20 gone "$1" || { dmsetup resume lf; fail "$2"; }
+    local stack
+    wait_for 20 gone "$1" && return
+    stack=$(cat "/proc/$1/stack")
+    dmsetup resume lf
+    fail "$2: $stack"
 }
 refused() { # refused ERRNO-NAME SECTOR COUNT...
     ebbtest witness "$id" "${@:2}" >"$W/witness.out" 2>&1 &
@@ -97,8 +101,9 @@ ebbtest witness "$id" 9000 8 >"$W/witness.out" 2>&1 &
 waiting=$!
 asleep() { grep -q "ebb_log_read\|wait_for_compl" "/proc/$waiting/stack"; }
 wait_for 20 asleep || fail "the command does not wait: $(cat "/proc/$waiting/stack")"
-# The end of any generic netlink socket comes by the module.
-ebbtest events 1 >/dev/null 2>&1 &
+# The end of any generic netlink socket comes by the module. (Who subscribes to something waits on 5.10 all
+# the same, by the kernel's own lock.)
+ebbtest open >/dev/null 2>&1 &
 ends $! "somebody else waits for the disk"
 dmsetup resume lf || fail "resume"
 wait "$waiting" || fail "witness: $(cat "$W/witness.out")"

@@ -17,7 +17,8 @@ known() {
     u32 $((slot + at / 496 * 512 + 16 + at % 496))
 }
 is_known() { [ "$(known "$1")" = "$2" ]; }
-reads() { awk '{print $1}' "/sys/block/${d##*/}/stat"; }
+stat=/sys/dev/block/$((0x$(stat -c %t "$d"))):$((0x$(stat -c %T "$d")))/stat
+reads() { awk '{print $1}' "$stat"; }
 is() { [ "$(disk_get "$id" "$1")" = "$2" ]; }
 cold() { ebbtest confirm 1 && is hot_regions 0; }
 put() { dd if=/dev/urandom of="$d" bs=4k count=1 seek="$1" oflag=direct conv=notrunc 2>/dev/null || fail "write"; }

@@ -2,8 +2,8 @@
 // ebbtest: the module's commands from a shell. Replies are JSON lines on standard output; a refusal
 // is "ERRNO-NAME: message" on standard error and exit status 1.
 //
-//   info | list | events MS | attach DEV ID GROUP [MAPDEV SECTOR SECTORS [create]] | detach DISK
-//   get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
+//   open (and close) | info | list | events MS | attach DEV ID GROUP [MAPDEV SECTOR SECTORS
+//   [create]] | detach DISK get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
 //   witness DISK [SECTOR COUNT]... | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
 //   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP [COOKIE]
 //   cookie GROUP COOKIE | note GROUP [NOTE] | abandon GROUP | gate-close GROUP DEADLINE_MS
@@ -135,6 +135,7 @@ int events(Client& client, int timeout_ms) {
 
 int run(Client& client, const std::vector<std::string>& words) {
     if (words[0] == "events") return events(client, static_cast<int>(number(words, 1)));
+    if (words[0] == "open") return 0;
     Request request;
     if (words[0] == "info") request.command = EBB_CMD_INFO;
     if (!request.command && !disk_request(words, request) && !pass_request(words, request) &&
