@@ -560,7 +560,8 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     // What is sent for the first time, or because nothing is believed, need not be compared.
     const bool compare = full_ ? config_.compare : !nothing;
     if (!gap) find_stale_maps();
-    const bool resumes = has_open && open.resumable && may_resume && !gap;
+    // What the tracker has of a pass of ours that is under way comes back by abandoning alone.
+    const bool resumes = has_open && open.resumable && may_resume && !gap && !pass_;
     put_back_requests();
     pass_.reset();
     marked_all_ = false;

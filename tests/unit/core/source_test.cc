@@ -125,6 +125,32 @@ TEST_F(SourceTest, WhatIsDamagedAgainAndAgainIsNamed) {
     EXPECT_EQ(source_->status().digest_mismatches, 0U);
 }
 
+// The pass that was under way does not stay in the tracker, where it would be in the way of all
+// others.
+TEST_F(SourceTest, WhoIsRefusedInAPassBeginsAnother) {
+    const auto first = hello();
+    target_->send(welcome());
+    wait(a_second / 10);
+    const auto epoch = format::decode_epoch_begin(target_->take(FrameType::epoch_begin).value());
+    const auto pass = format::decode_pass_begin(target_->take(FrameType::pass_begin).value());
+    target_->send(format::Refused{ErrorCode::protocol, "another sequence"});
+    wait(30 * a_second);
+    (void)hello();
+    auto message = welcome();
+    message.open.epoch = epoch->epoch;
+    message.open.incarnation = epoch->incarnation;
+    message.open.full = message.open.resumable = true;
+    message.open.pass = pass->pass;
+    message.open.run = first.run;
+    message.open.kind = pass->kind;
+    target_->send(message);
+    const auto end = receive_epoch();
+    target_->send(format::EpochClosed{end.epoch});
+    wait(a_second / 10);
+    EXPECT_FALSE(source_->status().has_error) << source_->status().error.message;
+    EXPECT_EQ(source_->status().closed_epoch, epoch->epoch);
+}
+
 TEST_F(SourceTest, PingIsAnswered) {
     target_->send(welcome());
     target_->send_raw(format::encode_ping(FrameType::ping, 1));
