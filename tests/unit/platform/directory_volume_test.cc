@@ -157,6 +157,7 @@ TEST_F(DirectoryVolumeTest, ReadOnceWhateverMayBeReadDirectly) {
     for (const long alignment : {0L, 4096L, 1L << 40}) {
         test::submitted.reset();
         test::submitted.alignment = alignment;
+        test::submitted.refusals = 3;  // so that some wait, however slowly they come
         // Many at once: more wait than are under way.
         constexpr std::size_t count = 600;
         std::size_t right = 0;
