@@ -2,6 +2,7 @@
 #include "network.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "format/message.h"
 
@@ -15,6 +16,21 @@ void End::send(env::Frame frame) {
         frame[5] == std::byte{static_cast<std::uint8_t>(format::FrameType::compared)}) {
         look_at_answer(frame);
     }
+    switch (std::exchange(next_frame, Disorder::none)) {
+        case Disorder::twice:
+            ++faults_.hits["frame-twice"];
+            transmit(frame);
+            return transmit(std::move(frame));
+        case Disorder::swapped: overtaken_ = std::move(frame); return;
+        default: break;
+    }
+    transmit(std::move(frame));
+    if (!overtaken_) return;
+    ++faults_.hits["frames-swapped"];
+    transmit(*std::exchange(overtaken_, std::nullopt));
+}
+
+void End::transmit(env::Frame frame) {
     arrives_ = std::max(arrives_, executor_.now()) + 10'000 +
                static_cast<std::int64_t>(executor_.rng.below(500'000));
     executor_.at(arrives_ - executor_.now(), [other = other_, data = std::move(frame)]() mutable {
@@ -108,6 +124,7 @@ void End::ended() {
 
 void End::close() {
     if (!open_) return;
+    if (overtaken_) transmit(*std::exchange(overtaken_, std::nullopt));
     std::int64_t last = std::max(arrives_, executor_.now()) + 1000;
     // Behind what arrives late.
     if (auto other = other_.lock()) last = std::max(last, other->held_until_ + 1000);
@@ -164,6 +181,15 @@ void Network::stall(std::int64_t ns) {
         auto end = weak.lock();
         if (end && !end->dials_) end->held_until_ = executor_.now() + ns;
     }
+}
+
+void Network::disorder(Disorder disorder) {
+    std::vector<std::shared_ptr<End>> open;
+    for (auto& weak : ends_) {
+        auto end = weak.lock();
+        if (end && end->open_) open.push_back(std::move(end));
+    }
+    if (!open.empty()) open[executor_.rng.below(open.size())]->next_frame = disorder;
 }
 
 void Network::hang_up() {

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// A link between the two machines, which breaks, loses what is under way and damages content.
+// A link between the two machines. It may, at any moment: break, with or without a word to either
+// end, and lose what is under way then, or let what was sent before still arrive, even after the
+// next connection has been made; refuse connections; be slow to one end; damage content of extents,
+// where TLS would not have been; bring a frame twice, or after the one that was sent behind it. It
+// never invents a frame, nor changes anything but the content of one.
 #pragma once
 
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "env/net.h"
 #include "storage.h"
@@ -12,6 +17,9 @@
 namespace ebb::sim {
 
 class Network;
+
+// What happens to the next frame that is sent.
+enum class Disorder { none, twice, swapped };
 
 class End : public env::Connection, public std::enable_shared_from_this<End> {
 public:
@@ -34,9 +42,11 @@ public:
     void die();
 
     unsigned corrupt_per_thousand = 0;
+    Disorder next_frame = Disorder::none;
 
 private:
     friend class Network;
+    void transmit(env::Frame frame);
     void deliver(env::Frame frame);
     void ended();
     void look_at_answer(env::Frame& frame);
@@ -52,6 +62,7 @@ private:
     std::int64_t arrives_ = 0;
     std::int64_t held_until_ = 0;  // what arrives here
     std::deque<env::Frame> waiting_;
+    std::optional<env::Frame> overtaken_;  // by the next one
     std::move_only_function<void(env::Frame)> on_frame_;
     std::move_only_function<void(Error)> on_closed_;
 };
@@ -64,6 +75,8 @@ public:
     void break_all();
     // What is on its way to who listens arrives so much later, though in order.
     void stall(std::int64_t ns);
+    // To the next frame that one of the open ends sends.
+    void disorder(Disorder disorder);
     // Whoever has dialled ends it; what he sent still arrives.
     void hang_up();
     void fall_silent();

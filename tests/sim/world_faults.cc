@@ -38,10 +38,11 @@ void World::fault() {
     // Two crashes at their moments, and what was compared has to be in a cache alone.
     if (options_.mutation == "same" && comparing_ == Comparing::none)
         comparing_ = Comparing::wanted;
-    switch (rng.below(29)) {
+    switch (rng.below(30)) {
         case 0:
         case 1:
-        case 2: return network_fault();
+        case 2:
+        case 29: return network_fault();
         case 3: return stranger();
         case 4:
         case 5:
@@ -72,7 +73,10 @@ void World::fault() {
 
 void World::network_fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(4)) {
+    switch (rng.below(7)) {
+        case 4:
+        case 5:
+        case 6: return network_.disorder(rng.chance(50) ? Disorder::twice : Disorder::swapped);
         case 0:
         case 1:
             hit("broken-connection");
