@@ -540,6 +540,19 @@ Task<Status> Source::Impl::mark_gaps(bool everything, std::string reason, bool c
     co_return Status{};
 }
 
+// Whether nothing is under way, here or at the tracker: the answer to the command that began a pass
+// may have been lost. What the tracker has of it comes back by abandoning alone.
+Task<Result<bool>> Source::Impl::is_idle() {
+    if (pass_) co_return false;
+    Op<env::PassInfo> asked;
+    tracker_.get_pass(0, asked.callback());
+    const auto newest = co_await asked;
+    if (!newest && newest.error().code != ErrorCode::not_found)
+        co_return std::unexpected(newest.error());
+    co_return !newest || newest->state == env::PassState::voided ||
+        newest->state == env::PassState::ended;
+}
+
 Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     const format::Welcome there = *welcome_;  // the connection may end meanwhile
     const format::OpenEpoch& open = there.open;
@@ -560,8 +573,13 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
     // What is sent for the first time, or because nothing is believed, need not be compared.
     const bool compare = full_ ? config_.compare : !nothing;
     if (!gap) find_stale_maps();
-    // What the tracker has of a pass of ours that is under way comes back by abandoning alone.
-    const bool resumes = has_open && open.resumable && may_resume && !gap && !pass_;
+    bool resumes = has_open && open.resumable && may_resume && !gap && !starts_over_;
+    if (resumes) {
+        const auto idle = co_await is_idle();
+        if (!idle) co_return std::unexpected(idle.error());
+        resumes = *idle;
+    }
+    starts_over_ = !resumes;
     put_back_requests();
     pass_.reset();
     marked_all_ = false;
@@ -604,7 +622,7 @@ Task<Status> Source::Impl::reconcile_fresh(bool may_resume) {
         for (DiskIndex i = 0; has_point_ && i < tracked_.size(); ++i) compare_all(i);
     }
     note_begun();
-    fresh_ = false;
+    fresh_ = starts_over_ = false;
     full_ = false;
     co_return Status{};
 }

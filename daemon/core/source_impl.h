@@ -178,6 +178,7 @@ private:
     [[nodiscard]] bool in_step() const;
     [[nodiscard]] bool has_brought() const;
     // `may_resume`: what the target has of the open epoch can be relied on.
+    [[nodiscard]] Task<Result<bool>> is_idle();
     [[nodiscard]] Task<Status> reconcile_fresh(bool may_resume);
     [[nodiscard]] Task<Status> reconcile_pass();
     [[nodiscard]] Task<Status> start_epoch_over();
@@ -316,10 +317,11 @@ private:
     std::optional<format::Welcome> welcome_;
     std::uint64_t closed_seen_ = 0;  // epoch of the newest EPOCH_CLOSED
 
-    bool fresh_ = true;  // nothing that this run knows of the tracker counts
-    bool full_ = false;  // everything is to be marked
-    Uuid loaded_;        // of the module's load
-    Uuid incarnation_;   // by which the target knows us
+    bool fresh_ = true;         // nothing that this run knows of the tracker counts
+    bool starts_over_ = false;  // the open epoch; abandoning may have failed
+    bool full_ = false;         // everything is to be marked
+    Uuid loaded_;               // of the module's load
+    Uuid incarnation_;          // by which the target knows us
     std::vector<env::TrackedDisk> tracked_;
     std::uint64_t epoch_ = 0;  // open; 0: none
     std::uint64_t confirmed_ = 0;

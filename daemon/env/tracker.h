@@ -86,6 +86,7 @@ public:
     virtual void close_gate(Duration limit, Callback<GateId> done) = 0;
     // E_STALE: it was open already.
     virtual void open_gate(GateId gate, Callback<GateReport> done) = 0;
+    // 0: the newest of the group. E_NOT_FOUND: there is none.
     virtual void get_pass(PassId pass, Callback<PassInfo> done) = 0;
     virtual void pass_map(PassId pass, DiskIndex disk, std::uint64_t offset,
                           Callback<PassMap> done) = 0;

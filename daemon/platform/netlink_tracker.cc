@@ -470,7 +470,7 @@ void NetlinkTracker::open_gate(env::GateId gate, env::Callback<env::GateReport> 
 
 void NetlinkTracker::get_pass(env::PassId pass, env::Callback<env::PassInfo> done) {
     auto request = for_group(EBB_CMD_PASS_GET);
-    request.u64[EBB_A_PASS_ID] = pass;
+    if (pass != 0) request.u64[EBB_A_PASS_ID] = pass;
     command_->submit<env::PassInfo>(
         [this, request = std::move(request)] { return pass_of(commands_.call_one(request)); },
         std::move(done));

@@ -18,6 +18,28 @@ namespace ebb::core::test {
 inline constexpr std::uint64_t disk_bytes = 16 * block_bytes;
 inline constexpr Duration interval = std::chrono::milliseconds(100);
 
+// One whose commands a test lets fail.
+class Tracker : public sim::SimTracker {
+public:
+    using sim::SimTracker::SimTracker;
+    // The pass is there, and nobody knows.
+    void begin_pass(env::PassKind kind, bool whole, std::optional<env::GateId> gate,
+                    env::Callback<env::PassInfo> done) override {
+        if (!std::exchange(lose_begin, false))
+            return sim::SimTracker::begin_pass(kind, whole, gate, std::move(done));
+        sim::SimTracker::begin_pass(kind, whole, gate,
+                                    [done = std::move(done)](const Result<env::PassInfo>&) mutable {
+                                        done(fail(ErrorCode::io, "the answer is lost"));
+                                    });
+    }
+    void abandon(env::StatusCallback done) override {
+        if (!std::exchange(refuse_abandon, false)) return sim::SimTracker::abandon(std::move(done));
+        done(fail(ErrorCode::io, "not now"));
+    }
+    bool lose_begin = false;
+    bool refuse_abandon = false;
+};
+
 class SourceTest : public testing::Test {
 protected:
     SourceTest() : SourceTest(SourceConfig{}) {}
@@ -124,7 +146,7 @@ protected:
     sim::SimClock clock_{life_};
     sim::SimRandom random_{executor_.rng};
     sim::SimCpus cpus_{life_};
-    sim::SimTracker tracker_{life_, machine_};
+    Tracker tracker_{life_, machine_};
     sim::SimConnector connector_{life_, network_};
     std::unique_ptr<Peer> target_;
     std::unique_ptr<Source> source_;

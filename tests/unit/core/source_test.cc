@@ -125,30 +125,89 @@ TEST_F(SourceTest, WhatIsDamagedAgainAndAgainIsNamed) {
     EXPECT_EQ(source_->status().digest_mismatches, 0U);
 }
 
-// The pass that was under way does not stay in the tracker, where it would be in the way of all
-// others.
-TEST_F(SourceTest, WhoIsRefusedInAPassBeginsAnother) {
-    const auto first = hello();
-    target_->send(welcome());
-    wait(a_second / 10);
-    const auto epoch = format::decode_epoch_begin(target_->take(FrameType::epoch_begin).value());
-    const auto pass = format::decode_pass_begin(target_->take(FrameType::pass_begin).value());
-    target_->send(format::Refused{ErrorCode::protocol, "another sequence"});
-    wait(30 * a_second);
-    (void)hello();
-    auto message = welcome();
-    message.open.epoch = epoch->epoch;
-    message.open.incarnation = epoch->incarnation;
-    message.open.full = message.open.resumable = true;
-    message.open.pass = pass->pass;
-    message.open.run = first.run;
-    message.open.kind = pass->kind;
+// What was begun at the tracker does not stay there, where it would be in the way of all others.
+class LeftPassTest : public SourceTest {
+protected:
+    // A target that has something of an epoch, all that was acknowledged.
+    [[nodiscard]] static format::Welcome with_open_epoch(const Uuid& incarnation) {
+        auto message = welcome();
+        message.open.epoch = 1;
+        message.open.incarnation = incarnation;
+        message.open.full = message.open.resumable = true;
+        return message;
+    }
+    // The source is refused in the middle of a pass, or when it has let go of all of it; what the
+    // target says when it comes again.
+    format::Welcome refused(bool let_go) {
+        const auto first = hello();
+        target_->send(welcome());
+        wait(a_second / 10);
+        const auto epoch =
+            format::decode_epoch_begin(target_->take(FrameType::epoch_begin).value());
+        if (let_go) {
+            (void)receive_epoch();
+        } else {
+            begin_ = *format::decode_pass_begin(target_->take(FrameType::pass_begin).value());
+        }
+        target_->send(format::Refused{ErrorCode::protocol, "another sequence"});
+        wait(30 * a_second);
+        (void)hello();
+        auto message = with_open_epoch(epoch->incarnation);
+        message.open.pass = begin_.pass;
+        message.open.run = first.run;
+        message.open.kind = begin_.kind;
+        message.open.count = count_;
+        return message;
+    }
+    // It starts the epoch over, and closes it.
+    void expect_another_pass() {
+        EXPECT_TRUE(target_->take(FrameType::epoch_begin).has_value());
+        const auto end = receive_epoch();
+        target_->send(format::EpochClosed{end.epoch});
+        wait(a_second / 10);
+        EXPECT_FALSE(source_->status().has_error) << source_->status().error.message;
+        EXPECT_EQ(source_->status().closed_epoch, 1U);
+    }
+};
+
+TEST_F(LeftPassTest, WhoIsRefusedInAPassBeginsAnother) {
+    const auto message = refused(false);
     target_->send(message);
-    const auto end = receive_epoch();
-    target_->send(format::EpochClosed{end.epoch});
-    wait(a_second / 10);
-    EXPECT_FALSE(source_->status().has_error) << source_->status().error.message;
-    EXPECT_EQ(source_->status().closed_epoch, epoch->epoch);
+    wait(a_second / 100);
+    expect_another_pass();
+}
+
+// What waits in the target's memory is dropped by the next pass.
+TEST_F(LeftPassTest, NorWhenAllOfItWasLetGo) {
+    const auto message = refused(true);
+    target_->send(message);
+    wait(a_second / 100);
+    expect_another_pass();
+}
+
+TEST_F(LeftPassTest, NorWhenTheTrackerDoesNotPutItBackAtOnce) {
+    const auto message = refused(true);
+    tracker_.refuse_abandon = true;
+    target_->send(message);
+    wait(30 * a_second);
+    EXPECT_FALSE(tracker_.refuse_abandon);
+    (void)hello();
+    target_->send(message);
+    wait(a_second / 100);
+    expect_another_pass();
+}
+
+TEST_F(LeftPassTest, NorWhenNobodyKnowsOfIt) {
+    tracker_.lose_begin = true;
+    const auto message = with_open_epoch(hello().incarnation);
+    target_->send(message);
+    wait(30 * a_second);
+    EXPECT_FALSE(tracker_.lose_begin);
+    EXPECT_TRUE(source_->status().has_error);
+    (void)hello();
+    target_->send(message);
+    wait(a_second / 100);
+    expect_another_pass();
 }
 
 TEST_F(SourceTest, PingIsAnswered) {
