@@ -74,7 +74,8 @@ struct GroupWorld::Machine {
         config.sampled_ahead = 2;
         config.silence_limit = std::chrono::seconds(3);
         config.retry_max = std::chrono::seconds(1);
-        source_run = std::make_unique<SourceRun>(executor_, source, network, std::move(config));
+        source_run =
+            std::make_unique<SourceRun>(executor_, source, network, faults_, std::move(config));
         source_run->source->start();
     }
 
@@ -186,8 +187,12 @@ void GroupWorld::something_happens() {
           [this] { something_happens(); });
     const std::size_t index = executor_.rng.below(machines_.size());
     auto& machine = *machines_[index];
-    switch (executor_.rng.below(4)) {
+    switch (executor_.rng.below(5)) {
         case 0: kill_source(index); break;
+        case 4:
+            machine.source.errors_per_thousand = 50;
+            later(second, [&machine] { machine.source.errors_per_thousand = 0; });
+            break;
         case 1: machine.network.break_all(); break;
         case 2:
             if (machine.source_run) machine.source.void_pass("simulated");

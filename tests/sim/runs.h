@@ -8,6 +8,7 @@
 
 #include "core/source.h"
 #include "core/target.h"
+#include "failing_tracker.h"
 #include "network.h"
 #include "tracker.h"
 
@@ -48,15 +49,16 @@ struct TargetRun {
 };
 
 struct SourceRun {
-    SourceRun(Executor& executor, SourceMachine& machine, Network& network,
+    SourceRun(Executor& executor, SourceMachine& machine, Network& network, Faults& faults,
               core::SourceConfig config)
         : life(executor),
           clock(life, machine.clock_stepped),
           random(executor.rng),
           cpus(life),
           tracker(life, machine),
+          failing(life, tracker, faults, machine.errors_per_thousand),
           connector(life, network),
-          source(std::make_unique<core::Source>(std::move(config), tracker, connector, clock,
+          source(std::make_unique<core::Source>(std::move(config), failing, connector, clock,
                                                 random, cpus)) {}
     ~SourceRun() {
         life.end();
@@ -67,6 +69,7 @@ struct SourceRun {
     SimRandom random;
     SimCpus cpus;
     SimTracker tracker;
+    FailingTracker failing;
     SimConnector connector;
     std::unique_ptr<core::Source> source;
 };

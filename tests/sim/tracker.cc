@@ -286,7 +286,8 @@ void SimTracker::begin_pass(env::PassKind kind, bool whole, std::optional<env::G
 
 void SimTracker::get_pass(env::PassId id, env::Callback<env::PassInfo> done) {
     life_.io([this, id, done = std::move(done)]() mutable {
-        if (!m_.pass_ || m_.pass_->info.id != id) return done(fail(ErrorCode::not_found, "pass"));
+        if (!m_.pass_ || (id != 0 && m_.pass_->info.id != id))
+            return done(fail(ErrorCode::not_found, "pass"));
         done(m_.pass_->info);
     });
 }

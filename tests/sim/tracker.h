@@ -63,7 +63,8 @@ public:
     std::optional<std::pair<DiskIndex, Block>> bad_block;
     std::int64_t bad_since = 0;
     std::size_t pool_blocks = 64;
-    std::int64_t clock_stepped = 0;  // ns ahead of the truth
+    unsigned errors_per_thousand = 0;  // of the tracker's commands
+    std::int64_t clock_stepped = 0;    // ns ahead of the truth
     bool death_puts_back_unconfirmed = false;
     bool hide_stale_release = false;  // mutations: the daemon's view is falsified
     bool ignore_mark = false;

@@ -173,7 +173,8 @@ void World::start_source() {
     if (config.full) hit("full-resync");
     ahead_ = ahead_again_ = 0;
     acks_may_be_lost_ = 0;
-    source_run_ = std::make_unique<SourceRun>(executor_, *source_, network_, std::move(config));
+    source_run_ =
+        std::make_unique<SourceRun>(executor_, *source_, network_, faults_, std::move(config));
     source_run_->source->start();
     say("source daemon starts, session " + std::to_string(session_));
 }
@@ -282,7 +283,7 @@ void World::application() {
 
 void World::settle_down() {
     faulty_ = false;
-    storage_errors_ = 0;
+    storage_errors_ = source_->errors_per_thousand = 0;
     network_.corrupt_per_thousand = 0;
     network_.up = true;
     volume_.capacity = UINT64_MAX;

@@ -100,8 +100,13 @@ void World::network_fault() {
 // Of the source machine's tracking and disks, and of the operator's hand.
 void World::small_fault() {
     Rng& rng = executor_.rng;
-    switch (rng.below(6)) {
+    switch (rng.below(7)) {
         case 5: return clock_fault();
+        case 6:
+            source_->errors_per_thousand = 30;
+            later(static_cast<std::int64_t>(rng.below(3 * second)),
+                  [this] { source_->errors_per_thousand = 0; });
+            return;
         case 0:
             hit("void-pass");
             source_->void_pass("simulated");
