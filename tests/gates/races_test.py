@@ -53,6 +53,14 @@ class RacesTest(unittest.TestCase):
         self.assertFalse(self.complained(report(head, ended + child, sent)))
         self.assertTrue(self.complained(report(head, ended + " ebb_write_done+0x1e4/0x230 [ebb]\n", sent)))
 
+    def test_so_it_does_where_nobody_saw_who_sent_it(self):
+        def unseen(changed, caller="ebb_complete_chained+0xfb/0x170"):
+            return (f"{LINE}\n[ 1843.668619] BUG: KCSAN: data-race in bio_endio+0x25/0x2e0\n\nrace at unknown origin, with read to "
+                    f"0xff of 2 bytes by task 1588 on cpu 1:\n bio_endio+0x25/0x2e0\n {caller} [ebb]\n\nvalue changed: {changed}\n{LINE}\n")
+        self.assertFalse(self.complained(unseen("0x0010 -> 0x0110")))
+        self.assertTrue(self.complained(unseen("0x0010 -> 0x0030")))
+        self.assertTrue(self.complained(unseen("0x0010 -> 0x0110", "ebb_write_done+0x1e4/0x230")))
+
     def test_one_of_a_function_with_itself_is_known_by_that_function(self):
         known, other = " __blk_mq_delay_run_hw_queue+0x75/0x2d0\n", " blk_mq_run_hw_queue+0x1/0x2\n"
         head = "data-race in {0} / {0}"

@@ -20,13 +20,23 @@ KNOWN = {frozenset(("blk_mq_rq_ctx_init", "blk_mq_submit_bio")): "",
          frozenset(("blk_mq_check_inflight", "blk_mq_submit_bio")): "",
          frozenset(("__blk_mq_delay_run_hw_queue",)): "",
          frozenset(("bio_endio", "submit_bio_noacct_nocheck")): "ebb_complete_chained"}
+# The last one, where KCSAN saw the value change and not who changed it: the bits that may have.
+TRACE_COMPLETION = 0x100
+
+
+def is_flag_of_parent(report):
+    """Whether all that is known is that a parent's flag came while the end of a child looked at it."""
+    changed = re.search(r"value changed: (0x[0-9a-f]+) -> (0x[0-9a-f]+)", "\n".join(report))
+    return (re.search(r"BUG: KCSAN: data-race in bio_endio\+\S+$", report[0]) is not None and changed is not None
+            and any("ebb_complete_chained" in line for line in report)
+            and int(changed.group(1), 16) ^ int(changed.group(2), 16) == TRACE_COMPLETION)
 
 
 def is_known(report):
     """Whether a report is one of these; what a compiler appends to a function's name does not count."""
     found = re.search(r"BUG: KCSAN: data-race in (\S+) / (\S+)", report[0])
     frame = found and KNOWN.get(frozenset(name.split(".")[0] for name in found.groups()))
-    return frame is not None and any(frame in line for line in report)
+    return is_flag_of_parent(report) or (frame is not None and any(frame in line for line in report))
 
 
 def without_foreign(log):
