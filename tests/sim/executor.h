@@ -82,6 +82,8 @@ private:
     std::shared_ptr<int> token_;
 };
 
+// May be set at any moment, back or forward, by seconds or years: the wall clock of one machine.
+// now() never is. A timer is never early.
 inline constexpr std::int64_t wall_start = 1'700'000'000'000'000'000;
 inline constexpr std::int64_t on_time = 0;
 

@@ -36,6 +36,7 @@ struct TargetRun {
     void storage_errors(unsigned per_thousand) {
         for (auto& disk : disks) disk->errors_per_thousand = per_thousand;
         volume.sync_errors_per_thousand = per_thousand;
+        volume.errors_per_thousand = per_thousand / 4;
     }
     Life life;
     SimClock clock;

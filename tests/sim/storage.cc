@@ -152,9 +152,11 @@ void VolumeState::power_cut(Rng& rng, Faults& faults) {
     names = durable;
 }
 
-bool SimDisk::fails() {
+static constexpr unsigned flush_fails_times = 10;  // as often as a read or write; they are few
+
+bool SimDisk::fails(unsigned times) {
     if (errors_per_thousand == 0) return false;
-    if (life_.executor().rng.below(1000) >= errors_per_thousand) return false;
+    if (life_.executor().rng.below(1000) >= times * errors_per_thousand) return false;
     ++faults_.hits["disk-error"];
     return true;
 }
@@ -201,7 +203,13 @@ void SimDisk::write(std::uint64_t offset, std::span<const std::byte> from,
     ++state_.writes;
     life_.io([this, offset, from, done = std::move(done)]() mutable {
         if (!is_aligned(offset)) return done(fail(ErrorCode::internal, "unaligned write"));
-        if (fails()) return done(fail(ErrorCode::io, "simulated write error"));
+        if (fails()) {
+            // Of what failed any part may be there.
+            Rng& rng = life_.executor().rng;
+            const std::size_t part = rng.below(from.size() / sector_bytes + 1) * sector_bytes;
+            if (part > 0) state_.write(offset, Bytes(from.begin(), from.begin() + part));
+            return done(fail(ErrorCode::io, "simulated write error"));
+        }
         state_.write(offset, Bytes(from.begin(), from.end()));
         done(Status{});
     });
@@ -210,6 +218,7 @@ void SimDisk::write(std::uint64_t offset, std::span<const std::byte> from,
 void SimDisk::write_zeroes(std::uint64_t offset, std::uint64_t length, env::StatusCallback done) {
     life_.io([this, offset, length, done = std::move(done)]() mutable {
         if (!is_aligned(offset)) return done(fail(ErrorCode::internal, "unaligned write"));
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of zeroing"));
         state_.write(offset, Bytes(length));
         done(Status{});
     });
@@ -224,7 +233,14 @@ void SimDisk::flush(std::string_view site, env::StatusCallback done) {
     const std::size_t count = state_.pending.size();
     const Syncing syncing = faults_.sync(site);
     life_.io([this, count, syncing, done = std::move(done)]() mutable {
-        if (fails()) return done(fail(ErrorCode::io, "simulated flush error"));
+        if (fails(flush_fails_times)) {
+            // It may have been reset, and have lost what was in its cache.
+            if (life_.executor().rng.chance(50)) {
+                ++faults_.hits["disk-reset"];
+                state_.power_cut(life_.executor().rng, faults_);
+            }
+            return done(fail(ErrorCode::io, "simulated flush error"));
+        }
         when_done(life_, syncing, [this, count] { flush_first(count); });
         done(Status{});
     });
@@ -239,6 +255,13 @@ void SimDisk::flush_first(std::size_t count) {
     state_.pending = std::move(later);
 }
 
+bool SimVolume::fails() {
+    if (errors_per_thousand == 0) return false;
+    if (life_.executor().rng.below(1000) >= errors_per_thousand) return false;
+    ++faults_.hits["volume-error"];
+    return true;
+}
+
 void SimVolume::list(env::Callback<std::vector<env::VolumeFile>> done) {
     life_.io([this, done = std::move(done)]() mutable {
         std::vector<env::VolumeFile> files;
@@ -250,6 +273,7 @@ void SimVolume::list(env::Callback<std::vector<env::VolumeFile>> done) {
 void SimVolume::create(std::string name, env::StatusCallback done) {
     life_.io([this, name, done = std::move(done)]() mutable {
         if (state_.names.contains(name)) return done(fail(ErrorCode::exists, name));
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of creating"));
         if (state_.used() + 512 > state_.capacity) return done(fail(ErrorCode::no_space, name));
         auto file = state_.create();
         state_.names[name] = file;
@@ -274,6 +298,12 @@ void SimVolume::append(const std::string& name, std::span<const std::byte> from,
             file.current.insert(file.current.end(), part.begin(), part.end());
             return done(fail(ErrorCode::no_space, "simulated full volume"));
         }
+        if (fails()) {
+            file.troubled = true;
+            const auto part = from.first(life_.executor().rng.below(from.size() + 1));
+            file.current.insert(file.current.end(), part.begin(), part.end());
+            return done(fail(ErrorCode::io, "simulated error of appending"));
+        }
         file.current.insert(file.current.end(), from.begin(), from.end());
         done(Status{});
     });
@@ -284,6 +314,7 @@ void SimVolume::read(const std::string& name, std::uint64_t offset, std::span<st
     life_.io([this, name, offset, into, done = std::move(done)]() mutable {
         const auto at = state_.names.find(name);
         if (at == state_.names.end()) return done(fail(ErrorCode::not_found, name));
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of reading"));
         const Bytes& data = at->second->current;
         if (offset > data.size() || into.size() > data.size() - offset) {
             return done(fail(ErrorCode::io, "beyond the end of " + name));
@@ -297,6 +328,7 @@ void SimVolume::truncate(const std::string& name, std::uint64_t size, env::Statu
     life_.io([this, name, size, done = std::move(done)]() mutable {
         FileState* file = state_.find(name);
         if (file == nullptr) return done(fail(ErrorCode::not_found, name));
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of truncating"));
         file->clean = false;
         file->current.resize(size);
         done(Status{});
@@ -325,6 +357,7 @@ void SimVolume::sync(const std::string& name, std::string_view site, env::Status
 void SimVolume::sync_directory(std::string_view site, env::StatusCallback done) {
     const Syncing syncing = faults_.sync(site);
     life_.io([this, syncing, done = std::move(done)]() mutable {
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of syncing names"));
         when_done(life_, syncing, [this] {
             state_.durable = state_.names;
             state_.pending.clear();
@@ -335,6 +368,7 @@ void SimVolume::sync_directory(std::string_view site, env::StatusCallback done) 
 
 void SimVolume::remove(const std::string& name, env::StatusCallback done) {
     life_.io([this, name, done = std::move(done)]() mutable {
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of removing"));
         if (state_.names.erase(name) == 0) return done(fail(ErrorCode::not_found, name));
         state_.pending.push_back({name, "", nullptr});
         done(Status{});
@@ -343,6 +377,7 @@ void SimVolume::remove(const std::string& name, env::StatusCallback done) {
 
 void SimVolume::rename(const std::string& from, const std::string& to, env::StatusCallback done) {
     life_.io([this, from, to, done = std::move(done)]() mutable {
+        if (fails()) return done(fail(ErrorCode::io, "simulated error of renaming"));
         auto node = state_.names.extract(from);
         if (node.empty()) return done(fail(ErrorCode::not_found, from));
         state_.names[to] = node.mapped();

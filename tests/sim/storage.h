@@ -2,6 +2,17 @@
 // Disks and volumes with a cache that loses, tears and reorders at a power cut. The state
 // (what a machine's media and caches hold) outlives the interfaces (what one run of the daemon
 // uses), and can be copied to ask what a power cut at this instant would leave.
+//
+// A disk may: be slow; fail any command, of which a part may have been done; lose all or some of
+// its cache when a flush fails; keep at a power cut any part, by sectors, of any of the writes that
+// were not flushed, in any order. It never loses what a flush that succeeded came after, and
+// discards change nothing that is read.
+//
+// A volume may: be slow; fail any command, of which a part may have been done; be full, and say
+// that it is not; drop what a failed sync was to keep, and read as if it had never been; keep at a
+// power cut any part of files and names that was not synced, of each rename all or nothing. What is
+// closed in it may rot: bits that turn, sectors that were written to another place or not at all
+// (World::rot). It never loses what a sync that succeeded came after, but for that.
 #pragma once
 
 #include <map>
@@ -114,7 +125,7 @@ public:
 
 private:
     void flush_first(std::size_t count);
-    [[nodiscard]] bool fails();
+    [[nodiscard]] bool fails(unsigned times = 1);
     [[nodiscard]] bool is_bad(std::uint64_t offset, std::uint64_t length) const;
     Life& life_;
     DiskState& state_;
@@ -138,10 +149,12 @@ public:
     void rename(const std::string& from, const std::string& to, env::StatusCallback done) override;
     void space(env::Callback<env::VolumeSpace> done) override;
 
+    unsigned errors_per_thousand = 0;
     unsigned sync_errors_per_thousand = 0;
     std::string failing_site;  // its next sync fails
 
 private:
+    [[nodiscard]] bool fails();
     Life& life_;
     VolumeState& state_;
     Faults& faults_;

@@ -2,6 +2,12 @@
 // The source machine: its disks, its application's writes, and a model of the tracking module as
 // include/uapi/linux/ebb.h describes it. Lives as long as the machine; SimTracker is what one run
 // of the daemon sees of it.
+//
+// The machine may: die, boot again with maps or without, be put back to an older state of all of
+// its disks; write behind the tracker's back, which notices; have a block that cannot be read.
+// The tracker may: be slow; void a pass at any moment, and for a full pool; let its gate open by
+// itself; refuse any command, or do it and lose the answer (FailingTracker). It never drops a bit
+// that was not released and confirmed, nor says that a map is whole which is not.
 #pragma once
 
 #include <map>

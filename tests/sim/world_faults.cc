@@ -38,7 +38,7 @@ void World::fault() {
     // Two crashes at their moments, and what was compared has to be in a cache alone.
     if (options_.mutation == "same" && comparing_ == Comparing::none)
         comparing_ = Comparing::wanted;
-    switch (rng.below(30)) {
+    switch (rng.below(31)) {
         case 0:
         case 1:
         case 2:
@@ -59,7 +59,8 @@ void World::fault() {
         case 11: ambush_ = true; return;
         case 12: name_ambush_ = true; return;
         case 13:
-        case 14: return checkpoint();
+        case 14:
+        case 30: return checkpoint();
         case 15: return trim();
         case 16: cache_ambush_ = true; return;
         case 17: restart_ = Restart::wanted; return;
@@ -149,7 +150,7 @@ void World::storage_fault() {
         return;
     }
     storage_errors_ = 20;
-    network_.corrupt_per_thousand = 30;
+    network_.corrupt_per_thousand = 60;
     executor_.slow = rng.chance(50);
     if (executor_.slow) hit("slow-disk");
     if (target_run_) target_run_->storage_errors(storage_errors_);
@@ -192,7 +193,7 @@ void World::restart_source() {
         source_->restore_snapshot();
         return;
     }
-    const bool clean = rng.chance(40);
+    const bool clean = rng.chance(45);
     hit(clean ? "source-reboot" : "source-power");
     source_->reboot(clean);
 }
