@@ -8,8 +8,6 @@ namespace ebb::core {
 
 namespace {
 
-// A node of the map, as the allocator has it.
-constexpr std::uint64_t piece_bytes = 128;
 // Small reads in a row hit the same entry again and again.
 constexpr std::size_t recent_entries = 16;
 
@@ -20,7 +18,7 @@ void PointReader::give_up(Error why) {
     status_.error = std::move(why);
     status_.ready = false;
     status_.index_bytes = 0;
-    for (Pieces& pieces : index_) pieces.clear();
+    for (PieceIndex& pieces : index_) pieces.clear();
     for (File& file : files_) file.pieces = 0;
     recent_.clear();
 }
@@ -29,34 +27,6 @@ std::uint32_t PointReader::file_of(const EpochSpan& span) {
     const auto [at, fresh] = numbers_.try_emplace(span, static_cast<std::uint32_t>(files_.size()));
     if (fresh) files_.push_back({span, 0});
     return at->second;
-}
-
-void PointReader::add(Pieces& pieces, std::uint64_t from, const Piece& piece) {
-    pieces.emplace(from, piece);
-    ++files_[piece.file].pieces;
-    status_.index_bytes += piece_bytes;
-}
-
-void PointReader::erase(Pieces& pieces, Pieces::iterator at) {
-    --files_[at->second.file].pieces;
-    status_.index_bytes -= piece_bytes;
-    pieces.erase(at);
-}
-
-void PointReader::carve(Pieces& pieces, std::uint64_t from, std::uint64_t to) {
-    auto at = pieces.upper_bound(from);
-    if (at != pieces.begin() && std::prev(at)->second.end > from) --at;
-    while (at != pieces.end() && at->first < to) {
-        const std::uint64_t begin = at->first;
-        const Piece piece = at->second;
-        erase(pieces, at++);
-        if (begin < from) {
-            Piece left = piece;
-            left.end = from;
-            add(pieces, begin, left);
-        }
-        if (piece.end > to) add(pieces, to, piece);
-    }
 }
 
 // Files of the same epochs, merged or not, stand for each other: the one that comes later is the
@@ -69,7 +39,7 @@ bool PointReader::older(const Piece& piece, std::uint32_t file) const {
 void PointReader::put(std::uint32_t file, const UndoRecord& record,
                       const format::UndoEntry& entry) {
     if (!only_.empty() && only_[entry.disk].common(entry.offset, entry.end()).empty()) return;
-    Pieces& pieces = index_[entry.disk];
+    PieceIndex& pieces = index_[entry.disk];
     std::vector<Part> parts;
     const auto wanted = [&](std::uint64_t from, std::uint64_t to) {
         if (!parts.empty() && parts.back().to == from) {
@@ -79,16 +49,14 @@ void PointReader::put(std::uint32_t file, const UndoRecord& record,
         }
     };
     std::uint64_t at = entry.offset;
-    auto next = pieces.upper_bound(at);
-    if (next != pieces.begin() && std::prev(next)->second.end > at) --next;
-    for (; at < entry.end() && next != pieces.end() && next->first < entry.end(); ++next) {
-        if (next->first > at) wanted(at, next->first);
-        at = std::max(at, next->first);
-        const std::uint64_t to = std::min(next->second.end, entry.end());
-        if (!older(next->second, file)) wanted(at, to);
+    for (const Piece& there : pieces.overlapping(entry.offset, entry.end())) {
+        wanted(at, there.from);
+        at = std::max(at, there.from);
+        const std::uint64_t to = std::min(there.end, entry.end());
+        if (!older(there, file)) wanted(at, to);
         at = to;
     }
-    if (at < entry.end()) wanted(at, entry.end());
+    wanted(at, entry.end());
     Piece piece;
     piece.entry_offset = entry.offset;
     piece.entry_length = entry.length;
@@ -98,15 +66,22 @@ void PointReader::put(std::uint32_t file, const UndoRecord& record,
     piece.file = file;
     piece.kind = entry.kind;
     for (const Part& part : parts) {
-        carve(pieces, part.from, part.to);
+        piece.from = part.from;
         piece.end = part.to;
-        add(pieces, part.from, piece);
+        if (!PieceIndex::fits(piece))
+            return give_up({ErrorCode::corrupt, "undo beyond any disk or file", {}, {}});
+        pieces.put(piece, [this](std::uint32_t of, int n) {
+            files_[of].pieces += n;
+            status_.index_bytes += n * PieceIndex::piece_bytes;
+        });
     }
     if (status_.index_bytes <= limits_.index_bytes) return;
     give_up({ErrorCode::no_memory,
              "the index of the point would take more than " +
                  std::to_string(limits_.index_bytes >> 20) + " MiB",
-             "Choose a later point: fewer blocks have changed since", "E_POINT_TOO_LARGE"});
+             "Choose a later point, since which fewer blocks have changed, or set "
+             "target.serve_index_mib in the target's ebbd.json, as its memory allows",
+             "E_POINT_TOO_LARGE"});
 }
 
 bool PointReader::is_closed(const EpochSpan& span) const {
@@ -216,15 +191,12 @@ Task<void> PointReader::follow(ClosedEpoch merged) {
 
 PointReader::Found PointReader::find(DiskIndex disk, const std::vector<Part>& parts) const {
     Found found;
-    const Pieces& pieces = index_[disk];
     for (auto [at, end] : parts) {
-        auto next = pieces.upper_bound(at);
-        if (next != pieces.begin() && std::prev(next)->second.end > at) --next;
-        for (; at < end && next != pieces.end() && next->first < end; ++next) {
-            if (next->first > at) found.disk.push_back({at, next->first});
-            at = std::max(at, next->first);
-            const std::uint64_t to = std::min(next->second.end, end);
-            found.undo.push_back({{at, to}, next->second});
+        for (const Piece& piece : index_[disk].overlapping(at, end)) {
+            if (piece.from > at) found.disk.push_back({at, piece.from});
+            at = std::max(at, piece.from);
+            const std::uint64_t to = std::min(piece.end, end);
+            found.undo.push_back({{at, to}, piece});
             at = to;
         }
         if (at < end) found.disk.push_back({at, end});

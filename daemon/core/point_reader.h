@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "core/journal.h"
+#include "core/piece_index.h"
 #include "core/task.h"
 #include "env/disk.h"
 
@@ -83,18 +84,6 @@ public:
     [[nodiscard]] bool given_up() const { return status_.error.has_value(); }
 
 private:
-    // Part of an entry of an undo record; its key is where it begins on the disk.
-    struct Piece {
-        std::uint64_t end = 0;
-        std::uint64_t entry_offset = 0;
-        std::uint64_t entry_length = 0;
-        std::uint64_t at = 0;  // of what is stored, in the file
-        std::uint64_t stored = 0;
-        std::uint64_t digest = 0;
-        std::uint32_t file = 0;  // of files_
-        format::UndoKind kind = format::UndoKind::content;
-    };
-    using Pieces = std::map<std::uint64_t, Piece>;
     struct File {
         EpochSpan span;
         std::uint64_t pieces = 0;
@@ -116,9 +105,6 @@ private:
     [[nodiscard]] std::uint32_t file_of(const EpochSpan& span);
     void put(std::uint32_t file, const UndoRecord& record, const format::UndoEntry& entry);
     [[nodiscard]] bool older(const Piece& piece, std::uint32_t file) const;
-    void carve(Pieces& pieces, std::uint64_t from, std::uint64_t to);
-    void add(Pieces& pieces, std::uint64_t from, const Piece& piece);
-    void erase(Pieces& pieces, Pieces::iterator at);
     [[nodiscard]] bool is_closed(const EpochSpan& span) const;
     [[nodiscard]] const ClosedEpoch* closed_after(std::uint64_t epoch) const;
     // Of a file that may be merged away meanwhile: what is left of it then counts no more.
@@ -137,7 +123,7 @@ private:
     const PointReaderRules rules_;
     const std::vector<Ranges> only_;
     PointReaderStatus status_;
-    std::vector<Pieces> index_;  // by disk
+    std::vector<PieceIndex> index_;  // by disk
     std::vector<File> files_;
     std::map<EpochSpan, std::uint32_t> numbers_;  // of files
     std::deque<Unpacked> recent_;

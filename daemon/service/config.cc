@@ -14,6 +14,7 @@ namespace {
 constexpr std::uint64_t max_retention_hours = 87'600;
 constexpr std::uint64_t max_thin_minutes = 7 * 24 * 60;
 constexpr std::uint64_t max_retention_mib = 1ULL << 30;
+constexpr std::uint64_t max_serve_index_mib = 1ULL << 20;
 constexpr std::uint64_t max_script_seconds = 3'600;
 constexpr std::uint64_t max_freeze_seconds = 60;
 
@@ -79,6 +80,9 @@ Result<Config> parse_config(std::string_view text, const std::string& path) {
                     path + ": source.disks: tracking of " + disk.stable_id + " is " + disk.tracking,
                     "Give intent-log, with source.map, or checksum");
     }
+    if (config->target.serve_index_mib == 0 || config->target.serve_index_mib > max_serve_index_mib)
+        return fail(ErrorCode::invalid, path + ": target.serve_index_mib is out of range",
+                    "Give 1 to 1048576 MiB of memory, for each point that is served");
     if (!api::valid_path(config->target.nbd.socket))
         return fail(ErrorCode::invalid, path + ": target.nbd.socket is no absolute path");
     if (config->roles.empty()) return fail(ErrorCode::invalid, path + ": no role is named");

@@ -73,6 +73,8 @@ struct TargetSettings {
     std::uint64_t retention_hours = 24;
     bool retention_compression = true;
     std::uint64_t retention_limit_mib = 0;
+    // Of memory, for the index of each point that is served.
+    std::uint64_t serve_index_mib = 256;
     NbdSettings nbd;
 };
 
@@ -139,6 +141,7 @@ void describe(V& visit, TargetSettings& t) {
     visit.optional("retention_hours", t.retention_hours);
     visit.optional("retention_compression", t.retention_compression);
     visit.optional("retention_limit_mib", t.retention_limit_mib);
+    visit.optional("serve_index_mib", t.serve_index_mib);
     visit.optional("nbd", t.nbd);
 }
 

@@ -271,6 +271,7 @@ void TargetRole::run_target(const Shared& protection) {
     target.closing_budget = closing_budget_;
     target.must_exist = protection->known;
     target.retention = retention_policy(config_.target);
+    target.serve_index_bytes = config_.target.serve_index_mib << 20;
     target.undo_compression = config_.target.retention_compression ? 1 : 0;
     auto disks = args.disks;
     std::ranges::sort(disks, {}, &api::TargetDiskChoice::index);

@@ -97,7 +97,7 @@ core::TargetConfig World::target_config() const {
     if (small_chapters()) {
         config.merge_chapter_blocks = 8 + 3 * batch_ / block_bytes;
         config.certify_ranges = 32;
-        config.certify_index_bytes = 64 * 128ULL;  // as many pieces
+        config.certify_index_bytes = 64 * core::PieceIndex::piece_bytes;  // as many pieces
     }
     config.window_bytes = window_;
     config.io_depth = 4;

@@ -114,7 +114,7 @@ TEST_F(CertifyReadsTest, InChapters) {
             ASSERT_TRUE(all.has_value()) << all.error().message;
             EXPECT_EQ(all->different_bytes, 0U);
             for (const std::uint64_t places : {6, 9, 14, 25}) {
-                config_.certify_index_bytes = 128 * 2 * places;
+                config_.certify_index_bytes = PieceIndex::piece_bytes * 2 * places;
                 config_.certify_ranges = places;
                 restart();
                 const auto it = certify_slowly(epoch, whole);
@@ -133,7 +133,7 @@ TEST_F(CertifyReadsTest, InChapters) {
 
 // What is overwritten meanwhile makes it too much: it is begun anew with less.
 TEST_F(CertifyReadsTest, InChaptersOfWhatIsOverwrittenMeanwhile) {
-    config_.certify_index_bytes = 128 * 8;
+    config_.certify_index_bytes = PieceIndex::piece_bytes * 8;
     restart();
     Peer& peer = welcomed();
     send_blocks(peer, 1, every_second(1));

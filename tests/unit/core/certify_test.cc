@@ -80,7 +80,7 @@ TEST_F(CertifyTest, WhatHadRottenBeforeItWasOverwrittenIsSeen) {
 }
 
 TEST_F(CertifyTest, AHistoryThatIsLongTakesNoMoreMemoryThanThePoint) {
-    config_.certify_index_bytes = 4 * 128;
+    config_.certify_index_bytes = 4 * PieceIndex::piece_bytes;
     config_.certify_ranges = 4;
     restart();
     Peer& peer = welcomed();

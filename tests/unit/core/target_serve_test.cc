@@ -206,7 +206,7 @@ TEST_F(TargetServeTest, AFullVolumeEndsItRatherThanReplication) {
 }
 
 TEST_F(TargetServeTest, MemoryOfTheIndexIsBounded) {
-    config_.serve_index_bytes = 200;
+    config_.serve_index_bytes = 3 * PieceIndex::piece_bytes / 2;
     life_.reset();
     start();
     Peer& peer = welcomed();
