@@ -87,13 +87,16 @@ static bool passthrough_is_harmless(enum ebb_bus bus, struct request *rq)
 /*
  * Commands to a disk that is stacked on others (dm, md, NVMe's multipath) are requests of those.
  * Which disks lie below which cannot be told in this context: a command that may write, to whatever
- * fixed disk, flags all that are stacked.
+ * fixed disk, flags all that are stacked. Nothing is stacked on one that is just being added, whose
+ * driver asks it what it is, or is on its way out; nor is it known of which bus it is.
  */
 static noinline void look_below(const struct gendisk *gd, struct request *rq)
 {
 	struct ebb_disk *disk;
 	int bucket;
 
+	if (!data_race(device_is_registered(disk_to_dev((struct gendisk *)gd))))
+		return;
 	rcu_read_lock();
 	if (gd->flags & GENHD_FL_REMOVABLE || passthrough_is_harmless(ebb_disk_bus(gd), rq)) {
 		rcu_read_unlock();
