@@ -29,6 +29,7 @@ public:
         for (std::uint64_t d = 0; d < disks; ++d) make_disk();
         for (std::uint32_t p = 0; p < scenario_.paths.size(); ++p)
             if (scenario_.disks[scenario_.paths[p].disk].kind == "erasable") erasable_.push_back(p);
+        find_removable();
         hot_ = below(scenario_.disks[0].sectors / 2);
         std::uint64_t lanes = 2 + below(4), phases = 1 + pick({3, 2, 1});
         for (std::uint64_t phase = 0; phase < phases; ++phase) {
@@ -97,10 +98,10 @@ private:
     }
 
     void make_disk() {
-        static constexpr const char* const kinds[] = {"nullb", "delay", "flakey",
-                                                      "brd",   "scsi",  "erasable"};
+        static constexpr const char* const kinds[] = {"nullb",    "delay",  "flakey", "brd", "scsi",
+                                                      "erasable", "stripe", "crypt",  "thin"};
         DiskPlan disk;
-        disk.kind = kinds[pick({10, 3, 2, 2, 3, 3})];
+        disk.kind = kinds[pick({10, 3, 2, 2, 3, 3, 2, 2, 2})];
         disk.sectors = chance(70) ? 8192 : 16384;
         if (disk.kind == "nullb" && chance(25)) disk.block = 4096;
         disk.queues = 1 + below(2);
@@ -110,8 +111,10 @@ private:
         if (disk.kind == "delay") disk.delay_ms = 1 + below(20);
         std::uint64_t unit = disk.block / sector_bytes;
         auto first = [&] { return (1 + below(2000 / unit)) * unit; };
-        bool is_dm = disk.kind == "delay" || disk.kind == "flakey";
-        if ((is_dm || disk.kind == "nullb" || disk.kind == "scsi") && chance(15)) {
+        bool delays = disk.kind == "delay" || disk.kind == "flakey";
+        bool is_dm = delays || disk.kind == "stripe" || disk.kind == "crypt" || disk.kind == "thin";
+        if (disk.kind == "stripe") disk.first = 8ull << below(5);
+        if ((delays || disk.kind == "nullb" || disk.kind == "scsi") && chance(15)) {
             disk.sectors = 16384;
             scenario_.disks.push_back(disk);
             // All writes go by the upper one, which sees no others.
@@ -161,6 +164,15 @@ private:
         all.erase(std::remove_if(all.begin() + first, all.end(), flushes), all.end());
         for (auto o = all.begin() + first; o != all.end(); ++o)
             if (o->kind == Kind::sync) o->kind = Kind::direct;
+    }
+
+    // Nothing is above them that would have to be made anew.
+    void find_removable() {
+        for (std::uint32_t d = 0; d < scenario_.disks.size(); ++d) {
+            const auto paths = std::ranges::count(scenario_.paths, d, &PathPlan::disk);
+            if (scenario_.disks[d].kind == "scsi" && paths == 1 && !is_below(d))
+                removable_.push_back(d);
+        }
     }
 
     // Whether another one is stacked on it.
@@ -352,9 +364,11 @@ private:
         if (!spots_.empty() && chance(30)) return make_daemon();
         for (std::uint64_t i = 2 + below(5); i > 0; --i) {
             if (chance(25)) make_interlude();
+            if (!removable_.empty() && chance(10)) make_removal();
             static constexpr Kind kinds[] = {Kind::frozen, Kind::live, Kind::whole};
             add({.kind = kinds[pick({7, 2, 2})]});
             for (std::uint64_t steps = below(4); steps > 0; --steps) make_step();
+            if (!removable_.empty() && chance(10)) make_removal();
             std::uint64_t how = pick({12, 2, 1});
             if (how == 0) add({.kind = Kind::end, .seed = random_() % 100000});
             if (how == 1) add({.kind = Kind::abandon});
@@ -368,9 +382,14 @@ private:
         Operation o{.kind = chance(60) ? Kind::release : Kind::peek};
         o.n = 1 + below(60);
         o.seed = random_() % 100000;
+        if (chance(5)) o = {.kind = Kind::pressure, .n = 32 + below(256)};
         if (chance(30)) o = {.kind = Kind::sleep, .n = 500ull << below(6)};
         if (chance(8)) o = make_mark();
         add(o);
+    }
+
+    void make_removal() {
+        add({.kind = Kind::remove, .disk = removable_[below(removable_.size())]});
     }
 
     Operation make_mark() {
@@ -398,6 +417,7 @@ private:
     Scenario scenario_;
     std::uint64_t hot_ = 0;
     std::vector<std::uint32_t> erasable_;            // paths to disks that erase
+    std::vector<std::uint32_t> removable_;           // disks
     std::vector<std::vector<std::uint64_t>> spots_;  // of each disk, with restarts
     bool wanders_ = false;                           // the lane
 };

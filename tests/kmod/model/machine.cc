@@ -14,6 +14,7 @@
 #include <cstring>
 #include <fstream>
 #include <set>
+#include <utility>
 
 #include "lib/text.h"
 
@@ -130,6 +131,12 @@ std::string Machine::make_disk(std::uint32_t number) {
                         line_of(plan.sectors, text("linear %s %llu", lower.device.c_str(),
                                                    static_cast<unsigned long long>(plan.first))),
                         disk.device);
+    } else if (plan.kind == "stripe") {
+        wrong = make_stripe(number, plan, disk);
+    } else if (plan.kind == "crypt") {
+        wrong = make_crypt(number, plan, disk);
+    } else if (plan.kind == "thin") {
+        wrong = make_thin(number, plan, disk);
     } else if (plan.kind == "scsi" && make_scsi(plan, disk.device).empty()) {
         disk.traits.tears = false;
         disk.takes_commands = true;
@@ -205,6 +212,56 @@ std::string Machine::make_nullb(std::uint32_t number, const DiskPlan& plan, std:
     device = "/dev/" + name;
     if (!is_block(device)) device = "/dev/nullb" + output("cat " + folder + "/index");
     return is_block(device) ? std::string() : "no null_blk device";
+}
+
+// More disks than those of the scenario have numbers from here on.
+constexpr std::uint32_t further = 100;
+
+std::string Machine::make_stripe(std::uint32_t number, const DiskPlan& plan, OpenDisk& disk) {
+    DiskPlan half = plan;
+    half.sectors /= 2;
+    std::string a, b;
+    std::string wrong = make_nullb(number, half, a);
+    if (wrong.empty()) wrong = make_nullb(number + further, half, b);
+    if (!wrong.empty()) return wrong;
+    disk.by_bios = disk.traits.discard_zeroes = true;
+    return make_mapped(text("ebbm%ustripe", number),
+                       line_of(plan.sectors, text("striped 2 %llu %s 0 %s 0",
+                                                  static_cast<unsigned long long>(plan.first),
+                                                  a.c_str(), b.c_str())),
+                       disk.device);
+}
+
+std::string Machine::make_crypt(std::uint32_t number, const DiskPlan& plan, OpenDisk& disk) {
+    std::string lower, wrong = make_nullb(number, plan, lower);
+    if (!wrong.empty()) return wrong;
+    disk.by_bios = true;
+    wrong = make_mapped(text("ebbm%ucrypt", number),
+                        line_of(plan.sectors, "crypt aes-xts-plain64 " + std::string(64, '5') +
+                                                  " 0 " + lower + " 0 1 allow_discards"),
+                        disk.device);
+    // What nobody has written is not zeroes.
+    if (wrong.empty() &&
+        !run(text("dd if=/dev/zero of=%s bs=1M count=%llu conv=fsync", disk.device.c_str(),
+                  static_cast<unsigned long long>(plan.sectors / 2048))))
+        wrong = disk.device + " cannot be written to";
+    return wrong;
+}
+
+std::string Machine::make_thin(std::uint32_t number, const DiskPlan& plan, OpenDisk& disk) {
+    DiskPlan metadata;
+    metadata.sectors = 8192;
+    std::string pool, data, meta, wrong = make_nullb(number, plan, data);
+    if (wrong.empty()) wrong = make_nullb(number + further, metadata, meta);
+    const std::string name = text("ebbm%upool", number);
+    if (wrong.empty())
+        wrong = make_mapped(
+            name, line_of(plan.sectors, "thin-pool " + meta + " " + data + " 128 0"), pool);
+    if (!wrong.empty()) return wrong;
+    if (!run("dmsetup message " + name + " 0 'create_thin 0'")) return "cannot make a thin volume";
+    disk.by_bios = true;
+    return make_mapped(text("ebbm%uthin", number), line_of(plan.sectors, "thin " + pool + " 0"),
+                       disk.device);
 }
 
 std::string Machine::make_brd(std::uint32_t number, const DiskPlan& plan) {
@@ -285,9 +342,45 @@ std::string Machine::make_scsi(const DiskPlan& plan, std::string& device) {
     return "no disk of scsi_debug";
 }
 
+std::string Machine::remove(std::uint32_t disk) {
+    const std::string name = disks_[disk].device.substr(5);
+    disks_[disk].host =
+        output("readlink -f /sys/block/" + name + "/device | grep -o 'host[0-9]*' | head -1");
+    // Before the first write fails.
+    gone_[disk] = true;
+    const bool gone =
+        !disks_[disk].host.empty() && write_file("/sys/block/" + name + "/device/delete", "1");
+    return gone ? std::string() : "cannot remove " + disks_[disk].device;
+}
+
+std::string Machine::bring_back(std::uint32_t disk) {
+    const std::string& host = disks_[disk].host;
+    for (OpenPath& path : paths_)
+        if (path.disk == disk) close(std::exchange(path.direct, -1));
+    if (!write_file("/sys/class/scsi_host/" + host + "/scan", "- - -"))
+        return "cannot scan " + host;
+    for (int attempt = 0; attempt < 500; ++attempt) {
+        const std::string name = output("ls -d /sys/class/scsi_host/" + host +
+                                        "/device/target*/*/block/* | sed 's,.*/,,'");
+        if (!name.empty() && is_block("/dev/" + name)) {
+            disks_[disk].device = "/dev/" + name;
+            break;
+        }
+        usleep(10000);
+    }
+    for (OpenPath& path : paths_) {
+        if (path.disk != disk) continue;
+        path.device = disks_[disk].device;
+        path.direct = open(path.device.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+        if (path.direct < 0) return path.device + ": " + strerror(errno);
+    }
+    gone_[disk] = false;
+    return {};
+}
+
 std::string Machine::make_mapped(const std::string& name, const std::string& table,
                                  std::string& device) {
-    (void)run("modprobe dm-mod; modprobe dm-delay; modprobe dm-flakey");
+    (void)run("modprobe -a dm-mod dm-delay dm-flakey dm-crypt dm-thin-pool");
     (void)run("dmsetup remove " + name);
     if (!run("dmsetup create " + name + " --table '" + table + "' && dmsetup mknodes"))
         return "dmsetup create " + name + " --table '" + table + "' fails";

@@ -2,6 +2,8 @@
 // The guest's side of a scenario: its disks, the paths to them, and the module.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -21,6 +23,7 @@ struct OpenDisk {
     bool by_bios = false;  // without requests: attaching cannot wait for what is in flight
     bool may_fail = false;
     bool takes_commands = false;  // SCSI's
+    std::string host;             // of such a one, by which it is found again
     std::string mapped, table;    // name of the dm device that it is, and how that is made
     Traits traits;
 };
@@ -54,6 +57,11 @@ public:
     [[nodiscard]] std::string write_past(std::uint32_t disk, std::uint64_t sector,
                                          std::byte* data) const;
     [[nodiscard]] std::string resize(std::uint32_t disk, std::uint64_t sectors) const;
+    // A SCSI disk is taken away under load, and comes back with what it holds when nobody writes:
+    // its paths are others then. Empty, or what went wrong. is_gone() from any thread.
+    [[nodiscard]] std::string remove(std::uint32_t disk);
+    [[nodiscard]] std::string bring_back(std::uint32_t disk);
+    [[nodiscard]] bool is_gone(std::uint32_t disk) const { return gone_[disk]; }
 
     [[nodiscard]] const OpenDisk& disk(std::uint32_t number) const { return disks_[number]; }
     [[nodiscard]] const OpenPath& path(std::uint32_t number) const { return paths_[number]; }
@@ -72,6 +80,11 @@ private:
     [[nodiscard]] std::string make_brd(std::uint32_t number, const DiskPlan& plan);
     [[nodiscard]] std::string make_erasable(const DiskPlan& plan, std::string& device);
     [[nodiscard]] std::string make_scsi(const DiskPlan& plan, std::string& device);
+    [[nodiscard]] std::string make_stripe(std::uint32_t number, const DiskPlan& plan,
+                                          OpenDisk& disk);
+    [[nodiscard]] std::string make_crypt(std::uint32_t number, const DiskPlan& plan,
+                                         OpenDisk& disk);
+    [[nodiscard]] std::string make_thin(std::uint32_t number, const DiskPlan& plan, OpenDisk& disk);
     [[nodiscard]] std::string make_mapped(const std::string& name, const std::string& table,
                                           std::string& device);
     [[nodiscard]] std::string make_path(std::uint32_t number);
@@ -82,6 +95,7 @@ private:
     std::string map_;  // the device
     std::vector<OpenDisk> disks_;
     std::vector<OpenPath> paths_;
+    std::array<std::atomic<bool>, most_disks> gone_{};
     std::vector<std::string> undo_;  // commands, in reverse order
 };
 

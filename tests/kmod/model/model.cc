@@ -84,6 +84,7 @@ Code Model::issue(const Extent& extent, Content content, bool atomic, const Exte
 void Model::done(Code write, bool ok, bool sent) {
     std::lock_guard lock(mutex_);
     at(write).ok = ok;
+    if (!ok) at(write).atomic = false;  // any part of it may be there
     at(write).sent = sent;
     at(write).done = ticket();
     auto end = [&](const Extent& reach) {

@@ -9,11 +9,12 @@ namespace ebb::kmodmodel {
 namespace {
 
 constexpr const char* names[] = {
-    "direct",  "sync",    "nowait",   "aio",     "uring",    "polled",   "buffered",  "zero",
-    "discard", "erase",   "flush",    "reap",    "sleep",    "frozen",   "live",      "whole",
-    "peek",    "release", "end",      "confirm", "abandon",  "kill",     "detach",    "attach",
-    "markall", "mark",    "pressure", "settle",  "reload",   "daemon",   "cool",      "passthrough",
-    "resize",  "reboot",  "poweroff", "cut",     "cutwrite", "cutflush", "haltwrite", "haltflush"};
+    "direct",   "sync",    "nowait",   "aio",      "uring",       "polled",   "buffered",
+    "zero",     "discard", "erase",    "flush",    "reap",        "sleep",    "frozen",
+    "live",     "whole",   "peek",     "release",  "end",         "confirm",  "abandon",
+    "kill",     "detach",  "attach",   "markall",  "mark",        "pressure", "remove",
+    "settle",   "reload",  "daemon",   "cool",     "passthrough", "resize",   "reboot",
+    "poweroff", "cut",     "cutwrite", "cutflush", "haltwrite",   "haltflush"};
 static_assert(std::size(names) == static_cast<std::size_t>(Kind::haltflush) + 1);
 
 void put(std::string& line, const char* name, std::uint64_t value) {

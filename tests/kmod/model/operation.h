@@ -38,6 +38,7 @@ enum class Kind : std::uint8_t {
     markall,   // `disk`
     mark,      // `disk`, block `at`, `n` blocks
     pressure,  // `n` MiB of memory are filled and let go of
+    remove,    // `disk`, a SCSI one: it is gone until nobody writes
     // between phases, when nobody writes
     settle,       // a last pass; the replica is compared with the disks
     reload,       // and the module unloaded and loaded

@@ -18,6 +18,7 @@ using kmodtest::Request;
 using kmodtest::text;
 
 constexpr std::uint32_t group = 1;
+constexpr int patience_of_removal = 3000;  // of 10 ms
 
 void press(std::uint64_t mebibytes) {
     std::size_t bytes = mebibytes << 20;
@@ -100,13 +101,14 @@ void Operator::step(const Operation& o) {
         case Kind::mark: mark(o.disk, o.at, o.n); break;
         case Kind::sleep: usleep(static_cast<useconds_t>(o.n)); break;
         case Kind::pressure: press(o.n); break;
+        case Kind::remove: remove(o.disk); break;
         default: break;
     }
 }
 
 void Operator::attach(std::uint32_t disk) {
     Attached& a = attached_[disk];
-    if (a.id || (pass_ && !is_void())) return;
+    if (a.id || machine_.is_gone(disk) || (pass_ && !is_void())) return;
     tracked_before_ = machine_.keep() ? machine_.keep()->tracked(disk) : Tracked::never;
     Request request{.command = EBB_CMD_DISK_ATTACH,
                     .group = group,
@@ -217,6 +219,35 @@ void Operator::kill() {
     if (pass_ && !is_void()) verdict_.fault("a pass goes on without its owner");
 }
 
+// As by a cable that is pulled: the module learns of it, and lets go of the disk.
+void Operator::remove(std::uint32_t disk) {
+    if (!machine_.disk(disk).takes_commands || machine_.is_gone(disk)) return;
+    if (pass_) allow("disk-gone");
+    if (std::string wrong = machine_.remove(disk); !wrong.empty()) return verdict_.fault(wrong);
+    const auto is_known = [&] {
+        Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
+        Reply reply;
+        if (int error = call(request, reply)) unexpected("get", error);
+        return reply.disk[EBB_DISK_A_STATE] == EBB_DISK_GONE;
+    };
+    for (int i = 0; attached_[disk].id && !is_known(); ++i) {
+        if (verdict_.failed() || i == patience_of_removal)
+            return verdict_.fault(text("disk %u is gone, and the module does not know", disk));
+        usleep(10000);
+    }
+    if (attached_[disk].id && pass_ && !is_void())
+        return verdict_.fault("a pass goes on without a disk that is gone");
+    detach(disk);
+}
+
+// Nobody writes.
+void Operator::bring_back() {
+    for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
+        if (!machine_.is_gone(d)) continue;
+        if (std::string wrong = machine_.bring_back(d); !wrong.empty()) verdict_.fault(wrong);
+    }
+}
+
 // A failure is said.
 std::optional<std::uint64_t> Operator::reasons_of(std::uint32_t disk) {
     Request request{.command = EBB_CMD_DISK_GET, .disk = attached_[disk].id};
@@ -258,6 +289,7 @@ void Operator::check_rest(std::uint32_t disk) {
 
 void Operator::settle() {
     if (pass_) end(1);
+    bring_back();
     for (std::uint32_t d = 0; d < attached_.size() && !verdict_.failed(); ++d) {
         attach(d);
         if (!ledger_.is_marked(d)) mark_all(d);

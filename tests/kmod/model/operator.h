@@ -75,6 +75,8 @@ private:
     void confirm();
     void abandon();
     void kill();
+    void remove(std::uint32_t disk);
+    void bring_back();
     void keep_confirmed();
     [[nodiscard]] std::optional<std::uint64_t> reasons_of(std::uint32_t disk);
     [[nodiscard]] bool is_flagged(std::uint32_t disk, unsigned int reason);

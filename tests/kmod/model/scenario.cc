@@ -57,7 +57,7 @@ bool is_sound(const Scenario& scenario) {
             return false;
         if (is_restart(o.kind) && scenario.map.empty()) return false;
     }
-    return !scenario.disks.empty() && scenario.disks.size() <= 8;
+    return !scenario.disks.empty() && scenario.disks.size() <= most_disks;
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // what is saved of a run that failed, and can be run again.
 #pragma once
 
+#include <cstddef>
 #include <map>
 #include <optional>
 #include <string>
@@ -12,9 +13,12 @@
 
 namespace ebb::kmodmodel {
 
-// `kind`: nullb, or on top of it delay, flakey (writes fail every other second); brd; scsi;
-// erasable; stacked (dm-linear on a part of the disk before it). Those of a scenario with restarts
-// are the host's: virtio, virtio-scsi, pvscsi, nvme.
+inline constexpr std::size_t most_disks = 8;
+
+// `kind`: nullb, or on top of it delay, flakey (writes fail every other second), crypt, or of
+// several stripe, thin (a thin volume, and its pool); brd; scsi; erasable; stacked (dm-linear on a
+// part of the disk before it). Those of a scenario with restarts are the host's: virtio,
+// virtio-scsi, pvscsi, nvme.
 struct DiskPlan {
     std::string kind = "nullb";
     std::uint64_t sectors = 0;
@@ -24,7 +28,8 @@ struct DiskPlan {
     std::uint64_t nsec = 0;  // completion time, with irqmode 2
     std::uint64_t delay_ms = 0;
     std::uint64_t polls = 0;  // queues without interrupts, where null_blk has such
-    std::uint64_t first = 0;  // of a stacked one: sector of the disk before it
+    // Of a stacked one: sector of the disk before it. Of stripes: sectors of each.
+    std::uint64_t first = 0;
     friend bool operator==(const DiskPlan&, const DiskPlan&) = default;
 };
 

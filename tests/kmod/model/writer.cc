@@ -107,7 +107,8 @@ void Writer::finish(const Pending& pending, long result) {
     // A write past the page cache first writes out what the cache has of the range, and fails
     // with that: one that failed may never have been sent.
     model_.done(pending.write, ok, ok);
-    if (ok || refused || machine_.disk(machine_.path(o.path).disk).may_fail) return;
+    const std::uint32_t disk = machine_.path(o.path).disk;
+    if (ok || refused || machine_.disk(disk).may_fail || machine_.is_gone(disk)) return;
     verdict_.fault(
         kmodtest::text("an application's write failed (%ld): %s", result, to_line(o).c_str()));
 }
