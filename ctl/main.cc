@@ -172,19 +172,6 @@ void point_option(po::options_description& options) {
                           "\"2026-11-21 09:30:00Z\" (the newest cut not after it)");
 }
 
-int change_point(const Context& context) {
-    if (!context.flag("point")) throw Misuse{"change-point needs --point"};
-    return machine_job("/v1/change-point")(context);
-}
-
-int test_failover(const Context& context) {
-    return begin(context, "/v1/test-failover",
-                 {{"machine", context.text("machine")},
-                  {"point", context.text("point")},
-                  {"clean", context.flag("clean")},
-                  {"dry_run", context.flag("dry-run")}});
-}
-
 int serve_point(const Context& context) {
     Json args{{"machine", context.text("machine")},
               {"point", context.text("point")},
@@ -253,12 +240,11 @@ int group_checkpoint(const Context& context) {
                   {"app", context.flag("app")}});
 }
 
-int group_failover(const Context& context) {
-    auto begun = ctl::call(context.socket, "/v1/group-failover",
-                           {{"group", context.text("group")},
-                            {"unreachable", context.flag("source-unreachable")},
-                            {"point", context.text("point")},
-                            {"dry_run", context.flag("dry-run")}});
+// A job for each machine.
+int group_move(const Context& context, const char* path, Json args) {
+    args.update({{"group", context.text("group")}, {"dry_run", context.flag("dry-run")}});
+    if (context.flag("point")) args["point"] = context.text("point");
+    auto begun = ctl::call(context.socket, path, args);
     if (!begun) return context.report.refused(begun.error());
     if (context.flag("dry-run")) return context.report.dry_run(*begun);
     const auto jobs = begun->value("jobs", Json::array());
@@ -272,8 +258,31 @@ int group_failover(const Context& context) {
 }
 
 int failover(const Context& context) {
-    if (for_group(context)) return group_failover(context);
+    if (for_group(context))
+        return group_move(context, "/v1/group-failover",
+                          {{"unreachable", context.flag("source-unreachable")}});
     return machine_job("/v1/failover", "source-unreachable")(context);
+}
+
+int change_point(const Context& context) {
+    if (!context.flag("point")) throw Misuse{"change-point needs --point"};
+    if (for_group(context)) return group_move(context, "/v1/group-change-point", Json::object());
+    return machine_job("/v1/change-point")(context);
+}
+
+int rollback(const Context& context) {
+    if (for_group(context)) return group_move(context, "/v1/group-rollback", Json::object());
+    return machine_job("/v1/rollback")(context);
+}
+
+int test_failover(const Context& context) {
+    const Json clean{{"clean", context.flag("clean")}};
+    if (for_group(context)) return group_move(context, "/v1/group-test-failover", clean);
+    return begin(context, "/v1/test-failover",
+                 {{"machine", context.text("machine")},
+                  {"point", context.text("point")},
+                  {"clean", context.flag("clean")},
+                  {"dry_run", context.flag("dry-run")}});
 }
 
 int checkpoint(const Context& context) {
@@ -480,6 +489,7 @@ const std::vector<std::pair<std::string, Command>>& commands() {
          {"start a machine on a point, without touching replica or replication", "machine",
           [](auto& o) {
               dry(o);
+              group_option(o);
               point_option(o);
               o.add_options()("clean", "take away what is there of it");
           },
@@ -539,12 +549,18 @@ const std::vector<std::pair<std::string, Command>>& commands() {
           "machine",
           [](auto& o) {
               dry(o);
+              group_option(o);
               point_option(o);
           },
           change_point}},
         {"rollback",
          {"before the commit: back to replication; what the machine wrote since is dropped",
-          "machine", dry, machine_job("/v1/rollback")}},
+          "machine",
+          [](auto& o) {
+              dry(o);
+              group_option(o);
+          },
+          rollback}},
         {"commit", {"keep what was failed over", "machine", dry, machine_job("/v1/commit")}},
         {"resync",
          {"go over everything", "machine",

@@ -218,6 +218,11 @@ Status check(const GroupFailoverCall& call) {
     return check_name("group", call.group);
 }
 
+Status check(const GroupMoveCall& call) {
+    if (auto ok = check_point(call.point); !ok) return ok;
+    return check_name("group", call.group);
+}
+
 Status check(const TokenCall& call) {
     if (auto ok = check_name("machine", call.machine); !ok) return ok;
     return check_name("site", call.site);

@@ -188,6 +188,14 @@ struct GroupFailoverCall {
     bool dry_run = false;
 };
 
+// group-change-point, group-rollback (without `point`), group-test-failover.
+struct GroupMoveCall {
+    std::string group;
+    std::string point;   // as of a failover
+    bool clean = false;  // of a test failover: takes away what is there of it
+    bool dry_run = false;
+};
+
 struct TokenCall {
     std::string machine;
     std::string site;
@@ -219,6 +227,7 @@ struct JobCall {
 [[nodiscard]] Status check(const GroupCall& call);
 [[nodiscard]] Status check(const GroupCheckpointCall& call);
 [[nodiscard]] Status check(const GroupFailoverCall& call);
+[[nodiscard]] Status check(const GroupMoveCall& call);
 [[nodiscard]] Status check(const TokenCall& call);
 [[nodiscard]] Status check(const JobCall& call);
 
@@ -385,6 +394,14 @@ void describe(V& visit, GroupFailoverCall& c) {
     visit("group", c.group);
     visit.optional("point", c.point);
     visit.optional("unreachable", c.unreachable);
+    visit.optional("dry_run", c.dry_run);
+}
+
+template <class V>
+void describe(V& visit, GroupMoveCall& c) {
+    visit("group", c.group);
+    visit.optional("point", c.point);
+    visit.optional("clean", c.clean);
     visit.optional("dry_run", c.dry_run);
 }
 

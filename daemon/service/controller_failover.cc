@@ -297,8 +297,13 @@ Outcome ControllerProtections::change_point(const api::MachineCall& call) {
         }
     }
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    return begin({"change-point", call.machine, false, api::Json::object()}, *protection,
-                 [this, document = *protection, epoch](Job& job) {
+    return begin_change(*protection, epoch, api::Json::object());
+}
+
+Outcome ControllerProtections::begin_change(const api::Json& protection, std::uint64_t epoch,
+                                            const api::Json& more) {
+    return begin({"change-point", text(protection, "machine"), false, more}, protection,
+                 [this, document = protection, epoch](Job& job) {
                      return change_steps(job, document, epoch);
                  });
 }

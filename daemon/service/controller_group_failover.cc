@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The points that the machines of a group have, and the failover of all of them to one moment.
+// The points that the machines of a group have; all of them failed over, tried, or taken back, to
+// one moment.
 #include <algorithm>
 #include <set>
 
@@ -94,56 +95,121 @@ Outcome ControllerGroups::points(const api::GroupCall& call) {
     return outcome;
 }
 
-Result<std::map<std::string, std::uint64_t>> ControllerGroups::choose(
-    const api::GroupFailoverCall& call, const Points& points, Outcome& outcome) {
-    std::map<std::string, std::uint64_t> epochs;
-    if (call.point == api::latest_point) return epochs;
-    auto common = api::choose_common_point(api::common_points(points), call.point);
+Result<ControllerGroups::Epochs> ControllerGroups::choose(const std::string& group,
+                                                          const std::string& point,
+                                                          const Points& points, Outcome& outcome) {
+    Epochs epochs;
+    for (const auto& [machine, there] : points) epochs[machine] = 0;
+    if (point == api::latest_point) return epochs;
+    auto common = api::choose_common_point(api::common_points(points), point);
     if (!common) {
         auto why = std::move(common.error());
-        why.message += " of " + call.group;
+        why.message += " of " + group;
         return std::unexpected(std::move(why));
     }
     outcome.value["common"] = api::encode_common(*common);
     return common->epochs;
 }
 
-Outcome ControllerGroups::failover(const api::GroupFailoverCall& call) {
-    auto group = group_of(call.group);
+Outcome ControllerGroups::move(const std::string& name, const std::string& point, bool dry_run,
+                               const Move& move) {
+    auto group = group_of(name);
     if (!group) return group.error();
     Outcome outcome;
     std::map<std::string, Error> errors;
     const auto protections = protections_of(*group, errors);
     for (auto& [machine, why] : errors) outcome.reasons.push_back(std::move(why));
     errors.clear();
-    const auto points = points_of(protections, errors);
+    const auto points = move.to_point ? points_of(protections, errors) : Points{};
     for (const auto& [machine, protection] : protections) {
-        auto against = protections_.against_failover(protection, call.unreachable);
+        auto against = move.against(protection);
         // Where the target cannot be reached that is among them.
         if (against.empty() && errors.contains(machine)) against.push_back(errors.at(machine));
         std::ranges::move(against, std::back_inserter(outcome.reasons));
     }
-    std::map<std::string, std::uint64_t> epochs;
-    if (errors.empty() && protections.size() == machines_of(*group).size()) {
-        auto chosen = choose(call, points, outcome);
+    Epochs epochs;
+    const bool all = errors.empty() && protections.size() == machines_of(*group).size();
+    if (move.to_point && all) {
+        auto chosen = choose(name, point, points, outcome);
         if (!chosen) outcome.reasons.push_back(chosen.error());
         if (chosen) epochs = std::move(*chosen);
     }
     for (const auto& [machine, epoch] : epochs) {
-        if (auto why = against_way(protections.at(machine), epoch))
+        if (!move.against_point || epoch == 0) continue;
+        if (auto why = move.against_point(protections.at(machine), epoch))
             outcome.reasons.push_back(std::move(*why));
     }
     drop_doubles(outcome.reasons);
-    if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    return begin_each(call.group, machines_of(*group), [&](const std::string& machine) {
-        const auto found = epochs.find(machine);
-        return protections_.begin_failover(protections.at(machine), call.unreachable,
-                                           {{}, found == epochs.end() ? 0 : found->second},
-                                           {{"group", call.group}});
+    if (dry_run || !outcome.reasons.empty()) return outcome;
+    return begin_each(move.words, name, machines_of(*group), [&](const std::string& machine) {
+        std::uint64_t epoch = 0;
+        if (move.to_point) {
+            epoch = epochs.at(machine);
+            const auto& there = points.at(machine);
+            if (epoch == 0 && move.names_newest && !there.empty()) epoch = there.back().epoch;
+        }
+        return move.begin(protections.at(machine), epoch);
     });
 }
 
-Outcome begin_each(const std::string& group, const std::vector<std::string>& machines,
+Outcome ControllerGroups::failover(const api::GroupFailoverCall& call) {
+    Move move;
+    move.words = {"failovers", "E_GROUP_FAILOVER", "ebbctl failover MACHINE --point EPOCH"};
+    move.against = [&](const Json& protection) {
+        return protections_.against_failover(protection, call.unreachable);
+    };
+    move.against_point = against_way;
+    move.begin = [&](const Json& protection, std::uint64_t epoch) {
+        return protections_.begin_failover(protection, call.unreachable, {{}, epoch},
+                                           {{"group", call.group}});
+    };
+    return this->move(call.group, call.point, call.dry_run, move);
+}
+
+Outcome ControllerGroups::change_point(const api::GroupMoveCall& call) {
+    Move move;
+    move.words = {"changes of the point", "E_GROUP_PARTLY",
+                  "ebbctl change-point MACHINE --point EPOCH"};
+    move.names_newest = true;
+    move.against = [&](const Json& protection) { return protections_.against_change(protection); };
+    move.begin = [&](const Json& protection, std::uint64_t epoch) {
+        return protections_.begin_change(protection, epoch, {{"group", call.group}});
+    };
+    return this->move(call.group, call.point, call.dry_run, move);
+}
+
+Outcome ControllerGroups::rollback(const api::GroupMoveCall& call) {
+    Move move;
+    move.words = {"rollbacks", "E_GROUP_PARTLY", "ebbctl rollback MACHINE"};
+    move.to_point = false;
+    move.against = [&](const Json& protection) {
+        return protections_.against_rollback(protection);
+    };
+    move.begin = [&](const Json& protection, std::uint64_t /*epoch*/) {
+        return protections_.begin_rollback(protection, {{"group", call.group}});
+    };
+    return this->move(call.group, {}, call.dry_run, move);
+}
+
+Outcome ControllerGroups::test_failover(const api::GroupMoveCall& call) {
+    Move move;
+    move.words = {"test failovers", "E_GROUP_PARTLY", "ebbctl test-failover MACHINE --point EPOCH"};
+    move.names_newest = true;
+    move.to_point = !call.clean;
+    move.against = [&](const Json& protection) {
+        return call.clean ? protections_.against_clean(protection)
+                          : protections_.against_test(protection);
+    };
+    move.begin = [&](const Json& protection, std::uint64_t epoch) {
+        const Json more{{"group", call.group}};
+        return call.clean ? protections_.begin_clean(protection, more)
+                          : protections_.begin_test(protection, epoch, more);
+    };
+    return this->move(call.group, call.point, call.dry_run, move);
+}
+
+Outcome begin_each(const BeginWords& words, const std::string& group,
+                   const std::vector<std::string>& machines,
                    const std::function<Outcome(const std::string& machine)>& begin) {
     Outcome outcome;
     outcome.value["jobs"] = Json::array();
@@ -162,12 +228,15 @@ Outcome begin_each(const std::string& group, const std::vector<std::string>& mac
         outcome.reasons.push_back(why);
     }
     if (not_begun.empty() || begun.empty()) return outcome;
-    outcome.reasons = {refusal(
-        "E_GROUP_FAILOVER",
-        "of the group " + group + " failovers were begun of " + begun + ", but not of " + not_begun,
-        "Follow those (ebbctl job watch), and begin the others by "
-        "themselves, to the same point: ebbctl group points " +
-            group + ", ebbctl failover MACHINE --point EPOCH")};
+    outcome.reasons = {
+        refusal(words.code,
+                "of the group " + group + " " + words.what + " were begun of " + begun +
+                    ", but not of " + not_begun,
+                "Follow those (ebbctl job watch), and begin the others by themselves" +
+                    (words.alone.ends_with("EPOCH")
+                         ? ", to the same point: ebbctl group points " + group + ", "
+                         : ": ") +
+                    words.alone)};
     return outcome;
 }
 

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,13 @@
 #include "service/controller_protections.h"
 
 namespace ebb::service {
+
+// Of what is begun for each machine of a group.
+struct BeginWords {
+    std::string what;   // "failovers"
+    std::string code;   // where some could not be begun after others were
+    std::string alone;  // how one is begun by itself
+};
 
 class ControllerGroups {
 public:
@@ -31,6 +39,9 @@ public:
     Outcome points(const api::GroupCall& call);
     Outcome checkpoint(const api::GroupCheckpointCall& call);
     Outcome failover(const api::GroupFailoverCall& call);
+    Outcome change_point(const api::GroupMoveCall& call);
+    Outcome rollback(const api::GroupMoveCall& call);
+    Outcome test_failover(const api::GroupMoveCall& call);
     // With their health. `protections`: as operators see them.
     Result<api::Json> all(const api::Json& protections);
 
@@ -48,9 +59,23 @@ private:
     // Of the targets of all of them, now; in `errors` those of whom they could not be had.
     Points points_of(const Protections& protections, std::map<std::string, Error>& errors);
     Protections protections_of(const api::Json& group, std::map<std::string, Error>& errors);
-    // By machine; none: each one's newest.
-    Result<std::map<std::string, std::uint64_t>> choose(const api::GroupFailoverCall& call,
-                                                        const Points& points, Outcome& outcome);
+    // What is done with all machines of a group at once, or with none; each by a job of its own.
+    struct Move {
+        BeginWords words;
+        bool to_point = true;
+        bool names_newest = false;  // each machine's is chosen now, and not when it is done
+        std::function<std::vector<Error>(const api::Json& protection)> against;
+        // Of a point that has been chosen; empty: nothing ever is.
+        std::function<std::optional<Error>(const api::Json& protection, std::uint64_t epoch)>
+            against_point;
+        // `epoch` 0: the newest that there is then.
+        std::function<Outcome(const api::Json& protection, std::uint64_t epoch)> begin;
+    };
+    Outcome move(const std::string& name, const std::string& point, bool dry_run, const Move& move);
+    // By machine; 0: each one's newest.
+    using Epochs = std::map<std::string, std::uint64_t>;
+    Result<Epochs> choose(const std::string& group, const std::string& point, const Points& points,
+                          Outcome& outcome);
 
     ControllerStore& store_;
     ControllerAgents& agents_;
@@ -63,9 +88,10 @@ private:
 // Of several machines the same may be said.
 void drop_doubles(std::vector<Error>& reasons);
 
-// Begins one for each; {"jobs": [JOB]}, or, where one could not be begun after others were,
-// E_GROUP_FAILOVER, which says which were and which not.
-[[nodiscard]] Outcome begin_each(const std::string& group, const std::vector<std::string>& machines,
+// Begins one for each; {"jobs": [JOB]}, or, where one could not be begun after others were, an
+// error that says which were and which not.
+[[nodiscard]] Outcome begin_each(const BeginWords& words, const std::string& group,
+                                 const std::vector<std::string>& machines,
                                  const std::function<Outcome(const std::string& machine)>& begin);
 
 }  // namespace ebb::service

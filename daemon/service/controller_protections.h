@@ -87,6 +87,15 @@ public:
     // Begins it, unless another job is at work. `more`: further members of the job's document.
     Outcome begin_failover(const api::Json& protection, bool unreachable, const Wanted& wanted,
                            const api::Json& more);
+    // The same of a machine that was failed over, and of a test.
+    std::vector<Error> against_change(const api::Json& protection);
+    Outcome begin_change(const api::Json& protection, std::uint64_t epoch, const api::Json& more);
+    std::vector<Error> against_rollback(const api::Json& protection);
+    Outcome begin_rollback(const api::Json& protection, const api::Json& more);
+    std::vector<Error> against_test(const api::Json& protection);
+    Outcome begin_test(const api::Json& protection, std::uint64_t epoch, const api::Json& more);
+    std::vector<Error> against_clean(const api::Json& protection);
+    Outcome begin_clean(const api::Json& protection, const api::Json& more);
     // Goes on with what the last run of the controller had begun, or says that it was interrupted.
     Status take_up(std::vector<api::Json> jobs);
 
@@ -133,7 +142,6 @@ private:
     // controller_failover.cc
     Status failover_steps(Job& job, const api::Json& protection, bool unreachable,
                           const Wanted& wanted);
-    std::vector<Error> against_change(const api::Json& protection);
     Status change_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
     // Whether home machine and target can be told to hand the disks over, either way.
     void check_movable(const api::Json& protection, std::vector<Error>& reasons);
@@ -151,7 +159,6 @@ private:
     Status commit_steps(Job& job, const api::Json& protection);
 
     // controller_rollback.cc
-    std::vector<Error> against_rollback(const api::Json& protection);
     Status rollback_steps(Job& job, const api::Json& protection);
     // The home machine is off, and what it has written gone.
     Status leave_home(Job& job, const api::Json& protection);
@@ -167,10 +174,8 @@ private:
     // `what`: to be done, as a verb.
     std::vector<Error> against_checking(const api::Json& protection, const std::string& what,
                                         bool source = true);
-    std::vector<Error> against_test(const api::Json& protection);
     Result<api::Json> serve(Job& job, const api::Json& protection, const std::string& name,
                             std::uint64_t epoch);
-    Outcome clean_test(const api::TestFailoverCall& call, const api::Json& protection);
     Status test_steps(Job& job, const api::Json& protection, std::uint64_t epoch);
     Status clean_steps(Job& job, const api::Json& protection);
 

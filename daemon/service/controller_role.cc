@@ -266,6 +266,9 @@ Outcome ControllerRole::dispatch_group(const std::string& path, const api::Json&
     if (path == "/v1/group-points") return with(&ControllerGroups::points);
     if (path == "/v1/group-checkpoint") return with(&ControllerGroups::checkpoint);
     if (path == "/v1/group-failover") return with(&ControllerGroups::failover);
+    if (path == "/v1/group-change-point") return with(&ControllerGroups::change_point);
+    if (path == "/v1/group-rollback") return with(&ControllerGroups::rollback);
+    if (path == "/v1/group-test-failover") return with(&ControllerGroups::test_failover);
     return unknown_call(path);
 }
 

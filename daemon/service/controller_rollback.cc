@@ -48,9 +48,15 @@ Outcome ControllerProtections::rollback(const api::MachineCall& call) {
     Outcome outcome;
     outcome.reasons = against_rollback(*protection);
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    auto wanted = *protection;
+    return begin_rollback(*protection, api::Json::object());
+}
+
+Outcome ControllerProtections::begin_rollback(const api::Json& protection, const api::Json& more) {
+    auto wanted = protection;
     wanted["compare"] = true;
-    return begin({"rollback", call.machine, false, {{"protection", wanted}}}, *protection,
+    auto document = more;
+    document["protection"] = wanted;
+    return begin({"rollback", text(protection, "machine"), false, document}, protection,
                  [this, wanted](Job& job) { return rollback_steps(job, wanted); });
 }
 

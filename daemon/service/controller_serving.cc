@@ -148,9 +148,12 @@ std::vector<Error> ControllerProtections::against_test(const api::Json& protecti
 Outcome ControllerProtections::test_failover(const api::TestFailoverCall& call) {
     auto protection = protection_of(call.machine);
     if (!protection) return protection.error();
-    if (call.clean) return clean_test(call, *protection);
     Outcome outcome;
-    outcome.reasons = against_test(*protection);
+    outcome.reasons = call.clean ? against_clean(*protection) : against_test(*protection);
+    if (call.clean) {
+        if (call.dry_run || !outcome.reasons.empty()) return outcome;
+        return begin_clean(*protection, api::Json::object());
+    }
     std::uint64_t wanted = 0;
     if (outcome.reasons.empty()) {
         auto point = point_of(*protection, call.point);
@@ -162,11 +165,17 @@ Outcome ControllerProtections::test_failover(const api::TestFailoverCall& call) 
         }
     }
     if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    const std::string again = "Clean it up: " + clean_words(call.machine);
-    return begin({"test-failover", place(call.machine, test_name), true, {{"again", again}}},
-                 *protection, [this, document = *protection, wanted](Job& job) {
-                     return test_steps(job, document, wanted);
-                 });
+    return begin_test(*protection, wanted, api::Json::object());
+}
+
+Outcome ControllerProtections::begin_test(const api::Json& protection, std::uint64_t epoch,
+                                          const api::Json& more) {
+    const auto machine = text(protection, "machine");
+    auto document = more;
+    document["again"] = "Clean it up: " + clean_words(machine);
+    return begin(
+        {"test-failover", place(machine, test_name), true, document}, protection,
+        [this, protection, epoch](Job& job) { return test_steps(job, protection, epoch); });
 }
 
 Status ControllerProtections::test_steps(Job& job, const api::Json& protection,
@@ -202,16 +211,18 @@ Status ControllerProtections::test_steps(Job& job, const api::Json& protection,
     return {};
 }
 
-Outcome ControllerProtections::clean_test(const api::TestFailoverCall& call,
-                                          const api::Json& protection) {
-    Outcome outcome;
-    const auto job_place = place(call.machine, test_name);
-    if (auto ok = jobs_.idle(job_place); !ok) outcome.reasons.push_back(ok.error());
-    if (call.dry_run || !outcome.reasons.empty()) return outcome;
-    const std::string again = "Run it again: " + clean_words(call.machine);
-    return jobs_.begin(
-        {"clean-test", job_place, false, {{"again", again}}},
-        [this, document = protection](Job& job) { return clean_steps(job, document); });
+std::vector<Error> ControllerProtections::against_clean(const api::Json& protection) {
+    if (auto ok = jobs_.idle(place(text(protection, "machine"), test_name)); !ok)
+        return {ok.error()};
+    return {};
+}
+
+Outcome ControllerProtections::begin_clean(const api::Json& protection, const api::Json& more) {
+    const auto machine = text(protection, "machine");
+    auto document = more;
+    document["again"] = "Run it again: " + clean_words(machine);
+    return jobs_.begin({"clean-test", place(machine, test_name), false, document},
+                       [this, protection](Job& job) { return clean_steps(job, protection); });
 }
 
 // Whatever is there of it, and however often.

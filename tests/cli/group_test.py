@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replication groups: points that several machines have in common."""
+import os
+import subprocess
 import time
+import uuid
 
 from agents import Source, Target, refused
-from control import PATIENCE, ControllerTest
+from control import PATIENCE, ControllerTest, die_with_parent
 from failover_test import Machines
 
 LED = ["ready", "close", "take", "open"]
@@ -364,7 +367,9 @@ class Regular(GroupTest):
         self.assertEqual(self.ctl("job", "watch", str(job["id"]))["state"], "done")
 
 
-class Failover(GroupTest):
+class MachinesOfGroup(GroupTest):
+    """With machines to start and end."""
+
     def setUp(self):
         self.vms = {m: Machines(m, t) for m, t in self.machines.items()}
         self.qemu = {"machines": []}
@@ -384,6 +389,8 @@ class Failover(GroupTest):
     def went_to(self, done):
         return {job["machine"]: job["value"]["point"]["epoch"] for job in done["jobs"]}
 
+
+class Failover(MachinesOfGroup):
     def test_to_the_newest_that_all_have(self):
         self.checkpoint("--name", "3")  # a name is not taken for a number
         self.checkpoint()
@@ -460,3 +467,110 @@ class Failover(GroupTest):
             if agent is not self.shop:
                 agent.told()
         self.assertEqual(self.codes("failover", "--group", "web"), ["E_STATE"])
+
+
+class Moves(MachinesOfGroup):
+    """What is done with all machines of a group besides."""
+
+    def failed_over(self):
+        """With two points that all have, on the newer one."""
+        self.checkpoint("--name", "evening")
+        self.ctl("checkpoint", "shop", "--wait")
+        self.checkpoint()
+        self.failover("--wait")
+
+    def test_another_point(self):
+        self.failed_over()
+        found = self.ctl("change-point", "--group", "web", "--point", "evening", "--dry-run")
+        self.assertEqual((found["reasons"], found["common"]["epochs"]), ([], {"books": 2, "shop": 2}))
+        done = self.ctl("change-point", "--group", "web", "--point", "evening", "--wait")
+        self.assertEqual(self.went_to(done), {"books": 2, "shop": 2})
+        self.assertEqual([j["group"] for j in done["jobs"]], ["web", "web"])
+        # And forth again; what is each machine's newest is nothing that all have.
+        done = self.ctl("change-point", "--group", "web", "--point", "latest-common", "--wait")
+        self.assertEqual(self.went_to(done), {"books": 3, "shop": 4})
+        done = self.ctl("change-point", "--group", "web", "--point", "latest", "--wait")
+        self.assertEqual(self.went_to(done), {"books": 3, "shop": 4})
+        for machine in self.machines:
+            self.assertTrue(self.vms[machine].runs(machine + "-home"))
+            self.assertEqual(self.site.protection(machine)["state"], "commit-pending")
+
+    def test_what_stands_against_one_stands_against_all(self):
+        self.checkpoint()
+        words = ("change-point", "--group", "web", "--point", "latest-common")
+        self.assertEqual(self.codes(*words), ["E_STATE", "E_STATE"])
+        self.assertEqual(self.codes("rollback", "--group", "web"), ["E_STATE", "E_STATE"])
+        self.ctl("failover", "books", "--wait")
+        self.assertEqual(self.codes(*words), ["E_STATE"])
+        self.assertEqual(self.codes("rollback", "--group", "web"), ["E_STATE"])
+        self.assertEqual(self.site.protection("books")["state"], "commit-pending")
+        for command in ("change-point", "rollback", "test-failover"):
+            more = ("--point", "1") if command == "change-point" else ()
+            self.assertEqual(self.codes(command, "--group", "nobody", *more), ["E_GROUP_NOT_FOUND"])
+            done = self.run_ctl(command, "shop", "--group", "web", *more)
+            self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(self.run_ctl("change-point", "--group", "web").returncode, 2)
+
+    def test_one_that_cannot_move(self):
+        self.failed_over()
+        self.targets["books"].refusals["target.failover"] = "E_CORRUPT"
+        done = self.ctl("change-point", "--group", "web", "--point", "evening", "--wait", status=4)
+        self.assertEqual([(j["machine"], j["state"]) for j in done["jobs"]],
+                         [("books", "failed"), ("shop", "done")])
+        self.targets["books"].refusals.clear()
+        alone = self.ctl("change-point", "books", "--point", "2", "--wait")
+        self.assertEqual(alone["value"]["point"]["epoch"], 2)
+
+    def test_back_to_replication(self):
+        self.failed_over()
+        self.assertEqual(self.ctl("rollback", "--group", "web", "--dry-run")["reasons"], [])
+        for agent in (*self.sources.values(), *self.targets.values()):
+            agent.commands.clear()
+        for machine, source in self.sources.items():
+            self.vms[machine].start(machine)  # somebody else powers the sources on
+            with source.lock:
+                source.incarnation = str(uuid.uuid4())
+                source.protections.clear()
+            source.told()
+        listed = self.ctl("rollback", "--group", "web")["jobs"]
+        self.assertEqual([(j["kind"], j["group"]) for j in listed], [("rollback", "web")] * 2)
+        for machine, source in self.sources.items():
+            self.targets[machine].asked("target.resume")
+            source.asked("source.protect")
+            self.assertFalse(self.vms[machine].runs(machine + "-home"))
+            source.finish_sync()
+        for job in listed:
+            self.assertEqual(self.ctl("job", "watch", str(job["id"]))["state"], "done")
+        for machine in self.machines:
+            self.assertEqual(self.site.protection(machine)["state"], "protected")
+
+    def serve(self):
+        for machine, target in self.targets.items():
+            vms = self.vms[machine]
+            for number in range(2):
+                place, ready = vms.path(f"nbd{number}"), vms.path(f"nbd{number}.pid")
+                server = subprocess.Popen(["nbdkit", "-f", "-r", "-U", place, "-P", ready, "pattern", "size=1M"],
+                                          preexec_fn=die_with_parent)
+                self.addCleanup(server.kill)
+                self.until(lambda path=ready: os.path.exists(path), "nbdkit")
+            target.export = lambda i, v=vms: f"nbd+unix:///?socket={v.path(f'nbd{i}')}"
+
+    def test_a_test_of_all(self):
+        self.serve()
+        self.checkpoint("--name", "evening")
+        self.checkpoint()
+        found = self.ctl("test-failover", "--group", "web", "--dry-run")
+        self.assertEqual((found["reasons"], found["common"]["epochs"]), ([], {"books": 3, "shop": 3}))
+        done = self.ctl("test-failover", "--group", "web", "--point", "evening", "--wait")
+        self.assertEqual(self.went_to(done), {"books/test": 2, "shop/test": 2})
+        for machine in self.machines:
+            self.assertTrue(self.vms[machine].runs(machine + "-test"))
+            self.assertTrue(self.vms[machine].runs(machine))
+            self.assertEqual(self.site.protection(machine)["state"], "protected")
+        self.assertEqual(sorted(self.codes("test-failover", "--group", "web")), ["E_TEST_RUNS"] * 2)
+        for _ in range(2):
+            done = self.ctl("test-failover", "--group", "web", "--clean", "--wait")
+            self.assertEqual([j["state"] for j in done["jobs"]], ["done", "done"])
+            for machine in self.machines:
+                self.assertFalse(self.vms[machine].runs(machine + "-test"))
+                self.assertIsNone(self.site.protection(machine)["test"])

@@ -140,9 +140,11 @@ TEST(BeginEach, SaysWhichWereBegunAndWhichNot) {
         if (machine == "shop") return api::Json{{"id", 7}, {"machine", machine}};
         return refusal("E_JOB_RUNNING", "job 5 is at work on " + machine, "");
     };
-    EXPECT_EQ(begin_each("web", {"shop"}, begin).value["jobs"][0]["id"], 7);
-    EXPECT_EQ(begin_each("web", {"books"}, begin).reasons.front().name(), "E_JOB_RUNNING");
-    const auto partly = begin_each("web", {"books", "shop", "news"}, begin);
+    const BeginWords words{"failovers", "E_GROUP_FAILOVER",
+                           "ebbctl failover MACHINE --point EPOCH"};
+    EXPECT_EQ(begin_each(words, "web", {"shop"}, begin).value["jobs"][0]["id"], 7);
+    EXPECT_EQ(begin_each(words, "web", {"books"}, begin).reasons.front().name(), "E_JOB_RUNNING");
+    const auto partly = begin_each(words, "web", {"books", "shop", "news"}, begin);
     ASSERT_EQ(partly.reasons.size(), 1U);
     EXPECT_EQ(partly.reasons[0].name(), "E_GROUP_FAILOVER");
     EXPECT_NE(partly.reasons[0].message.find("shop (job 7)"), std::string::npos);
