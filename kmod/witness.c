@@ -95,6 +95,7 @@ static noinline void look_below(const struct gendisk *gd, struct request *rq)
 	struct ebb_disk *disk;
 	int bucket;
 
+	/* It may change right now: then nothing can be stacked on it yet, or is any more. */
 	if (!data_race(device_is_registered(disk_to_dev((struct gendisk *)gd))))
 		return;
 	rcu_read_lock();
