@@ -194,6 +194,9 @@ Outcome ControllerGroups::rollback(const api::GroupMoveCall& call) {
 Outcome ControllerGroups::test_failover(const api::GroupMoveCall& call) {
     Move move;
     move.words = {"test failovers", "E_GROUP_PARTLY", "ebbctl test-failover MACHINE --point EPOCH"};
+    if (call.clean)
+        move.words = {"ends of test failovers", "E_GROUP_PARTLY",
+                      "ebbctl test-failover MACHINE --clean"};
     move.names_newest = true;
     move.to_point = !call.clean;
     move.against = [&](const Json& protection) {

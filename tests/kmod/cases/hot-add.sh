@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC1091,SC2034,SC2154 # run.py reads guest/lib.sh first
 # A SCSI disk that comes and goes while a dm device is tracked: what its driver asks it flags nothing, since nothing is
 # stacked on it yet; a command that writes to it, once it is there, does.
-modprobe -a sg dm-mod
+modprobe -a sg dm-mod scsi_mod sd_mod
+modprobe scsi_debug dev_size_mb=8 add_host=0 || skip "no scsi_debug"
 load
 n=$(nullb ha 32) || fail "null_blk"
 dmsetup create ebbha --table "0 65536 linear $n 0" && dmsetup mknodes
@@ -10,10 +11,8 @@ d=$(readlink -f /dev/mapper/ebbha)
 id=$(attach "$d" 1)
 ebbtest mark-all "$id"
 finish() { dmsetup remove ebbha; nullb_gone ha; }
-modprobe -a scsi_mod sd_mod
-modprobe scsi_debug dev_size_mb=8 add_host=0 || skip "no scsi_debug"
 driver=/sys/bus/pseudo/drivers/scsi_debug
-found() { ls -d $driver/adapter*/host*/target*/*/block/* 2>/dev/null | sed 's,.*/,,' | grep -q .; }
+found() { ls -d $driver/adapter*/host*/target*/*/block/* >/dev/null 2>&1; }
 for _ in 1 2 3; do
     echo 1 >$driver/add_host || fail "add_host"
     wait_for 30 found || fail "no disk came"

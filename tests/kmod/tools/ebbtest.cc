@@ -3,7 +3,7 @@
 // is "ERRNO-NAME: message" on standard error and exit status 1.
 //
 //   open (and close) | info | list | events MS | attach DEV ID GROUP [MAPDEV SECTOR SECTORS
-//   [create]] | detach DISK get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
+//   [create]] | detach DISK | get DISK | mark-all DISK [compare] | mark DISK SECTOR COUNT [compare]
 //   witness DISK [SECTOR COUNT]... | pass-begin live|frozen|whole GROUP [GATE] | pass-get GROUP
 //   map PASS DISK [SECTOR] | release PASS DISK SECTOR COUNT | end PASS | confirm GROUP [COOKIE]
 //   cookie GROUP COOKIE | note GROUP [NOTE] | abandon GROUP | gate-close GROUP DEADLINE_MS
